@@ -1,0 +1,128 @@
+//! The function under the attribute: its head is read, its body stays as it is.
+
+use proc_macro2::{TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::{
+    Attribute, FnArg, ReturnType, Safety, Signature, Visibility,
+    parse::{Parse, ParseStream},
+    spanned::Spanned,
+};
+
+use crate::args::Errors;
+
+/// An async function; the body is one opaque token, so that no time goes into parsing it and nothing
+/// in it can get lost.
+pub(crate) struct Item {
+    pub(crate) attrs: Vec<Attribute>,
+    pub(crate) vis: Visibility,
+    pub(crate) sig: Signature,
+    pub(crate) body: TokenTree,
+}
+
+impl Parse for Item {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let item = Self {
+            attrs: input.call(Attribute::parse_outer)?,
+            vis: input.parse()?,
+            sig: input.parse()?,
+            body: input.parse()?,
+        };
+        match &item.body {
+            TokenTree::Group(_) => Ok(item),
+            other => Err(syn::Error::new(other.span(), "the body of the function is missing")),
+        }
+    }
+}
+
+impl ToTokens for Item {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        let Self { attrs, vis, sig, body } = self;
+        for attr in attrs {
+            attr.to_tokens(tokens);
+        }
+        vis.to_tokens(tokens);
+        sig.to_tokens(tokens);
+        body.to_tokens(tokens);
+    }
+}
+
+impl Item {
+    /// The type that `main` returns, where it says one.
+    pub(crate) fn output(&self) -> Option<&syn::Type> {
+        match &self.sig.output {
+            ReturnType::Default => None,
+            ReturnType::Type(_, output) => Some(output),
+        }
+    }
+
+    /// Takes down everything that keeps this function from being run as `main`; returns whether it
+    /// can be called without arguments all the same.
+    pub(crate) fn check(&self, errors: &mut Errors) -> bool {
+        let sig = &self.sig;
+        if sig.asyncness.is_none() {
+            errors.at(
+                sig.fn_token.span,
+                "`async` is missing: write `async fn` (and if `#[tokio::main]` stands above, delete \
+                 that one: it has made this function a blocking one)",
+            );
+        }
+        for (span, word) in [
+            sig.constness.as_ref().map(|it| (it.span(), "const")),
+            match &sig.safety {
+                Safety::Default => None,
+                other => Some((other.span(), "unsafe")),
+            },
+            sig.abi.as_ref().map(|it| (it.span(), "extern")),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            errors.at(span, format!("the function cannot be `{word}`: delete the word"));
+        }
+        if !sig.generics.params.is_empty() {
+            errors.at(
+                sig.generics.span(),
+                "the function cannot be generic: nobody could choose the types",
+            );
+        } else if let Some(clause) = &sig.generics.where_clause {
+            errors.at(clause.span(), "the function cannot have a `where` clause: delete it");
+        }
+        if let Some(FnArg::Receiver(receiver)) = sig.inputs.first() {
+            errors.at(
+                receiver.span(),
+                "the function cannot take `self`: move it out of the `impl` block",
+            );
+        } else if !sig.inputs.is_empty() {
+            errors.at(
+                sig.inputs.span(),
+                "the function is called without arguments: read them in its body, as with \
+                 `std::env::args()`",
+            );
+        }
+        for attr in &self.attrs {
+            if is_runtime(attr) {
+                errors.at(
+                    attr.span(),
+                    "`#[graceful::main]` brings the runtime: delete this attribute (its options are \
+                     options of `#[graceful::main]`, too)",
+                );
+            }
+        }
+        sig.inputs.is_empty() && sig.generics.params.is_empty()
+    }
+
+    /// Leaves out the attributes that would fight over the function.
+    pub(crate) fn drop_runtimes(&mut self) {
+        self.attrs.retain(|attr| !is_runtime(attr));
+    }
+}
+
+/// `#[tokio::main]` and its like.
+fn is_runtime(attr: &Attribute) -> bool {
+    let names: Vec<_> = attr.path().segments.iter().map(|it| it.ident.to_string()).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    matches!(
+        *names,
+        ["tokio" | "actix_web" | "actix_rt" | "async_std" | "smol" | "rocket" | "graceful", "main"]
+    )
+}

@@ -1,0 +1,126 @@
+//! The one table of options. The parser, the messages, the suggestions and the test of the
+//! documentation all draw from it.
+
+/// What an option takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `"3s"`, `env("NAME", "3s")` or an expression of type `Duration`.
+    Duration,
+    /// The same, or `"none"`.
+    Limit,
+    /// `[SIGTERM, SIGINT]`.
+    Signals,
+    /// One of these strings.
+    OneOf(&'static [Choice]),
+    /// A positive integer.
+    Count,
+    /// A string that is not empty.
+    Name,
+    /// `true` or `false`.
+    Bool,
+    /// The path of the crate.
+    Crate,
+}
+
+/// A word and the path, below the crate, of what it stands for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Choice {
+    pub(crate) word: &'static str,
+    pub(crate) path: &'static [&'static str],
+}
+
+/// One option; the method of `Config` has its name.
+#[derive(Debug)]
+pub(crate) struct Spec {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    /// How to write it, for messages.
+    pub(crate) example: &'static str,
+    /// As the documentation gives it.
+    #[cfg_attr(not(test), allow(dead_code, reason = "for the test of the documentation"))]
+    pub(crate) default: &'static str,
+}
+
+const FLAVORS: &[Choice] = &[
+    Choice { word: "multi_thread", path: &["Flavor", "MultiThread"] },
+    Choice { word: CURRENT_THREAD, path: &["Flavor", "CurrentThread"] },
+];
+
+/// The flavor that some options need.
+pub(crate) const CURRENT_THREAD: &str = "current_thread";
+
+const PANICS: &[Choice] = &[
+    Choice { word: "ignore", path: &["UnhandledPanic", "Ignore"] },
+    Choice { word: "shutdown_runtime", path: &["UnhandledPanic", "ShutdownRuntime"] },
+];
+
+macro_rules! options {
+    ($($name:literal, $kind:expr, $default:literal, $example:literal;)+) => {
+        &[$(Spec { name: $name, kind: $kind, default: $default, example: $example }),+]
+    };
+}
+
+pub(crate) const OPTIONS: &[Spec] = options! {
+    "timeout", Kind::Limit, "\"20s\"", "timeout = \"20s\"";
+    "signals", Kind::Signals, "[SIGHUP, SIGINT, SIGTERM, SIGQUIT]", "signals = [SIGTERM, SIGINT]";
+    "delay", Kind::Duration, "\"0s\"", "delay = \"5s\"";
+    "linger", Kind::Duration, "\"250ms\"", "linger = \"250ms\"";
+    "cleanup", Kind::Limit, "\"5s\"", "cleanup = \"5s\"";
+    "flavor", Kind::OneOf(FLAVORS), "\"multi_thread\"", "flavor = \"current_thread\"";
+    "worker_threads", Kind::Count, "one a core", "worker_threads = 4";
+    "name", Kind::Name, "none", "name = \"web\"";
+    "start_paused", Kind::Bool, "false", "start_paused = true";
+    "unhandled_panic", Kind::OneOf(PANICS), "\"ignore\"", "unhandled_panic = \"shutdown_runtime\"";
+    "crate", Kind::Crate, "::graceful", "crate = \"renamed\"";
+};
+
+/// The signals that can start a drain.
+pub(crate) const SIGNALS: &[&str] =
+    &["SIGHUP", "SIGINT", "SIGTERM", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGWINCH"];
+
+/// The signals that no process can catch (signal(7)).
+pub(crate) const UNCATCHABLE: &[&str] = &["SIGKILL", "SIGSTOP"];
+
+pub(crate) fn find(name: &str) -> Option<&'static Spec> {
+    OPTIONS.iter().find(|spec| spec.name == name)
+}
+
+/// `` `a`, `b` and `c` ``
+pub(crate) fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let words: Vec<_> = words.into_iter().map(|word| format!("`{word}`")).collect();
+    match words.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => words.concat(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the options are documented, each is, with its default.
+    #[test]
+    fn the_documentation_lists_every_option() {
+        let readme = include_str!("../../README.md");
+        let rustdoc = include_str!("../../runtime/src/main_attr.md");
+        for (name, text) in [("README.md", readme), ("main_attr.md", rustdoc)] {
+            for spec in OPTIONS {
+                let row =
+                    text.lines().find(|line| line.starts_with(&format!("| `{}` |", spec.name)));
+                let row = row.unwrap_or_else(|| panic!("`{}` has no row in {name}", spec.name));
+                assert!(
+                    row.contains(spec.default),
+                    "the default of `{}` in {name}: {row}",
+                    spec.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn lists_read_well() {
+        assert_eq!(list(["a"]), "`a`");
+        assert_eq!(list(["a", "b"]), "`a` and `b`");
+        assert_eq!(list(["a", "b", "c"]), "`a`, `b` and `c`");
+    }
+}

@@ -1,0 +1,263 @@
+//! From the value of an option to the argument of its method on `Config`.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::{Expr, ExprCall, ExprLit, Ident, Lit, LitStr, Path, spanned::Spanned};
+
+use crate::{
+    args::{Arg, Errors},
+    duration,
+    near::near,
+    options::{CURRENT_THREAD, Choice, Kind, SIGNALS, UNCATCHABLE, list},
+};
+
+/// The path that the expansion calls into.
+pub(crate) fn crate_path(args: &[Arg], errors: &mut Errors) -> TokenStream {
+    let given = args.iter().find(|arg| arg.spec.kind == Kind::Crate);
+    let path = given.and_then(|arg| errors.take(path(arg)));
+    path.map_or_else(|| quote!(::graceful), ToTokens::into_token_stream)
+}
+
+fn path(arg: &Arg) -> syn::Result<Path> {
+    let Arg { value, spec, .. } = arg;
+    let message = || format!("not the path of a crate: write `{}`", spec.example);
+    match value {
+        Expr::Path(path) if path.qself.is_none() => Ok(path.path.clone()),
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => {
+            text.parse().map_err(|_| syn::Error::new(text.span(), message()))
+        }
+        _ => Err(syn::Error::new(value.span(), message())),
+    }
+}
+
+/// The calls on `Config`, in the order in which the options are given.
+pub(crate) fn calls(args: &[Arg], krate: &TokenStream, errors: &mut Errors) -> Vec<TokenStream> {
+    check_together(args, errors);
+    let settings = args.iter().filter(|arg| arg.spec.kind != Kind::Crate);
+    let calls = settings.filter_map(|arg| {
+        let value = errors.take(value(arg, krate))?;
+        let method = Ident::new(arg.spec.name, arg.key.span());
+        Some(quote!(.#method(#value)))
+    });
+    calls.collect()
+}
+
+/// What makes sense only with the other flavor.
+fn check_together(args: &[Arg], errors: &mut Errors) {
+    let flavor = args.iter().find(|arg| arg.spec.name == "flavor");
+    let current_thread =
+        flavor.is_some_and(|arg| string(&arg.value).is_some_and(|it| it.value() == CURRENT_THREAD));
+    for arg in args {
+        let message = match arg.spec.name {
+            "worker_threads" if current_thread => {
+                "`worker_threads` is for the flavor `multi_thread`: delete it, or the \
+                 `flavor = \"current_thread\"`"
+                    .to_owned()
+            }
+            name @ ("start_paused" | "unhandled_panic") if !current_thread => {
+                format!("`{name}` needs one thread: add `flavor = \"{CURRENT_THREAD}\"`")
+            }
+            _ => continue,
+        };
+        errors.at(arg.key.span(), message);
+    }
+}
+
+fn value(arg: &Arg, krate: &TokenStream) -> syn::Result<TokenStream> {
+    let Arg { spec, value, .. } = arg;
+    let wrong = |what: &str| {
+        let message = format!("`{}` takes {what}: write `{}`", spec.name, spec.example);
+        syn::Error::new(value.span(), message)
+    };
+    match spec.kind {
+        Kind::Duration | Kind::Limit => limit(arg, krate),
+        Kind::Signals => signals(value, krate)
+            .map_err(|error| error.unwrap_or_else(|| wrong("a list of signals"))),
+        Kind::OneOf(choices) => {
+            let text = string(value).ok_or_else(|| wrong("a string"))?;
+            one_of(text, choices, krate)
+        }
+        Kind::Count => match value {
+            Expr::Lit(ExprLit { lit: Lit::Int(count), .. }) => {
+                match count.base10_parse::<usize>() {
+                    Ok(0) => Err(syn::Error::new(
+                        count.span(),
+                        format!(
+                            "`{}` may not be 0: write `{}`, or leave it out",
+                            spec.name, spec.example
+                        ),
+                    )),
+                    Ok(_) => Ok(count.to_token_stream()),
+                    Err(_) => Err(wrong("a number of threads")),
+                }
+            }
+            Expr::Lit(_) => Err(wrong("an integer")),
+            expression => Ok(expression.to_token_stream()),
+        },
+        Kind::Name => match string(value) {
+            Some(text) if text.value().is_empty() => Err(wrong("a string that is not empty")),
+            Some(text) => Ok(text.to_token_stream()),
+            None => Err(wrong("a string")),
+        },
+        Kind::Bool => match value {
+            Expr::Lit(ExprLit { lit: Lit::Bool(on), .. }) => Ok(on.to_token_stream()),
+            _ => Err(wrong("`true` or `false`")),
+        },
+        // Not a call: `crate_path` reads it.
+        Kind::Crate => Ok(TokenStream::new()),
+    }
+}
+
+fn string(value: &Expr) -> Option<&LitStr> {
+    match value {
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text),
+        _ => None,
+    }
+}
+
+/// A duration, or for a limit that there is none.
+fn limit(arg: &Arg, krate: &TokenStream) -> syn::Result<TokenStream> {
+    let Arg { spec, value, .. } = arg;
+    match value {
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => match text.value().as_str() {
+            "none" if spec.kind == Kind::Limit => Ok(quote!(::core::option::Option::None)),
+            "none" => Err(syn::Error::new(
+                text.span(),
+                format!("`{}` is no limit that could be lifted: write `\"0s\"`", spec.name),
+            )),
+            _ => literal(text),
+        },
+        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => {
+            let digits = number.base10_digits();
+            let unit = if number.suffix().is_empty() { "s" } else { number.suffix() };
+            let written = format!("{digits}{unit}");
+            let written =
+                if duration::parse(&written).is_ok() { written } else { format!("{digits}s") };
+            let message = format!("a duration is a string with a unit: write `\"{written}\"`");
+            Err(syn::Error::new(number.span(), message))
+        }
+        Expr::Lit(other) => Err(syn::Error::new(
+            other.span(),
+            format!("`{}` takes a duration: write `{}`", spec.name, spec.example),
+        )),
+        Expr::Call(call) if is_env(call) => env(call, krate),
+        expression => Ok(expression.to_token_stream()),
+    }
+}
+
+fn literal(text: &LitStr) -> syn::Result<TokenStream> {
+    let duration =
+        duration::parse(&text.value()).map_err(|message| syn::Error::new(text.span(), message))?;
+    if duration.subsec_millis() == 0 {
+        let secs = duration.as_secs();
+        return Ok(quote!(::core::time::Duration::from_secs(#secs)));
+    }
+    // Ten years of milliseconds at the most.
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Ok(quote!(::core::time::Duration::from_millis(#millis)))
+}
+
+/// `env("NAME", "3s")`: only with that name and two arguments; any other call is an expression.
+fn is_env(call: &ExprCall) -> bool {
+    let named_env = matches!(&*call.func, Expr::Path(path) if path.path.is_ident("env"));
+    named_env && call.args.len() == 2
+}
+
+fn env(call: &ExprCall, krate: &TokenStream) -> syn::Result<TokenStream> {
+    let form = |span: Span| {
+        let message = "`env` takes the name of a variable and a default: write \
+                       `env(\"GRACEFUL_TIMEOUT\", \"3s\")`";
+        syn::Error::new(span, message)
+    };
+    let text = |value| string(value).ok_or_else(|| form(Spanned::span(value)));
+    let (name, default) = (text(&call.args[0])?, text(&call.args[1])?);
+    if name.value().is_empty() || name.value().contains(['=', '\0']) {
+        return Err(form(name.span()));
+    }
+    let default = if default.value() == "none" {
+        quote!(::core::option::Option::None)
+    } else {
+        literal(default)?
+    };
+    Ok(quote!(#krate::env(#name, #default)))
+}
+
+fn one_of(text: &LitStr, choices: &[Choice], krate: &TokenStream) -> syn::Result<TokenStream> {
+    let word = text.value();
+    let words = || choices.iter().map(|choice| choice.word);
+    if let Some(choice) = choices.iter().find(|choice| choice.word == word) {
+        let path = choice.path.iter().map(|name| Ident::new(name, Span::call_site()));
+        return Ok(quote!(#krate #(::#path)*));
+    }
+    let message = match near(&word, words()) {
+        Some(meant) => format!("unknown value `{word}`: did you mean `\"{meant}\"`?"),
+        None => format!("unknown value `{word}`: the values are {}", list(words())),
+    };
+    Err(syn::Error::new(text.span(), message))
+}
+
+/// `[SIGTERM, SIGINT]`; `Err(None)`: not a list at all.
+fn signals(value: &Expr, krate: &TokenStream) -> Result<TokenStream, Option<syn::Error>> {
+    let Expr::Array(array) = value else {
+        return Err(None);
+    };
+    if array.elems.is_empty() {
+        let message = "no signal would ever start the drain: name one, such as `[SIGTERM]`, or leave \
+                       `signals` out for the default";
+        return Err(Some(syn::Error::new(array.span(), message)));
+    }
+    let mut errors: Option<syn::Error> = None;
+    let mut note = |error: syn::Error| match &mut errors {
+        Some(all) => all.combine(error),
+        None => errors = Some(error),
+    };
+    let mut names: Vec<(String, Ident)> = Vec::new();
+    for element in &array.elems {
+        match signal(element) {
+            Err(error) => note(error),
+            Ok(ident) => {
+                let name = ident.to_string();
+                if names.iter().any(|(known, _)| *known == name) {
+                    let message = format!("`{name}` is listed twice: delete one");
+                    note(syn::Error::new(ident.span(), message));
+                }
+                names.push((name, ident));
+            }
+        }
+    }
+    if let Some(errors) = errors {
+        return Err(Some(errors));
+    }
+    let signals =
+        names.iter().map(|(_, ident)| quote_spanned!(ident.span()=> #krate::Signal::#ident));
+    Ok(quote!([#(#signals),*]))
+}
+
+fn signal(element: &Expr) -> syn::Result<Ident> {
+    let ident = match element {
+        Expr::Path(path) => path.path.get_ident().cloned(),
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => {
+            let message = format!("signals are names without quotes: write `{}`", text.value());
+            return Err(syn::Error::new(text.span(), message));
+        }
+        _ => None,
+    };
+    let Some(ident) = ident else {
+        let message = format!("not a signal: the signals are {}", list(SIGNALS.iter().copied()));
+        return Err(syn::Error::new(element.span(), message));
+    };
+    let name = ident.to_string();
+    if SIGNALS.contains(&&*name) {
+        return Ok(ident);
+    }
+    let message = if UNCATCHABLE.contains(&&*name) {
+        format!("no process can catch `{name}`: delete it")
+    } else if let Some(meant) = near(&name, SIGNALS.iter().copied()) {
+        format!("unknown signal `{name}`: did you mean `{meant}`?")
+    } else if let Some(known) = SIGNALS.iter().find(|known| known[3..] == name.to_uppercase()) {
+        format!("unknown signal `{name}`: did you mean `{known}`?")
+    } else {
+        format!("unknown signal `{name}`: the signals are {}", list(SIGNALS.iter().copied()))
+    };
+    Err(syn::Error::new(ident.span(), message))
+}

@@ -1,0 +1,219 @@
+//! The builder that the attribute expands to.
+
+use std::time::Duration;
+
+use crate::{
+    limits::{Limit, Wait, Written},
+    signal::Signal,
+};
+
+/// Limits of a stop and settings of the runtime: what [`graceful::main`](macro@crate::main) expands
+/// to, and the way to go without the attribute.
+///
+/// [`run`](Self::run) owns the process; [`start`](Self::start) runs inside of an existing runtime.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// fn main() -> graceful::Exit {
+///     graceful::Config::new()
+///         .timeout(Duration::from_secs(3))
+///         .signals([graceful::Signal::SIGTERM])
+///         .run(async || graceful::serve_fn(|shutdown| shutdown))
+/// }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a configuration does nothing until it is run"]
+pub struct Config {
+    pub(crate) limits: Written,
+    pub(crate) signals: Vec<Signal>,
+    pub(crate) runtime: Runtime,
+}
+
+/// Settings of tokio's runtime.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Runtime {
+    pub(crate) flavor: Flavor,
+    pub(crate) worker_threads: Option<usize>,
+    pub(crate) name: Option<String>,
+    #[cfg_attr(not(feature = "test-util"), allow(dead_code, reason = "only with the feature"))]
+    pub(crate) start_paused: bool,
+    #[cfg(tokio_unstable)]
+    pub(crate) unhandled_panic: Option<UnhandledPanic>,
+}
+
+/// Which of tokio's runtimes to build, as `flavor` of `tokio::main`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Flavor {
+    /// A pool of worker threads.
+    #[default]
+    MultiThread,
+    /// Everything on the thread that calls [`Config::run`].
+    CurrentThread,
+}
+
+/// What a panic in a spawned task does, as `unhandled_panic` of `tokio::main`. Needs
+/// `--cfg tokio_unstable`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UnhandledPanic {
+    /// Nothing: the panic is the result of the task's handle.
+    Ignore,
+    /// Shuts the runtime down, as if `main` had panicked.
+    ShutdownRuntime,
+}
+
+impl Config {
+    /// The defaults: `timeout` 20 s, `delay` 0 s, `linger` 250 ms, `cleanup` 5 s, the signals SIGHUP,
+    /// SIGINT, SIGTERM and SIGQUIT, a multi-threaded runtime.
+    pub fn new() -> Self {
+        Self {
+            limits: Written {
+                timeout: Duration::from_secs(20).into(),
+                delay: Duration::ZERO.into(),
+                linger: Duration::from_millis(250).into(),
+                cleanup: Duration::from_secs(5).into(),
+            },
+            signals: Signal::DEFAULT.to_vec(),
+            runtime: Runtime::default(),
+        }
+    }
+
+    /// The limit of the drain, counted from the moment it starts; `None` is no limit.
+    ///
+    /// Default: 20 s, which with `cleanup`'s 5 s fits into the 30 s of grace that Kubernetes gives
+    /// (`terminationGracePeriodSeconds`).
+    pub fn timeout(mut self, limit: impl Into<Limit>) -> Self {
+        self.limits.timeout = limit.into();
+        self
+    }
+
+    /// Lame duck: how long, after the first signal, connections are still accepted, while the process
+    /// already says that it is not ready. Default: 0 s.
+    ///
+    /// Skipped where nothing is being served yet.
+    pub fn delay(mut self, delay: impl Into<Wait>) -> Self {
+        self.limits.delay = delay.into();
+        self
+    }
+
+    /// How long a quiet keep-alive connection is kept for one more request, counted from its last
+    /// activity. Default: 250 ms.
+    pub fn linger(mut self, linger: impl Into<Wait>) -> Self {
+        self.limits.linger = linger.into();
+        self
+    }
+
+    /// The limit of all cleanup hooks together, after the drain; `None` is no limit. Default: 5 s.
+    pub fn cleanup(mut self, limit: impl Into<Limit>) -> Self {
+        self.limits.cleanup = limit.into();
+        self
+    }
+
+    /// The signals that start the drain. Default: SIGHUP, SIGINT, SIGTERM and SIGQUIT.
+    ///
+    /// A signal that is left out keeps its default action. With none at all, only
+    /// [`stop`](crate::stop) and the end of the servers start the drain.
+    pub fn signals(mut self, signals: impl IntoIterator<Item = Signal>) -> Self {
+        self.signals = signals.into_iter().collect();
+        self
+    }
+
+    /// Which of tokio's runtimes to build. Default: multi-threaded.
+    pub fn flavor(mut self, flavor: Flavor) -> Self {
+        self.runtime.flavor = flavor;
+        self
+    }
+
+    /// How many worker threads the multi-threaded runtime has. Default: as many as there are cores.
+    ///
+    /// # Panics
+    ///
+    /// If `count` is 0, as tokio's.
+    #[track_caller]
+    pub fn worker_threads(mut self, count: usize) -> Self {
+        assert!(count > 0, "`worker_threads` may not be 0");
+        self.runtime.worker_threads = Some(count);
+        self
+    }
+
+    /// The name of the runtime, as in
+    /// [`Builder::name`](tokio::runtime::Builder::name).
+    ///
+    /// # Panics
+    ///
+    /// If `name` is empty, as tokio's.
+    #[track_caller]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        assert!(!name.is_empty(), "the runtime's `name` may not be empty");
+        self.runtime.name = Some(name);
+        self
+    }
+
+    /// Starts tokio's clock paused (`tokio::time::pause`); needs the flavor
+    /// [`CurrentThread`](Flavor::CurrentThread) and the feature `test-util`.
+    ///
+    /// The limits of a stop run on the real clock all the same.
+    pub fn start_paused(mut self, paused: impl StartPaused) -> Self {
+        self.runtime.start_paused = paused.into_bool();
+        self
+    }
+
+    /// What a panic in a spawned task does; needs the flavor
+    /// [`CurrentThread`](Flavor::CurrentThread) and `RUSTFLAGS="--cfg tokio_unstable"`.
+    #[cfg_attr(
+        not(tokio_unstable),
+        allow(unused_mut, unused_variables, clippy::needless_pass_by_value)
+    )]
+    pub fn unhandled_panic(mut self, behavior: impl OnUnhandledPanic) -> Self {
+        #[cfg(tokio_unstable)]
+        {
+            self.runtime.unhandled_panic = Some(behavior.into_behavior());
+        }
+        self
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// `bool`, where the feature `test-util` is on.
+#[diagnostic::on_unimplemented(
+    message = "`start_paused` needs the feature `test-util` of `graceful-main`",
+    label = "the feature `test-util` is not enabled",
+    note = "enable it: `graceful-main = {{ version = \"0.1\", features = [\"test-util\"] }}`"
+)]
+pub trait StartPaused {
+    #[doc(hidden)]
+    fn into_bool(self) -> bool;
+}
+
+#[cfg(feature = "test-util")]
+impl StartPaused for bool {
+    fn into_bool(self) -> bool {
+        self
+    }
+}
+
+/// [`UnhandledPanic`], where `tokio_unstable` is set.
+#[diagnostic::on_unimplemented(
+    message = "`unhandled_panic` needs tokio's unstable features",
+    label = "`tokio_unstable` is not set",
+    note = "build with `RUSTFLAGS=\"--cfg tokio_unstable\"`"
+)]
+pub trait OnUnhandledPanic {
+    #[doc(hidden)]
+    fn into_behavior(self) -> UnhandledPanic;
+}
+
+#[cfg(tokio_unstable)]
+impl OnUnhandledPanic for UnhandledPanic {
+    fn into_behavior(self) -> UnhandledPanic {
+        self
+    }
+}

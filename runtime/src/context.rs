@@ -1,0 +1,89 @@
+//! Which context the current thread is in: the `Handle` that the free functions act on.
+//!
+//! Under `Config::run` it is set once on each thread of the runtime. Under `Config::start` the
+//! threads belong to somebody else, so each future of ours carries it in and out of its polls.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use pin_project_lite::pin_project;
+
+use crate::handle::Handle;
+
+thread_local! {
+    static CURRENT: RefCell<Option<Handle>> = const { RefCell::new(None) };
+    static IN_MAIN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Makes `handle` the current one for the rest of this thread's life.
+pub(crate) fn adopt(handle: Handle) {
+    CURRENT.set(Some(handle));
+}
+
+/// Makes `handle` the current one until the guard is dropped.
+pub(crate) fn enter(handle: Handle) -> Entered {
+    Entered(CURRENT.replace(Some(handle)))
+}
+
+/// What was current before, to be put back.
+#[must_use]
+pub(crate) struct Entered(Option<Handle>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.set(self.0.take());
+    }
+}
+
+pub(crate) fn current() -> Option<Handle> {
+    // A thread that is being torn down has no context any more.
+    CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
+}
+
+/// Whether the body of `main` is being polled on this thread.
+pub(crate) fn in_main() -> bool {
+    IN_MAIN.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Runs `f` as the body of `main`.
+pub(crate) fn as_main<T>(f: impl FnOnce() -> T) -> T {
+    struct Leave(bool);
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            IN_MAIN.set(self.0);
+        }
+    }
+    let _leave = Leave(IN_MAIN.replace(true));
+    f()
+}
+
+pin_project! {
+    /// A future that finds its context wherever it is polled.
+    pub(crate) struct InContext<F> {
+        // `None` where the runtime's threads carry the context.
+        handle: Option<Handle>,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F> InContext<F> {
+    pub(crate) fn new(handle: &Handle, future: F) -> Self {
+        let handle = (!handle.shared().owns_threads).then(|| handle.clone());
+        Self { handle, future }
+    }
+}
+
+impl<F: Future> Future for InContext<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _entered = this.handle.clone().map(enter);
+        this.future.poll(cx)
+    }
+}

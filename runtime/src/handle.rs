@@ -1,0 +1,360 @@
+//! The handle to a context: what the free functions act on.
+
+use std::{
+    fmt,
+    future::Future,
+    panic::Location,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use crate::{
+    context,
+    hooks::Hooks,
+    in_flight::InFlight,
+    limits::Limits,
+    log::Log,
+    phase::{Phase, PhaseCell},
+    registry::Key,
+    sentinel::Event,
+    shutdown::Shutdown,
+    task::{self, Name, Role},
+    work::{Kind, Work},
+};
+
+/// The context that the free functions ([`spawn`], [`on_stop`], [`shutdown`], [`stop`], …) act on, in
+/// explicit form: for threads that the runtime does not own, and for code that wants to be handed
+/// what it uses.
+///
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Handle(Arc<Shared>);
+
+/// All state of one context. The sentinel drives it, everything else looks at it.
+pub(crate) struct Shared {
+    pub(crate) limits: Limits,
+    pub(crate) phase: PhaseCell,
+    pub(crate) work: Work,
+    pub(crate) hooks: Hooks,
+    pub(crate) log: Log,
+    pub(crate) epoch: Instant,
+    /// Whether the runtime's threads carry the context (`Config::run`), or our futures have to.
+    pub(crate) owns_threads: bool,
+    /// How many `Shutdown`s the body of `main` holds.
+    pub(crate) main_holds: AtomicUsize,
+    /// What ended by itself while the drain was under way.
+    pub(crate) drained: Drained,
+    events: mpsc::UnboundedSender<Event>,
+    runtime: OnceLock<tokio::runtime::Handle>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Drained {
+    pub(crate) connections: AtomicUsize,
+    pub(crate) requests: AtomicUsize,
+    pub(crate) tasks: AtomicUsize,
+}
+
+impl Shared {
+    /// Takes a finished piece of work off the table.
+    pub(crate) fn finished(&self, key: Key, kind: Kind) {
+        if self.phase.now() == Phase::Draining {
+            match kind {
+                Kind::Connection => self.drained.connections.fetch_add(1, Ordering::Relaxed),
+                Kind::Task => self.drained.tasks.fetch_add(1, Ordering::Relaxed),
+                Kind::Other => 0,
+            };
+        }
+        self.work.remove(key);
+    }
+
+    /// Tells the sentinel. One that is gone has nothing left to do with it.
+    pub(crate) fn tell(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+}
+
+impl Handle {
+    pub(crate) fn new(limits: Limits, owned: bool, events: mpsc::UnboundedSender<Event>) -> Self {
+        Self(Arc::new(Shared {
+            limits,
+            phase: PhaseCell::new(),
+            work: Work::new(),
+            hooks: Hooks::default(),
+            log: Log::new(owned),
+            epoch: Instant::now(),
+            owns_threads: owned,
+            main_holds: AtomicUsize::new(0),
+            drained: Drained::default(),
+            events,
+            runtime: OnceLock::new(),
+        }))
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+
+    pub(crate) fn set_runtime(&self, runtime: tokio::runtime::Handle) {
+        // Set once, by whoever made this handle.
+        let _ = self.0.runtime.set(runtime);
+    }
+
+    pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
+        let runtime = self.0.runtime.get();
+        runtime.expect("the handle is handed out only after its runtime has been set")
+    }
+
+    /// The handle of the context that this code runs in.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a context. [`try_current`](Self::try_current) is the form that does not.
+    #[must_use]
+    #[track_caller]
+    pub fn current() -> Self {
+        Self::try_current().expect(
+            "no graceful context here: this runs neither under `#[graceful::main]`, nor in a server \
+             or a task of `graceful::spawn` under `Config::start`; on a thread of your own, move a \
+             `graceful::Handle` in",
+        )
+    }
+
+    /// The handle of the context that this code runs in, if there is one.
+    ///
+    /// ```
+    /// assert!(graceful::Handle::try_current().is_none());
+    /// ```
+    #[must_use]
+    pub fn try_current() -> Option<Self> {
+        context::current()
+    }
+
+    /// As [`shutdown`].
+    pub fn shutdown(&self) -> Shutdown {
+        Shutdown::new(self.clone())
+    }
+
+    /// As [`stop`].
+    pub fn stop(&self) {
+        self.0.tell(Event::Stop);
+    }
+
+    /// As [`spawn`].
+    #[track_caller]
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        task::spawn(self, Role::Task, Name::Line(Location::caller()), future)
+    }
+
+    /// As [`spawn_named`].
+    pub fn spawn_named<F>(
+        &self,
+        name: impl Into<std::borrow::Cow<'static, str>>,
+        future: F,
+    ) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        task::spawn(self, Role::Task, Name::Text(name.into()), future)
+    }
+
+    /// As [`spawn_blocking`].
+    #[track_caller]
+    pub fn spawn_blocking<F, T>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        task::spawn_blocking(self, Name::Line(Location::caller()), f)
+    }
+
+    /// As [`on_stop`].
+    #[track_caller]
+    pub fn on_stop(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.0.hooks.push(Location::caller(), future);
+    }
+
+    /// Whether the first stop signal has come: what a readiness probe wants to know.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.0.phase.is_stopping()
+    }
+
+    /// What runs now and would be waited for: requests, connections, tasks, servers, `main`; the
+    /// oldest first. For a status page or a log line; takes the locks of the table for a moment.
+    #[must_use]
+    pub fn in_flight(&self) -> Vec<InFlight> {
+        self.0.work.in_flight()
+    }
+}
+
+impl From<Arc<Shared>> for Handle {
+    fn from(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("phase", &self.0.phase.now())
+            .field("work", &self.0.work)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A future that resolves when the drain starts, after the `delay`.
+///
+/// For loops and long-lived connections: what awaits it learns that it is time to come to an end.
+/// While the body of `main` holds one, a stop waits for `main` instead of dropping it.
+///
+/// ```no_run
+/// #[graceful::main]
+/// async fn main() {
+///     let mut jobs = tokio::time::interval(std::time::Duration::from_secs(60));
+///     let mut shutdown = graceful::shutdown();
+///     loop {
+///         tokio::select! {
+///             _ = jobs.tick() => println!("one more job"),
+///             () = &mut shutdown => break,
+///         }
+///     }
+/// }
+/// ```
+///
+/// # Panics
+///
+/// Outside of a context, as [`Handle::current`].
+#[track_caller]
+pub fn shutdown() -> Shutdown {
+    Handle::current().shutdown()
+}
+
+/// Starts the drain from code, as a signal would. Returns at once; a second call changes nothing.
+///
+/// ```no_run
+/// # async fn lost_lease() {}
+/// #[graceful::main]
+/// async fn main() -> impl graceful::Serve {
+///     graceful::spawn(async {
+///         lost_lease().await;
+///         graceful::stop();
+///     });
+///     graceful::serve_fn(|shutdown| shutdown)
+/// }
+/// ```
+///
+/// # Panics
+///
+/// Outside of a context, as [`Handle::current`].
+#[track_caller]
+pub fn stop() {
+    Handle::current().stop();
+}
+
+/// Spawns a task that the drain waits for: what Go needs a `sync.WaitGroup` for.
+///
+/// In messages it is named by the line of this call. It may spawn more tasks while the drain is under
+/// way. The limit aborts it, as [`JoinHandle::abort`] does. A panic is logged, and is the result of
+/// the returned handle.
+///
+/// A task of [`tokio::spawn`] is *not* waited for.
+///
+/// ```no_run
+/// # async fn send_mail() {}
+/// # async fn handler() -> &'static str {
+/// graceful::spawn(send_mail());
+/// "accepted"
+/// # }
+/// ```
+///
+/// # Panics
+///
+/// Outside of a context, as [`Handle::current`].
+#[track_caller]
+pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    Handle::current().spawn(future)
+}
+
+/// [`spawn`] with a name for messages, in place of the caller's line.
+///
+/// ```no_run
+/// # async fn rebuild() {}
+/// # async fn handler() {
+/// graceful::spawn_named("rebuild the index", rebuild());
+/// # }
+/// ```
+///
+/// # Panics
+///
+/// Outside of a context, as [`Handle::current`].
+#[track_caller]
+pub fn spawn_named<F>(
+    name: impl Into<std::borrow::Cow<'static, str>>,
+    future: F,
+) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    Handle::current().spawn_named(name, future)
+}
+
+/// Runs a blocking closure on a thread of its own; the drain waits for it.
+///
+/// Nothing can abort it: at the limit it is named in the report and left behind, and the end of the
+/// process ends it.
+///
+/// ```no_run
+/// # fn compress() {}
+/// # async fn handler() {
+/// graceful::spawn_blocking(|| compress());
+/// # }
+/// ```
+///
+/// # Panics
+///
+/// Outside of a context, as [`Handle::current`].
+#[track_caller]
+pub fn spawn_blocking<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    Handle::current().spawn_blocking(f)
+}
+
+/// Registers a cleanup hook: a future that runs after the drain, whether or not the drain was cut.
+///
+/// Hooks run one after the other, the last registered first, within the `cleanup` limit, on a thread
+/// of their own. A hook that panics is reported, and the next one runs. A second signal skips them.
+/// One registered after the last hook has run is not run.
+///
+/// ```no_run
+/// # struct Pool; impl Pool { async fn close(&self) {} }
+/// # async fn connect() -> Pool { Pool }
+/// #[graceful::main]
+/// async fn main() -> impl graceful::Serve {
+///     let pool = connect().await;
+///     graceful::on_stop(async move { pool.close().await });
+///     graceful::serve_fn(|shutdown| shutdown)
+/// }
+/// ```
+///
+/// # Panics
+///
+/// Outside of a context, as [`Handle::current`].
+#[track_caller]
+pub fn on_stop(future: impl Future<Output = ()> + Send + 'static) {
+    Handle::current().on_stop(future);
+}

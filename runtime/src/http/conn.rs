@@ -1,0 +1,339 @@
+//! What a connection is doing: one allocation per connection, written by its own task, read by the
+//! drain and the report from outside.
+
+use std::{
+    sync::{Arc, OnceLock},
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+use http::{Method, Uri};
+use slab::Slab;
+use tokio::task::AbortHandle;
+
+use super::{label::Label, listener::Peer, wire::Wire};
+use crate::{
+    handle::Handle,
+    in_flight::InFlight,
+    phase::Phase,
+    registry::Key,
+    sync::{AtomicU8, AtomicU64, AtomicWaker, Mutex, Ordering, lock, register},
+    work::{Kind, Piece},
+};
+
+/// What an HTTP/1 connection is at, or that it is none any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum State {
+    /// Accepted, nothing read yet.
+    Fresh,
+    /// The first bytes of a head have just been read.
+    NewHead,
+    /// A head is incomplete.
+    Head,
+    /// A request is with the service.
+    Busy,
+    /// The head of the response is out.
+    Responding,
+    /// The body of the response has ended; its last bytes may not be written yet.
+    Flushing,
+    /// Answered, nothing read since.
+    Idle,
+    /// Quiet for too long: to be closed, unless bytes are found in the kernel's buffer.
+    Closable,
+    /// The write side is shut; what the client still sends is read and dropped.
+    LastWords,
+    /// HTTP/2: `H2` has the rest.
+    Http2,
+    /// Not HTTP any more: somebody else owns the stream.
+    Upgraded,
+    /// The stream is gone.
+    Closed,
+}
+
+impl State {
+    const ALL: [Self; 12] = [
+        Self::Fresh,
+        Self::NewHead,
+        Self::Head,
+        Self::Busy,
+        Self::Responding,
+        Self::Flushing,
+        Self::Idle,
+        Self::Closable,
+        Self::LastWords,
+        Self::Http2,
+        Self::Upgraded,
+        Self::Closed,
+    ];
+}
+
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) handle: Handle,
+    /// Relaxed wherever it is used: one task writes, and whoever reads from outside takes a picture
+    /// of a moment that is over anyway. The wake-ups carry the order that matters.
+    state: AtomicU8,
+    /// Since when: nanoseconds after the handle's epoch.
+    since: AtomicU64,
+    accepted: Instant,
+    peer: Peer,
+    pub(crate) wire: Wire,
+    pub(crate) label: Label,
+    /// The connection's task; after an upgrade, whoever reads.
+    waker: AtomicWaker,
+    key: OnceLock<Key>,
+    h2: OnceLock<Box<Mutex<H2>>>,
+}
+
+/// The streams of an HTTP/2 connection. Its lock is shared by them alone.
+#[derive(Debug, Default)]
+struct H2 {
+    requests: Slab<Request>,
+    tasks: Slab<Option<AbortHandle>>,
+}
+
+#[derive(Debug)]
+struct Request {
+    method: Method,
+    uri: Uri,
+    since: Instant,
+    responding: bool,
+    upgraded: bool,
+}
+
+impl Conn {
+    /// A connection that has just been accepted: counted and listed.
+    pub(crate) fn accepted(handle: &Handle, peer: Peer) -> (Arc<Self>, Held) {
+        let accepted = Instant::now();
+        let conn = Arc::new(Self {
+            handle: handle.clone(),
+            state: AtomicU8::new(State::Fresh as u8),
+            since: AtomicU64::new(0),
+            accepted,
+            peer,
+            wire: Wire::new(),
+            label: Label::new(),
+            waker: AtomicWaker::new(),
+            key: OnceLock::new(),
+            h2: OnceLock::new(),
+        });
+        conn.stamp(accepted);
+        let key = handle.shared().work.add(conn.clone());
+        // The only place that sets it.
+        let _ = conn.key.set(key);
+        let held = Held(Arc::new(Guard(conn.clone())));
+        (conn, held)
+    }
+
+    pub(crate) fn state(&self) -> State {
+        State::ALL[usize::from(self.state.load(Ordering::Relaxed))]
+    }
+
+    pub(crate) fn set_state(&self, state: State) {
+        self.state.store(state as u8, Ordering::Relaxed);
+    }
+
+    /// Enters `state`, now.
+    pub(crate) fn enter(&self, state: State) {
+        self.stamp(Instant::now());
+        self.set_state(state);
+    }
+
+    fn stamp(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.handle.shared().epoch);
+        let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        self.since.store(nanos, Ordering::Relaxed);
+    }
+
+    /// Since when the connection is in its state, as far as the state is one that is timed.
+    pub(crate) fn since(&self) -> Instant {
+        let nanos = self.since.load(Ordering::Relaxed);
+        self.handle.shared().epoch + Duration::from_nanos(nanos)
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.handle.shared().phase.now()
+    }
+
+    /// Bytes have been read, while this was HTTP/1 or not yet known to be.
+    pub(crate) fn bytes_read(&self, bytes: &[u8]) {
+        let state = self.state();
+        match state {
+            State::Fresh | State::Idle | State::Closable => {
+                self.wire.next_message();
+                self.set_state(State::NewHead);
+            }
+            _ => {}
+        }
+        let in_head = matches!(
+            state,
+            State::Fresh | State::Idle | State::Closable | State::NewHead | State::Head
+        );
+        self.wire.record(bytes, in_head);
+    }
+
+    /// All that was written is with the kernel.
+    pub(crate) fn flushed(&self) {
+        if self.state() == State::Flushing {
+            let more = self.wire.has_more();
+            self.wire.next_message();
+            self.enter(if more { State::Head } else { State::Idle });
+        }
+    }
+
+    /// Who is woken by the drain and the cut.
+    pub(crate) fn register(&self, waker: &Waker) {
+        register(&self.waker, waker);
+    }
+
+    pub(crate) fn wake(&self) {
+        self.waker.wake();
+    }
+
+    // ----- HTTP/2 -----
+
+    fn h2(&self) -> &Mutex<H2> {
+        self.h2.get_or_init(Box::default)
+    }
+
+    pub(crate) fn stream_opened(&self, method: Method, uri: Uri) -> usize {
+        lock(self.h2()).requests.insert(Request {
+            method,
+            uri,
+            since: Instant::now(),
+            responding: false,
+            upgraded: false,
+        })
+    }
+
+    pub(crate) fn stream_responds(&self, stream: usize) {
+        lock(self.h2()).requests[stream].responding = true;
+    }
+
+    pub(crate) fn stream_upgraded(&self, stream: usize) {
+        lock(self.h2()).requests[stream].upgraded = true;
+    }
+
+    pub(crate) fn stream_closed(&self, stream: usize) {
+        lock(self.h2()).requests.remove(stream);
+    }
+
+    /// A place for a task of this connection.
+    pub(crate) fn task_slot(&self) -> usize {
+        lock(self.h2()).tasks.insert(None)
+    }
+
+    pub(crate) fn task_spawned(&self, slot: usize, abort: AbortHandle) {
+        // The task may have ended already and given its place back, to another task even: handles
+        // of ended tasks are harmless, and the other one sets its own right after its spawn.
+        if let Some(place) = lock(self.h2()).tasks.get_mut(slot) {
+            *place = Some(abort);
+        }
+    }
+
+    pub(crate) fn task_ended(&self, slot: usize) {
+        let none_left = {
+            let mut h2 = lock(self.h2());
+            h2.tasks.remove(slot);
+            h2.tasks.is_empty()
+        };
+        if none_left {
+            self.stamp(Instant::now());
+            if self.phase() >= Phase::Draining {
+                self.wake();
+            }
+        }
+    }
+
+    /// Whether any stream is still being worked on.
+    pub(crate) fn has_tasks(&self) -> bool {
+        self.h2.get().is_some_and(|h2| !lock(h2).tasks.is_empty())
+    }
+}
+
+impl Piece for Conn {
+    fn describe(&self, now: Instant, out: &mut Vec<InFlight>) {
+        let peer = self.peer.to_string();
+        let age = now.saturating_duration_since(self.since());
+        let label = || self.label.read().unwrap_or_else(|| ("?".into(), "?".into()));
+        let state = self.state();
+        match state {
+            State::Busy | State::Responding | State::Flushing => {
+                let (method, path) = label();
+                let responding = state != State::Busy;
+                out.push(InFlight::Request { method, path, peer, age, responding });
+                return;
+            }
+            State::Upgraded => {
+                let (_, path) = label();
+                out.push(InFlight::Upgraded { path, peer, age });
+                return;
+            }
+            State::Closed => return,
+            _ => {}
+        }
+        let before = out.len();
+        if let Some(h2) = self.h2.get() {
+            for (_, request) in &lock(h2).requests {
+                out.push(request.describe(now, peer.clone()));
+            }
+        }
+        if out.len() == before {
+            let age = now.saturating_duration_since(self.accepted);
+            out.push(InFlight::Connection { peer, age });
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Connection
+    }
+
+    fn drain(&self) {
+        self.wake();
+    }
+
+    fn cut(&self) {
+        self.wake();
+        if let Some(h2) = self.h2.get() {
+            let tasks: Vec<_> =
+                lock(h2).tasks.iter().filter_map(|(_, task)| task.clone()).collect();
+            tasks.iter().for_each(AbortHandle::abort);
+        }
+    }
+}
+
+impl Request {
+    fn describe(&self, now: Instant, peer: String) -> InFlight {
+        let age = now.saturating_duration_since(self.since);
+        let path = self.uri.path().to_owned();
+        if self.upgraded {
+            return InFlight::Upgraded { path, peer, age };
+        }
+        let method = self.method.to_string();
+        let responding = self.responding;
+        InFlight::Request { method, path, peer, age, responding }
+    }
+}
+
+/// Holds the drain for a connection: goes wherever its stream goes, also out of HTTP.
+#[derive(Clone, Debug)]
+pub(crate) struct Held(Arc<Guard>);
+
+#[derive(Debug)]
+struct Guard(Arc<Conn>);
+
+impl Held {
+    pub(crate) fn conn(&self) -> &Arc<Conn> {
+        &self.0.0
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.set_state(State::Closed);
+        if let Some(key) = self.0.key.get() {
+            self.0.handle.shared().finished(*key, Kind::Connection);
+        }
+    }
+}

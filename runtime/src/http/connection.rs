@@ -1,0 +1,278 @@
+//! A connection, from the first byte to the last: finds out the protocol, lets hyper speak it, and
+//! ends it at the right moment.
+
+use std::{
+    mem::{self, MaybeUninit},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::TokioIo;
+use tokio::io::ReadBuf;
+
+use super::{
+    conn::{Conn, State},
+    exec::Exec,
+    io::Io,
+    server::{Options, Readiness, http2_builder},
+    service::{ConnService, Protocol, Service},
+    stream::Received,
+    timer::Timer,
+};
+use crate::phase::Phase;
+
+/// How an HTTP/2 connection begins (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long a head may take to become complete once the drain has started.
+const HEAD_GRACE: Duration = Duration::from_secs(1);
+
+/// How long an HTTP/2 client without open streams may take to answer the PING that comes with GOAWAY.
+const PONG_GRACE: Duration = Duration::from_secs(1);
+
+/// How long a client that is still sending after the last response is read from: long enough for it
+/// to see the response; short where a process wants to exit.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+const LAST_WORDS_DRAINING: Duration = Duration::from_secs(1);
+/// The same for HTTP/2, where the client was told by GOAWAY and its streams are all answered.
+const LAST_WORDS_HTTP2: Duration = Duration::from_millis(100);
+
+type Http1<S> = http1::UpgradeableConnection<TokioIo<Io>, ConnService<S>>;
+type Http2<S> = http2::Connection<TokioIo<Io>, ConnService<S>, Exec>;
+
+/// The task of a connection.
+pub(crate) struct Connection<S: Service> {
+    conn: Arc<Conn>,
+    stage: Stage<S>,
+    timer: Timer,
+    header_timeout: Option<Duration>,
+    /// When this connection has learned of the drain.
+    draining: Option<Instant>,
+    registered: bool,
+    http2: bool,
+}
+
+/// How far a connection is. hyper's futures are large and boxed: most connections are quiet most of
+/// the time, and many never send a byte.
+enum Stage<S: Service> {
+    Detect(Box<Detect<S>>),
+    Http1(Pin<Box<Http1<S>>>),
+    Http2(Pin<Box<Http2<S>>>),
+    Done,
+}
+
+/// Before the protocol is known.
+struct Detect<S> {
+    io: Io,
+    /// How much of the preface of HTTP/2 has been read.
+    matched: usize,
+    service: S,
+    http1: http1::Builder,
+    readiness: Option<Arc<Readiness>>,
+}
+
+impl<S: Service> Connection<S> {
+    pub(crate) fn new(io: Io, service: S, http1: http1::Builder, options: &Options) -> Self {
+        let conn = io.held().conn().clone();
+        let readiness = options.readiness.clone();
+        let detect = Detect { io, matched: 0, service, http1, readiness };
+        Self {
+            conn,
+            stage: Stage::Detect(Box::new(detect)),
+            timer: Timer::default(),
+            header_timeout: options.header_timeout,
+            draining: None,
+            registered: false,
+            http2: false,
+        }
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.registered {
+            // Before the first look at the phase. A task keeps its waker for life.
+            self.conn.register(cx.waker());
+            self.registered = true;
+        }
+        let phase = self.conn.phase();
+        if phase >= Phase::Draining {
+            if phase >= Phase::Cut {
+                self.stage = Stage::Done;
+                return Poll::Ready(());
+            }
+            self.start_draining();
+        }
+        loop {
+            if self.poll_stage(cx).is_ready() {
+                self.finish();
+                return Poll::Ready(());
+            }
+            // Nothing to wait for: the way of every poll in steady state.
+            let Some(deadline) = self.deadline() else {
+                return Poll::Pending;
+            };
+            if !self.timer.has_passed(deadline, cx) {
+                return Poll::Pending;
+            }
+            if self.expire().is_ready() {
+                self.finish();
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut self.stage {
+                Stage::Detect(detect) => match std::task::ready!(detect.poll(cx)) {
+                    None => return Poll::Ready(()),
+                    Some(protocol) => self.speak(protocol),
+                },
+                // How a connection ends, well or badly, is its client's affair.
+                Stage::Http1(http1) => return http1.as_mut().poll(cx).map(drop),
+                Stage::Http2(http2) => return http2.as_mut().poll(cx).map(drop),
+                Stage::Done => return Poll::Ready(()),
+            }
+        }
+    }
+
+    fn speak(&mut self, protocol: Protocol) {
+        let Stage::Detect(detect) = mem::replace(&mut self.stage, Stage::Done) else {
+            return;
+        };
+        let Detect { io, service, http1, readiness, .. } = *detect;
+        let conn = self.conn.clone();
+        let held = io.held().clone();
+        let io = TokioIo::new(io);
+        let service = ConnService { service, conn, protocol, readiness };
+        self.stage = match protocol {
+            Protocol::Http1 => {
+                Stage::Http1(Box::pin(http1.serve_connection(io, service).with_upgrades()))
+            }
+            Protocol::Http2 => {
+                self.http2 = true;
+                self.conn.enter(State::Http2);
+                let builder = http2_builder(Exec(held));
+                let mut http2 = Box::pin(builder.serve_connection(io, service));
+                if self.draining.is_some() {
+                    http2.as_mut().graceful_shutdown();
+                }
+                Stage::Http2(http2)
+            }
+        };
+    }
+
+    fn start_draining(&mut self) {
+        if self.draining.is_none() {
+            self.draining = Some(Instant::now());
+            if let Stage::Http2(http2) = &mut self.stage {
+                http2.as_mut().graceful_shutdown();
+            }
+        }
+    }
+
+    /// When something is to happen without anything from the client.
+    fn deadline(&self) -> Option<Instant> {
+        let conn = &*self.conn;
+        let linger = conn.handle.shared().limits.linger;
+        match (conn.state(), self.draining) {
+            (State::Fresh | State::Head, None) => self.header_deadline(),
+            (State::Fresh | State::Idle, Some(_)) => Some(conn.since() + linger),
+            (State::Closable, _) => Some(conn.since() + HEAD_GRACE),
+            (State::NewHead, _) => {
+                conn.enter(State::Head);
+                self.deadline()
+            }
+            (State::Head, Some(draining)) => {
+                let grace = conn.since().max(draining) + HEAD_GRACE;
+                Some(self.header_deadline().map_or(grace, |limit| limit.min(grace)))
+            }
+            (State::LastWords, draining) => {
+                let grace = match draining {
+                    _ if self.http2 => LAST_WORDS_HTTP2,
+                    None => LAST_WORDS,
+                    Some(_) => LAST_WORDS_DRAINING,
+                };
+                // Sending on does not prolong it, the start of the drain shortens it.
+                let since = draining.map_or(conn.since(), |at| at.max(conn.since()));
+                Some(since + grace)
+            }
+            (State::Http2, Some(draining)) if !conn.has_tasks() => {
+                Some(conn.since().max(draining) + PONG_GRACE)
+            }
+            (
+                State::Idle
+                | State::Busy
+                | State::Responding
+                | State::Flushing
+                | State::Http2
+                | State::Upgraded
+                | State::Closed,
+                _,
+            ) => None,
+        }
+    }
+
+    fn header_deadline(&self) -> Option<Instant> {
+        self.header_timeout.map(|limit| self.conn.since() + limit)
+    }
+
+    /// The deadline has passed. Ready: the connection is over.
+    fn expire(&mut self) -> Poll<()> {
+        match (self.conn.state(), &self.stage) {
+            // Quiet for as long as the linger. One last look at what the kernel has.
+            (State::Fresh, Stage::Detect(detect)) if self.draining.is_some() => {
+                if detect.io.peek() != Received::Something {
+                    return Poll::Ready(());
+                }
+                // The runtime is about to hear of it.
+                self.conn.enter(State::Head);
+                Poll::Pending
+            }
+            (State::Idle, _) => {
+                self.conn.enter(State::Closable);
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
+    /// The connection has ended, or has left HTTP.
+    fn finish(&mut self) {
+        let http1 = matches!(self.stage, Stage::Http1(_));
+        self.stage = Stage::Done;
+        if http1 && self.conn.state() != State::Closed {
+            // hyper has handed the stream to whoever asked for the upgrade.
+            self.conn.enter(State::Upgraded);
+        }
+    }
+}
+
+impl<S> Detect<S> {
+    /// Reads until the protocol is known; `None`: the client has gone.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Protocol>> {
+        let mut space = [MaybeUninit::uninit(); 2048];
+        loop {
+            let mut buf = ReadBuf::uninit(&mut space);
+            buf.put_slice(&PREFACE[..self.matched]);
+            match std::task::ready!(self.io.poll_read_stream(cx, &mut buf)) {
+                Ok(()) if buf.filled().len() > self.matched => {}
+                Ok(()) | Err(_) => return Poll::Ready(None),
+            }
+            let bytes = buf.filled();
+            let conn = self.io.held().conn().clone();
+            conn.bytes_read(&bytes[self.matched..]);
+            if bytes.starts_with(PREFACE) {
+                self.io.set_prefix(bytes);
+                return Poll::Ready(Some(Protocol::Http2));
+            }
+            if !PREFACE.starts_with(bytes) {
+                self.io.set_prefix(bytes);
+                return Poll::Ready(Some(Protocol::Http1));
+            }
+            self.matched = bytes.len();
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Listening sockets: bound with as much backlog as the system allows, closed without loss.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    os::{
+        fd::{AsRawFd, RawFd},
+        unix::fs::MetadataExt,
+    },
+    path::{Path, PathBuf},
+    task::{Context, Poll},
+};
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use super::{address::Target, stream::Stream};
+use crate::{failure::Failure, serve::LocalAddr};
+
+/// The kernel cuts this down to `net.core.somaxconn` (listen(2)). With the 128 that std and tokio ask
+/// for, a burst of clients waits for a second until their SYN is sent again.
+const BACKLOG: i32 = i32::MAX;
+
+/// An index that no network device has: they count up from 1.
+#[cfg(target_os = "linux")]
+const NO_DEVICE: u32 = i32::MAX as u32;
+
+/// A bound listener.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: ListenerSocket,
+    /// Whether another process may hold this socket too: then it is only let go, never closed.
+    shared: bool,
+    /// The path of a Unix socket and which file it was, so that nobody else's is unlinked.
+    path: Option<(PathBuf, FileId)>,
+}
+
+#[derive(Debug)]
+enum ListenerSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId(u64, u64);
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Peer {
+    Tcp(SocketAddr),
+    Unix,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(addr) => addr.fmt(f),
+            Self::Unix => f.write_str("a Unix socket"),
+        }
+    }
+}
+
+impl Listener {
+    /// Binds `target`, or takes over the listener that it is.
+    ///
+    /// # Errors
+    ///
+    /// Name the address.
+    pub(crate) async fn bind(target: Target, shared: bool) -> Result<Self, Failure> {
+        let name = match &target {
+            Target::Name(name) => name.clone(),
+            Target::Host(host, port) => format!("{host}:{port}"),
+            Target::Addrs(addrs) => {
+                let addrs: Vec<_> = addrs.iter().map(ToString::to_string).collect();
+                addrs.join(", ")
+            }
+            _ => "the given listener".to_owned(),
+        };
+        let bound = match target {
+            Target::Name(name) => bind_resolved(name).await,
+            Target::Host(host, port) => bind_resolved((host, port)).await,
+            Target::Addrs(addrs) => bind_first(addrs.into_iter()),
+            Target::Tcp(std) => adopt_tcp(std),
+            Target::TokioTcp(tokio) => Ok(ListenerSocket::Tcp(tokio)),
+            Target::Unix(std) => adopt_unix(std),
+            Target::TokioUnix(tokio) => Ok(ListenerSocket::Unix(tokio)),
+        };
+        let socket = bound.map_err(|error| {
+            Failure::from_error(&error).context(&format!("cannot listen on {name}"))
+        })?;
+        let path = match &socket {
+            ListenerSocket::Unix(unix) => path_of(unix),
+            ListenerSocket::Tcp(_) => None,
+        };
+        let fd = match &socket {
+            ListenerSocket::Tcp(tcp) => tcp.as_raw_fd(),
+            ListenerSocket::Unix(unix) => unix.as_raw_fd(),
+        };
+        let shared = shared || is_passed_by_systemd(fd);
+        Ok(Self { socket, shared, path })
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<LocalAddr> {
+        match &self.socket {
+            ListenerSocket::Tcp(tcp) => tcp.local_addr().map(LocalAddr::Tcp),
+            ListenerSocket::Unix(unix) => {
+                let path = unix.local_addr()?.as_pathname().map(Path::to_owned);
+                Ok(LocalAddr::Unix(path))
+            }
+        }
+    }
+
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// The next connection.
+    pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Peer)>> {
+        match &self.socket {
+            ListenerSocket::Tcp(tcp) => {
+                let accepted = std::task::ready!(tcp.poll_accept(cx));
+                Poll::Ready(accepted.map(|(stream, peer)| (Stream::tcp(stream), Peer::Tcp(peer))))
+            }
+            ListenerSocket::Unix(unix) => {
+                let accepted = std::task::ready!(unix.poll_accept(cx));
+                Poll::Ready(accepted.map(|(stream, _)| (Stream::Unix(stream), Peer::Unix)))
+            }
+        }
+    }
+
+    /// A connection that the kernel has ready, else `WouldBlock`. Asks the kernel itself: that the
+    /// runtime has not heard of a connection yet does not say that there is none.
+    pub(crate) fn try_accept(&self) -> io::Result<(Stream, Peer)> {
+        match &self.socket {
+            ListenerSocket::Tcp(tcp) => {
+                let (socket, peer) = SockRef::from(tcp).accept()?;
+                socket.set_nonblocking(true)?;
+                let peer = peer.as_socket().ok_or(io::ErrorKind::ConnectionAborted)?;
+                let stream = TcpStream::from_std(socket.into())?;
+                Ok((Stream::tcp(stream), Peer::Tcp(peer)))
+            }
+            ListenerSocket::Unix(unix) => {
+                let (socket, _) = SockRef::from(unix).accept()?;
+                socket.set_nonblocking(true)?;
+                Ok((Stream::Unix(UnixStream::from_std(socket.into())?), Peer::Unix))
+            }
+        }
+    }
+
+    /// Turns new clients away while those that the kernel has already let in can still be accepted:
+    /// the queue, and on Linux also handshakes that are under way. Returns whether handshakes may
+    /// still complete.
+    ///
+    /// On Linux the TCP socket is bound to a network device that does not exist. A SYN then finds no
+    /// listener and is refused, or goes to another socket of the `SO_REUSEPORT` group. Needs no
+    /// privilege; fails where the socket is already bound to a device, and before Linux 5.7.
+    pub(crate) fn refuse_new(&self) -> bool {
+        match &self.socket {
+            ListenerSocket::Tcp(tcp) => refuse_syns(tcp),
+            ListenerSocket::Unix(_) => {
+                self.unlink();
+                false
+            }
+        }
+    }
+
+    /// Removes the path of a Unix socket, if it still is this socket's: a new version of the program
+    /// may have bound its own there by now.
+    fn unlink(&self) {
+        if let Some((path, id)) = &self.path
+            && file_id(path) == Some(*id)
+        {
+            // Already gone is as good.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn refuse_syns(listener: &TcpListener) -> bool {
+    let socket = SockRef::from(listener);
+    let device = std::num::NonZeroU32::new(NO_DEVICE);
+    match listener.local_addr() {
+        Ok(SocketAddr::V4(_)) => socket.bind_device_by_index_v4(device).is_ok(),
+        Ok(SocketAddr::V6(_)) => socket.bind_device_by_index_v6(device).is_ok(),
+        Err(_) => false,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn refuse_syns(_: &TcpListener) -> bool {
+    false
+}
+
+async fn bind_resolved(name: impl tokio::net::ToSocketAddrs) -> io::Result<ListenerSocket> {
+    bind_first(tokio::net::lookup_host(name).await?)
+}
+
+/// As `TcpListener::bind`: the first address that works, or the last error.
+fn bind_first(addrs: impl Iterator<Item = SocketAddr>) -> io::Result<ListenerSocket> {
+    let none = || io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
+    let mut last = None;
+    for addr in addrs {
+        match bind_tcp(addr) {
+            Ok(listener) => return Ok(ListenerSocket::Tcp(listener)),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(none))
+}
+
+fn bind_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    // As std and tokio: a restart need not wait for the old connections' TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn adopt_tcp(listener: std::net::TcpListener) -> io::Result<ListenerSocket> {
+    // An inherited socket is often a blocking one.
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener).map(ListenerSocket::Tcp)
+}
+
+fn adopt_unix(listener: std::os::unix::net::UnixListener) -> io::Result<ListenerSocket> {
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener).map(ListenerSocket::Unix)
+}
+
+/// Whether this descriptor came by socket activation (`sd_listen_fds(3)`): then systemd holds it, too.
+///
+/// Looks at the environment that the process began with: libraries that take such sockets over remove
+/// the variables.
+fn is_passed_by_systemd(fd: RawFd) -> bool {
+    const FIRST: RawFd = 3;
+    let Ok(environ) = std::fs::read("/proc/self/environ") else {
+        return false;
+    };
+    let environ = String::from_utf8_lossy(&environ);
+    let number = |name: &str| {
+        let value =
+            environ.split('\0').find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='));
+        value.and_then(|value| value.parse::<u32>().ok())
+    };
+    let count = number("LISTEN_FDS").and_then(|count| RawFd::try_from(count).ok()).unwrap_or(0);
+    number("LISTEN_PID") == Some(std::process::id()) && fd >= FIRST && fd - FIRST < count
+}
+
+fn path_of(listener: &UnixListener) -> Option<(PathBuf, FileId)> {
+    let path = listener.local_addr().ok()?.as_pathname()?.to_owned();
+    let id = file_id(&path)?;
+    Some((path, id))
+}
+
+fn file_id(path: &Path) -> Option<FileId> {
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    Some(FileId(metadata.dev(), metadata.ino()))
+}

@@ -1,0 +1,23 @@
+//! The HTTP server: from an address to answered requests.
+//!
+//! `address` → `listener` → `accept` → `connection` (a task each) → `service` (a call each). What a
+//! connection is doing is kept in its `conn`, which the drain and the report read from outside.
+
+mod accept;
+mod address;
+mod body;
+mod conn;
+mod connection;
+mod exec;
+mod io;
+mod label;
+mod listener;
+mod server;
+mod service;
+mod stream;
+mod timer;
+mod wire;
+
+pub use address::Listen;
+pub use server::{Server, serve};
+pub use service::HttpService;

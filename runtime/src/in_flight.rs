@@ -1,0 +1,208 @@
+//! A piece of work that is under way, or was cut, in words.
+
+use std::{fmt, time::Duration};
+
+/// Something that runs now ([`Handle::in_flight`](crate::Handle::in_flight)) or was cut off
+/// ([`Report::cut`](crate::Report::cut)).
+///
+/// Its [`Display`](fmt::Display) form is one line, safe for a terminal: paths come without their
+/// query string, which may hold secrets, and control characters are escaped.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let running = graceful::Config::new().start(()).await.unwrap();
+/// let handle = running.handle().clone();
+/// handle.spawn_named("nightly report", std::future::pending::<()>());
+/// let line = handle.in_flight()[0].to_string();
+/// assert!(line.starts_with("task nightly report"), "{line}");
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InFlight {
+    /// An HTTP request without a complete response.
+    #[non_exhaustive]
+    Request {
+        /// The method, such as `GET`.
+        method: String,
+        /// The path, without the query; cut short with `…` where it is very long.
+        path: String,
+        /// The client's address.
+        peer: String,
+        /// Since the head of the request was complete.
+        age: Duration,
+        /// Whether the head of the response has been handed on.
+        responding: bool,
+    },
+    /// A connection that has left HTTP, such as a WebSocket.
+    #[non_exhaustive]
+    Upgraded {
+        /// The path of the request that asked for the upgrade.
+        path: String,
+        /// The client's address.
+        peer: String,
+        /// Since the upgrade was asked for.
+        age: Duration,
+    },
+    /// A connection without a complete request: quiet, or in the middle of a head.
+    #[non_exhaustive]
+    Connection {
+        /// The client's address.
+        peer: String,
+        /// Since it was accepted.
+        age: Duration,
+    },
+    /// A task of [`spawn`](crate::spawn), [`spawn_named`](crate::spawn_named) or
+    /// [`spawn_blocking`](crate::spawn_blocking).
+    #[non_exhaustive]
+    Task {
+        /// The name it was given, or `file:line:column` of the call that spawned it.
+        name: String,
+        /// Since it was spawned.
+        age: Duration,
+    },
+    /// A server: an address, or the line of [`serve_fn`](crate::serve_fn).
+    #[non_exhaustive]
+    Server {
+        /// Its address or line.
+        name: String,
+        /// Since it was started.
+        age: Duration,
+    },
+    /// A cleanup hook of [`on_stop`](crate::on_stop).
+    #[non_exhaustive]
+    Hook {
+        /// `file:line:column` of the call that registered it.
+        name: String,
+        /// Since it was started.
+        age: Duration,
+    },
+    /// The body of `main`.
+    #[non_exhaustive]
+    Main {
+        /// Since it was started.
+        age: Duration,
+    },
+}
+
+impl InFlight {
+    /// How long it had been running.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        match self {
+            Self::Request { age, .. }
+            | Self::Upgraded { age, .. }
+            | Self::Connection { age, .. }
+            | Self::Task { age, .. }
+            | Self::Server { age, .. }
+            | Self::Hook { age, .. }
+            | Self::Main { age } => *age,
+        }
+    }
+
+    pub(crate) fn is_request(&self) -> bool {
+        matches!(self, Self::Request { .. })
+    }
+
+    pub(crate) fn is_quiet(&self) -> bool {
+        matches!(self, Self::Connection { .. })
+    }
+}
+
+impl fmt::Display for InFlight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request { method, path, peer, responding, .. } => {
+                let progress = if *responding { "response begun" } else { "no response yet" };
+                write!(f, "{} {} from {peer}, {progress}", Plain(method), Plain(path))
+            }
+            Self::Upgraded { path, peer, .. } => {
+                write!(f, "upgraded connection {} from {peer}", Plain(path))
+            }
+            Self::Connection { peer, .. } => write!(f, "connection from {peer}"),
+            Self::Task { name, .. } => write!(f, "task {}", Plain(name)),
+            Self::Server { name, .. } => write!(f, "server {}", Plain(name)),
+            Self::Hook { name, .. } => write!(f, "hook {}", Plain(name)),
+            Self::Main { .. } => f.write_str("main"),
+        }?;
+        write!(f, ", {}", Age(self.age()))
+    }
+}
+
+/// Text from elsewhere with its control characters escaped, so that it cannot drive a terminal.
+struct Plain<'a>(&'a str);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            if c.is_control() || is_bidi(c) {
+                write!(f, "{}", c.escape_unicode())?;
+            } else {
+                fmt::Write::write_char(f, c)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Invisible characters that turn the direction of what follows (Unicode UAX #9).
+fn is_bidi(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A duration as a person reads it: `0.4ms`, `350ms`, `1.2s`, `3s`, `2m5s`, `1h2m`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Age(pub(crate) Duration);
+
+impl fmt::Display for Age {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (secs, millis) = (self.0.as_secs(), self.0.subsec_millis());
+        match secs {
+            0 if millis < 10 => {
+                let tenths = self.0.as_micros() / 100;
+                write!(f, "{}.{}ms", tenths / 10, tenths % 10)
+            }
+            0 => write!(f, "{millis}ms"),
+            1..60 if millis >= 100 => write!(f, "{secs}.{}s", millis / 100),
+            1..60 => write!(f, "{secs}s"),
+            60..3600 if secs % 60 == 0 => write!(f, "{}m", secs / 60),
+            60..3600 => write!(f, "{}m{}s", secs / 60, secs % 60),
+            _ if secs / 60 % 60 == 0 => write!(f, "{}h", secs / 3600),
+            _ => write!(f, "{}h{}m", secs / 3600, secs / 60 % 60),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_read_well() {
+        let text = |millis| Age(Duration::from_millis(millis)).to_string();
+        assert_eq!(Age(Duration::from_micros(420)).to_string(), "0.4ms");
+        assert_eq!(text(350), "350ms");
+        assert_eq!(text(1_234), "1.2s");
+        assert_eq!(text(3_000), "3s");
+        assert_eq!(text(3_040), "3s");
+        assert_eq!(text(125_000), "2m5s");
+        assert_eq!(text(120_000), "2m");
+        assert_eq!(text(3_720_000), "1h2m");
+        assert_eq!(text(7_200_000), "2h");
+    }
+
+    #[test]
+    fn nothing_from_the_wire_drives_the_terminal() {
+        let request = InFlight::Request {
+            method: "GET".into(),
+            path: "/\x1b[2J\u{202e}é".into(),
+            peer: "127.0.0.1:1".into(),
+            age: Duration::from_secs(3),
+            responding: false,
+        };
+        assert_eq!(
+            request.to_string(),
+            "GET /\\u{1b}[2J\\u{202e}é from 127.0.0.1:1, no response yet, 3s"
+        );
+    }
+}

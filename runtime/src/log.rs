@@ -1,0 +1,193 @@
+//! What is said, and where: to `tracing` where the program has installed a subscriber, else to
+//! stderr, one line each.
+
+use std::{fmt::Display, io, io::Write as _, time::Duration};
+
+use crate::{
+    failure::Failure,
+    in_flight::Age,
+    report::{Cause, Report},
+    signal::Signal,
+    work::Counts,
+    writer::Writer,
+};
+
+/// Who hears the messages of a context.
+#[derive(Debug)]
+pub(crate) struct Log {
+    writer: Writer,
+    /// Whether stderr is ours: under `Config::run` it is, in somebody else's process it is not.
+    stderr: bool,
+}
+
+/// Calls one of `tracing`'s event macros, or writes the line to stderr.
+///
+/// The arguments are evaluated here; the writing happens on the writer's thread.
+macro_rules! say {
+    ($log:expr, $level:ident, { $($field:ident = $value:expr),* $(,)? }, $($text:tt)+) => {{
+        let line = format!($($text)+);
+        if tracing::dispatcher::has_been_set() {
+            let span = STOP.get().cloned();
+            $(let $field = $value;)*
+            $log.writer.push(move || {
+                let _in_stop = span.as_ref().map(|span| span.enter());
+                tracing::$level!(target: "graceful", $($field,)* "{line}");
+            });
+        } else if $log.stderr {
+            $log.writer.push(move || stderr(&line));
+        }
+    }};
+}
+
+/// The span of the stop. A process stops once; the embedded contexts of a test share it, at worst.
+static STOP: std::sync::OnceLock<tracing::Span> = std::sync::OnceLock::new();
+
+fn stderr(line: &str) {
+    // There is nowhere left to report that stderr is gone.
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Log {
+    pub(crate) fn new(stderr: bool) -> Self {
+        Self { writer: Writer::default(), stderr }
+    }
+
+    /// Waits until all is written, for `limit` at the most.
+    pub(crate) fn flush(&self, limit: Duration) {
+        self.writer.flush(limit);
+    }
+
+    /// Whether anybody hears what is said.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.stderr || tracing::dispatcher::has_been_set()
+    }
+
+    /// Whether messages go to stderr, where a live line may stand between them.
+    pub(crate) fn is_live(&self) -> bool {
+        self.stderr && !tracing::dispatcher::has_been_set()
+    }
+
+    pub(crate) fn listening(&self, addr: &impl Display) {
+        say!(self, info, { addr = addr.to_string() }, "listening on {addr}");
+    }
+
+    /// The first stop signal, or what stands for it.
+    pub(crate) fn stopping(&self, cause: &Cause, delay: Duration, limit: Option<Duration>) {
+        if tracing::dispatcher::has_been_set() {
+            STOP.get_or_init(|| tracing::info_span!(target: "graceful", "stop", cause = %cause));
+        }
+        let delay_text = match delay {
+            Duration::ZERO => String::new(),
+            delay => format!("still accepting for {}, then ", Age(delay)),
+        };
+        let limit_text = match limit {
+            None => "draining without a limit".to_owned(),
+            Some(limit) => format!("draining for at most {}", Age(limit)),
+        };
+        let again = match cause {
+            Cause::Signal(_) => " (signal again to stop at once)",
+            _ => "",
+        };
+        let name = match cause {
+            Cause::Signal(signal) => signal.to_string(),
+            _ => String::new(),
+        };
+        say!(
+            self, info,
+            { signal = name, limit_ms = limit.map(millis), delay_ms = millis(delay) },
+            "{cause}, {delay_text}{limit_text}{again}"
+        );
+    }
+
+    /// A first signal while the program is already stopping by itself.
+    pub(crate) fn already_stopping(&self, signal: Signal) {
+        say!(
+            self,
+            info,
+            { signal = signal.to_string() },
+            "{signal} received, already stopping (signal again to stop at once)"
+        );
+    }
+
+    pub(crate) fn progress(&self, left: Counts, time_left: Option<Duration>) {
+        let time_left = match time_left {
+            Some(time) => format!("{} left", Age(Duration::from_secs(time.as_secs()))),
+            None => "no limit".to_owned(),
+        };
+        say!(
+            self, info, { requests = left.requests, connections = left.connections, tasks = left.tasks },
+            "waiting for {left}, {time_left}"
+        );
+    }
+
+    /// Rewrites the live line of a terminal; an empty one wipes it.
+    pub(crate) fn live(&self, line: String) {
+        self.writer.push(move || {
+            let mut stderr = io::stderr().lock();
+            // CR, then "erase in line" (ECMA-48, 8.3.41). A terminal that is gone shows nothing.
+            let _ = write!(stderr, "\r\x1b[2K{line}").and_then(|()| stderr.flush());
+        });
+    }
+
+    pub(crate) fn failed(&self, failure: &Failure) {
+        say!(self, error, { error = failure.to_string() }, "error: {failure}");
+    }
+
+    pub(crate) fn task_panicked(&self, task: &str, message: &str) {
+        say!(
+            self, error, { task = task.to_owned(), panic = message.to_owned() },
+            "task {task} panicked: {message}"
+        );
+    }
+
+    pub(crate) fn hook_panicked(&self, hook: &str, message: &str) {
+        say!(
+            self, error, { hook = hook.to_owned(), panic = message.to_owned() },
+            "hook {hook} panicked: {message}"
+        );
+    }
+
+    pub(crate) fn cleanup_impossible(&self, error: &io::Error) {
+        say!(
+            self,
+            error,
+            { error = error.to_string() },
+            "error: no thread to run the cleanup hooks on: {error}"
+        );
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn accept_failed(&self, server: &str, error: &io::Error) {
+        say!(
+            self, warn, { server = server.to_owned(), error = error.to_string() },
+            "{server}: cannot accept: {error}; trying again until it works"
+        );
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn accepting_again(&self, server: &str, after: Duration) {
+        say!(
+            self, info, { server = server.to_owned(), elapsed_ms = millis(after) },
+            "{server}: accepting again after {}", Age(after)
+        );
+    }
+
+    /// The end: the report.
+    pub(crate) fn ended(&self, report: &Report) {
+        if tracing::dispatcher::has_been_set() {
+            for work in &report.cut {
+                say!(self, warn, { work = work.to_string() }, "cut off: {work}");
+            }
+        }
+        say!(
+            self, info,
+            { elapsed_ms = millis(report.elapsed), connections = report.connections,
+              requests = report.requests, tasks = report.tasks, cut = report.cut.len() },
+            "{report}"
+        );
+    }
+}

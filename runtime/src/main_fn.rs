@@ -1,0 +1,150 @@
+//! What `main` may return.
+
+use std::{error::Error, future::Future};
+
+use crate::{
+    failure::Failure,
+    serve::{Serve, Servers},
+};
+
+/// What an async `main` under [`graceful::main`](macro@crate::main) may return:
+///
+/// - a server or several: `impl Serve`, `(A, B)`, `Vec<S>`, `()`;
+/// - a server future: `impl Future<Output = ()>` or `impl Future<Output = Result<(), E>>`;
+/// - a `Result` of any of these.
+///
+/// `Via` says which of the implementations is meant, so that they do not overlap; the compiler
+/// finds it, nobody writes it.
+#[diagnostic::on_unimplemented(
+    message = "`main` returns `{Self}`, which is nothing that can be served",
+    label = "this cannot be served",
+    note = "return `graceful::serve(addr, service)`, `graceful::serve_fn(…)`, several of them as a \
+            tuple or `Vec`, a future with the output `()` or `Result<(), E>`, a `Result` of these, \
+            or nothing",
+    note = "for `axum::serve(…)` enable the feature: \
+            `graceful-main = {{ version = \"0.1\", features = [\"axum\"] }}`"
+)]
+pub trait Main<Via> {
+    #[doc(hidden)]
+    fn into_servers(self, servers: &mut Servers) -> Result<(), Failure>;
+}
+
+/// Markers for [`Main`]: by which route a return value is served.
+pub mod via {
+    /// It is a [`Serve`](crate::Serve).
+    #[derive(Debug)]
+    pub struct Serve;
+    /// It is a future whose outcome is `Outcome`.
+    #[derive(Debug)]
+    pub struct Future<Outcome>(Outcome);
+    /// It is a `Result` of what is served by `Via`, with an error that converts by `Error`.
+    #[derive(Debug)]
+    pub struct Result<Via, Error>(Via, Error);
+    /// It never returns.
+    #[derive(Debug)]
+    pub struct Never;
+    /// The output is `()`.
+    #[derive(Debug)]
+    pub struct Unit;
+    /// The error converts into `Box<dyn Error>`.
+    #[derive(Debug)]
+    pub struct Boxable;
+    /// The error is a `Box<dyn Error + Send + Sync>`.
+    #[derive(Debug)]
+    pub struct Boxed;
+    /// A hyper service.
+    #[derive(Debug)]
+    pub struct Hyper;
+    /// A tower service.
+    #[derive(Debug)]
+    pub struct Tower;
+}
+
+impl<S: Serve> Main<via::Serve> for S {
+    fn into_servers(self, servers: &mut Servers) -> Result<(), Failure> {
+        self.collect(servers);
+        Ok(())
+    }
+}
+
+impl<F, O> Main<via::Future<O>> for F
+where
+    F: Future<Output: Outcome<O>> + Send + 'static,
+{
+    fn into_servers(self, servers: &mut Servers) -> Result<(), Failure> {
+        servers.push_future("the future that main returned", async { self.await.outcome() });
+        Ok(())
+    }
+}
+
+impl<T, E, Via, EVia> Main<via::Result<Via, EVia>> for Result<T, E>
+where
+    T: Main<Via>,
+    E: Fail<EVia>,
+{
+    fn into_servers(self, servers: &mut Servers) -> Result<(), Failure> {
+        self.map_err(Fail::fail)?.into_servers(servers)
+    }
+}
+
+/// The type of what never returns, which has no name yet on stable Rust.
+type Never = <fn() -> ! as sealed::Function>::Output;
+
+mod sealed {
+    pub trait Function {
+        type Output;
+    }
+
+    impl<T> Function for fn() -> T {
+        type Output = T;
+    }
+}
+
+impl Main<via::Never> for Never {
+    fn into_servers(self, _: &mut Servers) -> Result<(), Failure> {
+        self
+    }
+}
+
+/// How a server future may end.
+#[diagnostic::on_unimplemented(
+    message = "a server future ends with `()` or a `Result<(), E>`, not with `{Self}`"
+)]
+pub trait Outcome<Via> {
+    #[doc(hidden)]
+    fn outcome(self) -> Result<(), Failure>;
+}
+
+impl Outcome<via::Unit> for () {
+    fn outcome(self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+impl<E: Fail<EVia>, EVia> Outcome<via::Result<via::Unit, EVia>> for Result<(), E> {
+    fn outcome(self) -> Result<(), Failure> {
+        self.map_err(Fail::fail)
+    }
+}
+
+/// Errors that can be reported: whatever `?` turns into a `Box<dyn Error>`, and such boxes.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an error that can be printed",
+    note = "it has to implement `std::error::Error`, or be a `Box<dyn Error>`, `anyhow::Error` or `String`"
+)]
+pub trait Fail<Via> {
+    #[doc(hidden)]
+    fn fail(self) -> Failure;
+}
+
+impl<E: Into<Box<dyn Error>>> Fail<via::Boxable> for E {
+    fn fail(self) -> Failure {
+        Failure::from_error(&*self.into())
+    }
+}
+
+impl Fail<via::Boxed> for Box<dyn Error + Send + Sync> {
+    fn fail(self) -> Failure {
+        Failure::from_error(&*self)
+    }
+}

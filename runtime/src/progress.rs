@@ -1,0 +1,73 @@
+//! What a person sees while a drain takes its time.
+
+use std::{
+    convert::Infallible,
+    future::pending,
+    io::IsTerminal,
+    time::{Duration, Instant},
+};
+
+use crate::{handle::Handle, in_flight::Age, log::Log, work::Counts};
+
+/// A stop that is over sooner shows nothing.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How often the live line is drawn anew.
+const FRAME: Duration = Duration::from_millis(100);
+/// How often a log is told, at the most, and only when the counts have changed.
+const LINE: Duration = Duration::from_secs(1);
+
+/// Shows what is left, until it is dropped; then wipes the live line.
+pub(crate) async fn show(handle: &Handle, deadline: Option<Instant>) -> Infallible {
+    let shared = handle.shared();
+    tokio::time::sleep(PATIENCE).await;
+    if shared.owns_threads && shared.log.is_live() && std::io::stderr().is_terminal() {
+        live(handle, deadline).await
+    } else {
+        lines(handle, deadline).await
+    }
+}
+
+async fn live(handle: &Handle, deadline: Option<Instant>) -> Infallible {
+    struct Wipe<'a>(&'a Log);
+    impl Drop for Wipe<'_> {
+        fn drop(&mut self) {
+            self.0.live(String::new());
+        }
+    }
+    let shared = handle.shared();
+    let _wipe = Wipe(&shared.log);
+    loop {
+        shared.log.live(line(shared.work.counts(), deadline));
+        tokio::time::sleep(FRAME).await;
+    }
+}
+
+async fn lines(handle: &Handle, deadline: Option<Instant>) -> Infallible {
+    let shared = handle.shared();
+    if !shared.log.is_heard() {
+        return pending().await;
+    }
+    let mut told = None;
+    loop {
+        let counts = shared.work.counts();
+        if told != Some(counts) {
+            shared.log.progress(counts, left(deadline));
+            told = Some(counts);
+        }
+        tokio::time::sleep(LINE).await;
+    }
+}
+
+fn left(deadline: Option<Instant>) -> Option<Duration> {
+    deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+}
+
+/// `draining: 2 requests, 5 connections, 1 task, 2.4s left (signal again to stop at once)`, short
+/// enough for 80 columns in all but the busiest servers.
+fn line(counts: Counts, deadline: Option<Instant>) -> String {
+    let time = match left(deadline) {
+        Some(left) => format!("{} left", Age(left)),
+        None => "no limit".to_owned(),
+    };
+    format!("draining: {counts}, {time} (signal again to stop at once)")
+}

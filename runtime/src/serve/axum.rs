@@ -1,0 +1,42 @@
+//! `axum::serve(…)` as it is.
+
+use std::{convert::Infallible, fmt::Debug};
+
+use axum::{
+    extract::Request,
+    response::Response,
+    serve::{IncomingStream, Listener, Serve as AxumServe},
+};
+use tower_service::Service;
+
+use super::{Serve, Servers, sealed};
+use crate::failure::Failure;
+
+impl<L: Listener, M, S> sealed::Sealed for AxumServe<L, M, S> {}
+
+/// With the feature `axum`: `axum::serve(listener, app)` is handed the [`Shutdown`](crate::Shutdown)
+/// future, as its `with_graceful_shutdown` wants it.
+///
+/// Its connections are then closed as axum closes them: idle ones at once, and upgraded ones are not
+/// waited for. `graceful::serve(listener, app)` takes the same two arguments and loses no request.
+impl<L, M, S> Serve for AxumServe<L, M, S>
+where
+    L: Listener<Addr: Debug>,
+    M: for<'a> Service<IncomingStream<'a, L>, Error = Infallible, Response = S> + Send + 'static,
+    for<'a> <M as Service<IncomingStream<'a, L>>>::Future: Send,
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    fn collect(self, servers: &mut Servers) {
+        let name = match self.local_addr() {
+            Ok(addr) => format!("axum on {addr:?}"),
+            Err(_) => "axum".to_owned(),
+        };
+        servers.push(move |handle| async move {
+            let serve = self.with_graceful_shutdown(handle.shutdown());
+            let run =
+                Box::pin(async move { serve.await.map_err(|error| Failure::from_error(&error)) });
+            Ok(super::Bound { name, addr: None, run })
+        });
+    }
+}

@@ -1,0 +1,82 @@
+//! From a list of servers to running tasks: all are bound first, then all serve.
+
+use tokio::task::JoinHandle;
+
+use crate::{
+    context::InContext,
+    failure::Failure,
+    handle::Handle,
+    phase::Phase,
+    race::{First, race},
+    sentinel::Event,
+    serve::{Bound, Servers},
+    task::{self, Name, Role, TaskGuard, message_of},
+};
+
+/// Binds and serves on the worker threads. The task ends when the last server has.
+pub(crate) fn spawn(handle: &Handle, servers: Servers) -> JoinHandle<()> {
+    // Held until the servers hold guards of their own.
+    let starting = TaskGuard::new(handle, Role::Server, Name::Text("binding".into()));
+    let task = handle.clone();
+    handle.runtime().spawn(InContext::new(handle, async move {
+        let handle = task;
+        let draining = handle.shared().phase.reached(Phase::Draining);
+        let bound = match race(draining, bind(&handle, servers)).await {
+            // A stop ends start-up.
+            First::Left(()) => return,
+            First::Right(Ok(bound)) => bound,
+            First::Right(Err(failure)) => return handle.shared().tell(Event::Failed(failure)),
+        };
+        let running = serve(&handle, bound);
+        drop(starting);
+        ended(&handle, running).await;
+    }))
+}
+
+/// Binds every server, or none.
+pub(crate) async fn bind(handle: &Handle, servers: Servers) -> Result<Vec<Bound>, Failure> {
+    let mut all = Vec::new();
+    for unbound in servers.into_vec() {
+        all.push((unbound.bind)(handle.clone()).await?);
+    }
+    Ok(all)
+}
+
+/// Spawns a task for each server and says that it listens.
+pub(crate) fn serve(handle: &Handle, bound: Vec<Bound>) -> Vec<JoinHandle<()>> {
+    let mut running = Vec::with_capacity(bound.len());
+    for Bound { name, addr, run } in bound {
+        if let Some(addr) = addr {
+            handle.shared().log.listening(&addr);
+        }
+        let server = task::spawn(handle, Role::Server, Name::Text(name.clone().into()), run);
+        running.push(handle.runtime().spawn(watch(handle.clone(), name, server)));
+    }
+    // Without a server there is nothing that could be ready.
+    if !running.is_empty() {
+        handle.shared().tell(Event::Serving);
+    }
+    running
+}
+
+/// Waits for the last server and tells the sentinel.
+pub(crate) async fn ended(handle: &Handle, running: Vec<JoinHandle<()>>) {
+    for server in running {
+        // `watch` neither panics nor is aborted.
+        let _ = server.await;
+    }
+    handle.shared().tell(Event::Finished);
+}
+
+/// Tells the sentinel how a server has ended, if not well.
+async fn watch(handle: Handle, name: String, server: JoinHandle<Result<(), Failure>>) {
+    let failure = match server.await {
+        Ok(Ok(())) => return,
+        Ok(Err(failure)) => failure,
+        // Aborted by the cut, which has named it already.
+        Err(error) if error.is_cancelled() => return,
+        Err(error) => Failure::new(format!("panicked: {}", message_of(&*error.into_panic()))),
+    };
+    let failure = failure.context(&format!("server {name}"));
+    handle.shared().tell(Event::Failed(failure));
+}

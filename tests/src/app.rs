@@ -1,0 +1,121 @@
+//! The application of the fixtures: handlers that say when they have begun, and go on when the test
+//! says so.
+
+use std::{convert::Infallible, io::BufRead, sync::LazyLock, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    routing::{get, post},
+};
+use bytes::Bytes;
+use futures_util::stream;
+use tokio::sync::watch;
+
+/// Becomes true when the test writes a line to stdin.
+static RELEASED: LazyLock<watch::Sender<bool>> = LazyLock::new(|| {
+    let (released, _) = watch::channel(false);
+    std::thread::spawn(|| {
+        for line in std::io::stdin().lock().lines() {
+            if line.is_ok() {
+                RELEASED.send_replace(true);
+            }
+        }
+    });
+    released
+});
+
+/// Waits until the test says so.
+pub async fn released() {
+    let mut released = RELEASED.subscribe();
+    // The sender is a static: it is never dropped.
+    let _ = released.wait_for(|released| *released).await;
+}
+
+async fn hold() -> &'static str {
+    println!("hold begins");
+    released().await;
+    "held"
+}
+
+async fn block() -> &'static str {
+    println!("block begins");
+    std::thread::sleep(Duration::from_secs(600));
+    "blocked"
+}
+
+async fn block_a_thread() -> &'static str {
+    graceful::spawn_blocking(|| {
+        println!("blocking thread begins");
+        std::thread::sleep(Duration::from_secs(600));
+    });
+    "left behind"
+}
+
+async fn work() {
+    println!("work begins");
+    released().await;
+    println!("work ends");
+}
+
+/// A chunk at once, the next when released.
+async fn streaming() -> Body {
+    let chunks = stream::unfold(0, |count| async move {
+        match count {
+            0 => println!("stream begins"),
+            1 => released().await,
+            _ => return None,
+        }
+        Some((Ok::<_, Infallible>(Bytes::from(format!("chunk {count}"))), count + 1))
+    });
+    Body::from_stream(chunks)
+}
+
+/// The routes.
+#[allow(clippy::missing_panics_doc, reason = "the panics are what is tested")]
+pub fn router() -> Router {
+    LazyLock::force(&RELEASED);
+    Router::new()
+        .route("/", get(|| async { "fine" }))
+        .route("/", post(|body: Bytes| async move { body.len().to_string() }))
+        .route("/hold", get(hold))
+        .route("/block", get(block))
+        .route("/block-a-thread", get(block_a_thread))
+        .route("/stream", get(streaming))
+        .route("/upload", post(|| async { "x".repeat(100_000) }))
+        .route("/spawn", get(|| async { drop(graceful::spawn(work())) }))
+        .route("/spawn-untracked", get(|| async { drop(tokio::spawn(work())) }))
+        .route(
+            "/spawn-panic",
+            get(|| async { drop(graceful::spawn(async { panic!("task panics") })) }),
+        )
+        .route("/panic", get(|| async { panic!("handler panics") as &'static str }))
+        .route("/stop", get(|| async { graceful::stop() }))
+}
+
+/// Registers hooks that say when they run.
+#[allow(clippy::missing_panics_doc, reason = "the panics are what is tested")]
+pub fn hooks() {
+    match std::env::var("HOOKS").as_deref() {
+        Ok("two") => {
+            graceful::on_stop(async { println!("hook one") });
+            graceful::on_stop(async { println!("hook two") });
+        }
+        Ok("panic") => {
+            graceful::on_stop(async { println!("hook one") });
+            graceful::on_stop(async { panic!("hook panics") });
+        }
+        Ok("stuck") => {
+            graceful::on_stop(async { println!("hook one") });
+            graceful::on_stop(async {
+                println!("hook hangs");
+                std::future::pending::<()>().await;
+            });
+        }
+        Ok("blocked") => graceful::on_stop(async {
+            println!("hook blocks");
+            std::thread::sleep(Duration::from_secs(600));
+        }),
+        _ => {}
+    }
+}

@@ -1,0 +1,16 @@
+//! What the tests share: fixture processes, and clients that know what happened to their bytes.
+
+pub mod app;
+pub mod client;
+pub mod process;
+
+pub use self::{
+    client::Client,
+    process::{Fixture, Process},
+};
+pub use rustix::process::Signal;
+
+use std::time::Duration;
+
+/// How long an event may take before a test gives up on it. Nothing waits for this when all is well.
+pub const PATIENCE: Duration = Duration::from_secs(20);

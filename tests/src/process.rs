@@ -1,0 +1,278 @@
+//! Fixture programs as real processes.
+
+use std::{
+    collections::HashMap,
+    io::{BufRead, BufReader, Read, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    sync::mpsc::{Receiver, Sender, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::PATIENCE;
+
+/// A program that is about to be started.
+#[derive(Debug)]
+pub struct Fixture {
+    program: PathBuf,
+    env: HashMap<String, String>,
+}
+
+/// A program that runs, and is killed when this is dropped.
+#[derive(Debug)]
+pub struct Process {
+    pid: Pid,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<(Instant, String)>,
+    seen: Vec<String>,
+    ended: Receiver<(Instant, ExitStatus)>,
+    status: Option<(Instant, ExitStatus)>,
+}
+
+impl Fixture {
+    /// The fixture at this path: `env!("CARGO_BIN_EXE_…")`.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        let env = HashMap::from([("ADDR".to_owned(), "127.0.0.1:0".to_owned())]);
+        let program = program.into();
+        Self { program, env }
+    }
+
+    /// The example of this name, which `cargo test --workspace` has built beside the fixtures.
+    ///
+    /// # Panics
+    ///
+    /// If it has not been built.
+    #[must_use]
+    pub fn example(fixture: &str, name: &str) -> Self {
+        let bin = PathBuf::from(fixture);
+        let program = bin.parent().expect("in a folder").join("examples").join(name);
+        assert!(program.exists(), "{name} is not built: run `cargo test --workspace`");
+        Self::new(program)
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Starts the program.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    #[must_use]
+    pub fn spawn(self) -> Process {
+        self.spawn_by(Command::new)
+    }
+
+    /// Starts the program by a command that runs it in another way.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    pub fn spawn_by(self, command: impl FnOnce(PathBuf) -> Command) -> Process {
+        let child = command(self.program)
+            .envs(self.env)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the fixture starts");
+        Process::watch(child)
+    }
+
+    /// Starts the program and waits until it listens.
+    #[must_use]
+    pub fn serve(self) -> (Process, SocketAddr) {
+        let mut process = self.spawn();
+        let addr = process.addr();
+        (process, addr)
+    }
+}
+
+impl Process {
+    fn watch(mut child: Child) -> Self {
+        let (to_lines, lines) = channel();
+        let stdout = read(child.stdout.take(), to_lines.clone());
+        let stderr = read(child.stderr.take(), to_lines);
+        let (to_ended, ended) = channel();
+        let pid = Pid::from_child(&child);
+        let stdin = child.stdin.take();
+        thread::spawn(move || {
+            let status = child.wait().expect("the child can be waited for");
+            let at = Instant::now();
+            // All it said is there before its end is.
+            stdout.join().expect("reading stdout");
+            stderr.join().expect("reading stderr");
+            // The test may be over.
+            let _ = to_ended.send((at, status));
+        });
+        let (seen, status) = (Vec::new(), None);
+        Self { pid, stdin, lines, seen, ended, status }
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Panics
+    ///
+    /// If the process is gone.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid, signal).expect("the process is there");
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Waits for a line that contains `text`, among those that no wait has passed yet.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come.
+    pub fn line(&mut self, text: &str) -> String {
+        self.line_at(text).1
+    }
+
+    /// As `line`, with the moment at which it came.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come.
+    pub fn line_at(&mut self, text: &str) -> (Instant, String) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let Ok((at, line)) = self.lines.recv_timeout(left) else {
+                panic!("no line with {text:?}; all lines: {:#?}", self.seen);
+            };
+            self.seen.push(line.clone());
+            if line.contains(text) {
+                return (at, line);
+            }
+        }
+    }
+
+    /// The address that it says it listens on.
+    ///
+    /// # Panics
+    ///
+    /// If it says none.
+    pub fn addr(&mut self) -> SocketAddr {
+        let line = self.line("listening on http://");
+        let (_, addr) = line.split_once("http://").expect("just matched");
+        addr.trim().parse().expect("an address")
+    }
+
+    /// Lets go whatever waits for a line on stdin.
+    ///
+    /// # Panics
+    ///
+    /// If stdin is closed.
+    pub fn release(&mut self) {
+        let stdin = self.stdin.as_mut().expect("stdin is a pipe");
+        stdin.write_all(b"release\n").expect("the fixture reads its stdin");
+    }
+
+    /// Whether it has ended.
+    pub fn is_over(&mut self) -> bool {
+        self.status = self.status.take().or_else(|| self.ended.try_recv().ok());
+        self.status.is_some()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end.
+    pub fn wait(&mut self) -> Ended {
+        let status = self.status.take();
+        let (at, status) = status.unwrap_or_else(|| {
+            self.ended.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+                self.seen.extend(self.lines.try_iter().map(|(_, line)| line));
+                panic!("still running; all lines: {:#?}", self.seen)
+            })
+        });
+        self.status = Some((at, status));
+        self.seen.extend(self.lines.try_iter().map(|(_, line)| line));
+        Ended { at, status, lines: self.seen.clone() }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !self.is_over() {
+            // Gone in this moment is as good.
+            let _ = kill_process(self.pid, Signal::KILL);
+        }
+    }
+}
+
+/// How a process has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// When.
+    pub at: Instant,
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// All it has printed.
+    pub lines: Vec<String>,
+}
+
+impl Ended {
+    /// Its exit code.
+    ///
+    /// # Panics
+    ///
+    /// If it had none.
+    #[track_caller]
+    #[must_use]
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| panic!("killed: {self:#?}"))
+    }
+
+    /// Checks the exit code.
+    ///
+    /// # Panics
+    ///
+    /// If it is another.
+    #[track_caller]
+    #[must_use = "or `let _ =`"]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code(), code, "{self:#?}");
+        self
+    }
+
+    /// Whether a line contains `text`.
+    #[must_use]
+    pub fn said(&self, text: &str) -> bool {
+        self.lines.iter().any(|line| line.contains(text))
+    }
+
+    /// How long after `start` it was gone.
+    #[must_use]
+    pub fn after(&self, start: Instant) -> Duration {
+        self.at.saturating_duration_since(start)
+    }
+}
+
+fn read(
+    pipe: Option<impl Read + Send + 'static>,
+    lines: Sender<(Instant, String)>,
+) -> thread::JoinHandle<()> {
+    let pipe = pipe.expect("stdout and stderr are pipes");
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).lines() {
+            let Ok(line) = line else { return };
+            // The test may be over.
+            let _ = lines.send((Instant::now(), line));
+        }
+    })
+}

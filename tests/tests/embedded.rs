@@ -1,0 +1,116 @@
+//! `Config::start`, inside of an ordinary test.
+
+use std::{io, time::Duration};
+
+use graceful::{Cause, Config};
+use graceful_tests::Client;
+
+async fn get(addr: std::net::SocketAddr, path: &'static str) -> String {
+    let fetch = move || Client::connect(addr).fetch(path).text();
+    tokio::task::spawn_blocking(fetch).await.unwrap()
+}
+
+#[tokio::test]
+async fn starts_serves_and_stops() {
+    let server = graceful::serve("127.0.0.1:0", graceful_tests::app::router());
+    let running = Config::new().start(server).await.unwrap();
+    let addr = running.local_addr().unwrap();
+    assert_eq!(get(addr, "/").await, "fine");
+    let report = running.stop().await;
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(*report.cause(), Cause::Stop);
+    assert_eq!(Client::try_connect(addr).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_free_functions_work_in_handlers_and_tasks() {
+    use axum::{Router, routing::get as route};
+    let handler = || async {
+        graceful::on_stop(async { println!("hook") });
+        let child = graceful::spawn(async { graceful::spawn(async { 7 }).await.unwrap() });
+        let blocking = graceful::spawn_blocking(|| graceful::Handle::try_current().is_some());
+        let shutdown = graceful::shutdown();
+        graceful::spawn_named("waits for the drain", async move {
+            shutdown.await;
+        });
+        format!("{} {}", child.await.unwrap(), blocking.await.unwrap())
+    };
+    let server = graceful::serve("127.0.0.1:0", Router::new().route("/", route(handler)));
+    let running = Config::new().start(server).await.unwrap();
+    assert_eq!(get(running.local_addr().unwrap(), "/").await, "7 true");
+    assert!(graceful::Handle::try_current().is_none(), "the test itself is not in there");
+    let report = running.stop().await;
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(report.tasks(), 1);
+}
+
+#[tokio::test]
+async fn the_limit_cuts_and_names() {
+    let config = Config::new().timeout(Duration::from_millis(50));
+    let running = config.start(()).await.unwrap();
+    let task = running.handle().spawn_named("endless", std::future::pending::<()>());
+    let report = running.stop().await;
+    assert_eq!(report.exit().code(), 124);
+    let cut: Vec<_> = report.cut().iter().map(ToString::to_string).collect();
+    assert!(matches!(&cut[..], [one] if one.starts_with("task endless, ")), "{cut:?}");
+    assert!(task.await.unwrap_err().is_cancelled());
+}
+
+#[tokio::test]
+async fn a_task_spawned_after_the_cut_does_not_run() {
+    let running = Config::new().timeout(Duration::from_millis(20)).start(()).await.unwrap();
+    let handle = running.handle().clone();
+    let _endless = handle.spawn(std::future::pending::<()>());
+    let report = running.stop().await;
+    assert_eq!(report.exit().code(), 124);
+    assert!(handle.spawn(std::future::pending::<()>()).await.unwrap_err().is_cancelled());
+}
+
+#[tokio::test]
+async fn two_at_once_do_not_mix() {
+    let app = graceful_tests::app::router;
+    let start = || async {
+        let server = graceful::serve("127.0.0.1:0", app());
+        Config::new().start(server).await.unwrap()
+    };
+    let (one, two) = (start().await, start().await);
+    let addr = two.local_addr().unwrap();
+    assert!(one.stop().await.is_clean());
+    assert_eq!(get(addr, "/").await, "fine");
+    assert!(two.stop().await.is_clean());
+}
+
+#[tokio::test]
+async fn a_drop_stops() {
+    let server = graceful::serve_fn(|shutdown| shutdown);
+    let running = Config::new().start(server).await.unwrap();
+    let shutdown = running.handle().shutdown();
+    drop(running);
+    shutdown.await;
+}
+
+#[tokio::test]
+async fn an_error_of_a_server_reaches_the_report() {
+    let server = graceful::serve_fn(|_| async { Err::<(), _>("out of luck") });
+    let report = Config::new().start(server).await.unwrap().ended().await;
+    assert_eq!(report.exit().code(), 1);
+    assert!(report.failures()[0].to_string().contains("out of luck"));
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_an_error() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap();
+    let server = graceful::serve(addr, graceful_tests::app::router());
+    let error = Config::new().start(server).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with(&format!("cannot listen on {addr}: Address already in use")),
+        "{error}"
+    );
+}
+
+#[test]
+#[should_panic(expected = "no graceful context here")]
+fn outside_of_a_context_the_panic_says_what_is_missing() {
+    graceful::stop();
+}

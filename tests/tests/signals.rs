@@ -1,0 +1,124 @@
+//! Which signals start the drain, and what a second one does.
+
+use std::{
+    os::unix::process::ExitStatusExt,
+    time::{Duration, Instant},
+};
+
+use graceful_tests::{Client, Fixture, Signal};
+
+fn web() -> Fixture {
+    Fixture::new(env!("CARGO_BIN_EXE_web"))
+}
+
+#[test]
+fn an_idle_server_ends_on_each_of_the_default_signals() {
+    let all = [
+        (Signal::HUP, "SIGHUP"),
+        (Signal::INT, "SIGINT"),
+        (Signal::TERM, "SIGTERM"),
+        (Signal::QUIT, "SIGQUIT"),
+    ];
+    for (signal, name) in all {
+        let (mut process, _) = web().serve();
+        process.signal(signal);
+        let ended = process.wait().expect(0);
+        let line =
+            format!("{name} received, draining for at most 20s (signal again to stop at once)");
+        assert!(ended.said(&line), "{ended:#?}");
+    }
+}
+
+#[test]
+fn a_second_signal_forces_the_end() {
+    for (second, code) in [(Signal::TERM, 128 + 15), (Signal::INT, 128 + 2)] {
+        let (mut process, addr) = web().env("HOOKS", "two").serve();
+        let mut client = Client::connect(addr);
+        client.get("/hold");
+        process.line("hold begins");
+        process.signal(Signal::TERM);
+        let (first, _) = process.line_at("SIGTERM received");
+        // Another signal counts at once; the same one once it cannot be an echo any more.
+        if second == Signal::TERM {
+            std::thread::sleep(Duration::from_millis(250).saturating_sub(first.elapsed()));
+        }
+        let sent = Instant::now();
+        process.signal(second);
+        let ended = process.wait().expect(code);
+        assert!(ended.after(sent) < Duration::from_secs(2), "{ended:#?}");
+        assert!(ended.said("GET /hold from 127.0.0.1"), "{ended:#?}");
+        assert!(!ended.said("hook"), "hooks are skipped: {ended:#?}");
+    }
+}
+
+#[test]
+fn a_second_signal_forces_with_every_worker_blocked() {
+    let (mut process, addr) = web().env("TIMEOUT", "none").serve();
+    let mut clients: Vec<_> = (0..4).map(|_| Client::connect(addr)).collect();
+    for client in &mut clients {
+        client.get("/block");
+    }
+    process.line("block begins");
+    process.line("block begins");
+    process.signal(Signal::TERM);
+    process.line("draining without a limit");
+    process.signal(Signal::INT);
+    let _ = process.wait().expect(130);
+}
+
+#[test]
+fn a_second_signal_during_the_cleanup_forces() {
+    let (mut process, _) = web().env("HOOKS", "stuck").env("CLEANUP", "none").serve();
+    process.signal(Signal::TERM);
+    process.line("hook hangs");
+    process.signal(Signal::INT);
+    let ended = process.wait().expect(130);
+    assert!(!ended.said("hook one"), "the other hook is skipped: {ended:#?}");
+}
+
+#[test]
+fn the_same_signal_twice_at_once_counts_as_one() {
+    let (mut process, addr) = web().serve();
+    let mut client = Client::connect(addr);
+    client.get("/hold");
+    process.line("hold begins");
+    process.signal(Signal::INT);
+    process.line("SIGINT received");
+    process.signal(Signal::INT);
+    process.release();
+    assert_eq!(client.response().text(), "held");
+    let _ = process.wait().expect(0);
+}
+
+#[test]
+fn only_the_chosen_signals_start_the_drain() {
+    let custom = || Fixture::new(env!("CARGO_BIN_EXE_custom_signals"));
+    for signal in [Signal::USR1, Signal::TERM] {
+        let (mut process, _) = custom().serve();
+        process.signal(signal);
+        let _ = process.wait().expect(0);
+    }
+    // One that is left out keeps its default action.
+    let (mut process, _) = custom().serve();
+    process.signal(Signal::INT);
+    let ended = process.wait();
+    assert_eq!(ended.status.signal(), Some(2), "{ended:#?}");
+}
+
+#[test]
+fn a_signal_during_start_up_ends_it() {
+    let slow_start = || Fixture::new(env!("CARGO_BIN_EXE_slow_start")).env("HOOKS", "two");
+    let mut process = slow_start().spawn();
+    process.line("start-up begins");
+    process.signal(Signal::TERM);
+    let ended = process.wait().expect(0);
+    assert!(ended.said("start-up dropped") && ended.said("hook one"), "{ended:#?}");
+
+    // A start-up that blocks its thread cannot be dropped: the limit holds.
+    let mut process = slow_start().env("MODE", "blocked").env("TIMEOUT", "200ms").spawn();
+    process.line("start-up begins");
+    process.signal(Signal::TERM);
+    let ended = process.wait().expect(124);
+    assert!(ended.said("cut off: main, "), "{ended:#?}");
+    assert!(ended.said("hook one"), "hooks run all the same: {ended:#?}");
+}
