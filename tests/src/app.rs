@@ -72,7 +72,6 @@ async fn streaming() -> Body {
 }
 
 /// The routes.
-#[allow(clippy::missing_panics_doc, reason = "the panics are what is tested")]
 pub fn router() -> Router {
     LazyLock::force(&RELEASED);
     Router::new()
@@ -94,7 +93,6 @@ pub fn router() -> Router {
 }
 
 /// Registers hooks that say when they run.
-#[allow(clippy::missing_panics_doc, reason = "the panics are what is tested")]
 pub fn hooks() {
     match std::env::var("HOOKS").as_deref() {
         Ok("two") => {

@@ -60,10 +60,6 @@ impl Client {
     }
 
     /// Connects.
-    ///
-    /// # Panics
-    ///
-    /// If that fails.
     #[must_use]
     pub fn connect(addr: SocketAddr) -> Self {
         Self::try_connect(addr).expect("connects")
@@ -76,10 +72,6 @@ impl Client {
     }
 
     /// Sends bytes.
-    ///
-    /// # Panics
-    ///
-    /// If that fails.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).expect("sends");
     }
@@ -120,10 +112,6 @@ impl Client {
     }
 
     /// Reads a response.
-    ///
-    /// # Panics
-    ///
-    /// If there is none.
     #[track_caller]
     pub fn response(&mut self) -> Response {
         self.try_response().unwrap_or_else(|error| panic!("no response: {error}"))
@@ -137,10 +125,6 @@ impl Client {
     }
 
     /// Waits for the server to close the connection.
-    ///
-    /// # Panics
-    ///
-    /// If it does not, or sends something else, or resets it.
     #[track_caller]
     pub fn closed(&mut self) {
         assert!(self.buffer.is_empty(), "{:?}", String::from_utf8_lossy(&self.buffer));

@@ -1,11 +1,16 @@
 //! What the tests share: fixture processes, and clients that know what happened to their bytes.
 
+#![allow(clippy::missing_panics_doc, reason = "a test that cannot go on panics")]
+
 pub mod app;
 pub mod client;
+pub mod http2;
+pub mod load;
 pub mod process;
 
 pub use self::{
     client::Client,
+    http2::Http2,
     process::{Fixture, Process},
 };
 pub use rustix::process::Signal;

@@ -42,10 +42,6 @@ impl Fixture {
     }
 
     /// The example of this name, which `cargo test --workspace` has built beside the fixtures.
-    ///
-    /// # Panics
-    ///
-    /// If it has not been built.
     #[must_use]
     pub fn example(fixture: &str, name: &str) -> Self {
         let bin = PathBuf::from(fixture);
@@ -62,20 +58,12 @@ impl Fixture {
     }
 
     /// Starts the program.
-    ///
-    /// # Panics
-    ///
-    /// If it cannot be started.
     #[must_use]
     pub fn spawn(self) -> Process {
         self.spawn_by(Command::new)
     }
 
     /// Starts the program by a command that runs it in another way.
-    ///
-    /// # Panics
-    ///
-    /// If it cannot be started.
     pub fn spawn_by(self, command: impl FnOnce(PathBuf) -> Command) -> Process {
         let child = command(self.program)
             .envs(self.env)
@@ -118,10 +106,6 @@ impl Process {
     }
 
     /// Sends a signal.
-    ///
-    /// # Panics
-    ///
-    /// If the process is gone.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid, signal).expect("the process is there");
     }
@@ -133,19 +117,11 @@ impl Process {
     }
 
     /// Waits for a line that contains `text`, among those that no wait has passed yet.
-    ///
-    /// # Panics
-    ///
-    /// If it does not come.
     pub fn line(&mut self, text: &str) -> String {
         self.line_at(text).1
     }
 
     /// As `line`, with the moment at which it came.
-    ///
-    /// # Panics
-    ///
-    /// If it does not come.
     pub fn line_at(&mut self, text: &str) -> (Instant, String) {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -161,10 +137,6 @@ impl Process {
     }
 
     /// The address that it says it listens on.
-    ///
-    /// # Panics
-    ///
-    /// If it says none.
     pub fn addr(&mut self) -> SocketAddr {
         let line = self.line("listening on http://");
         let (_, addr) = line.split_once("http://").expect("just matched");
@@ -172,10 +144,6 @@ impl Process {
     }
 
     /// Lets go whatever waits for a line on stdin.
-    ///
-    /// # Panics
-    ///
-    /// If stdin is closed.
     pub fn release(&mut self) {
         let stdin = self.stdin.as_mut().expect("stdin is a pipe");
         stdin.write_all(b"release\n").expect("the fixture reads its stdin");
@@ -188,10 +156,6 @@ impl Process {
     }
 
     /// Waits for its end.
-    ///
-    /// # Panics
-    ///
-    /// If it does not end.
     pub fn wait(&mut self) -> Ended {
         let status = self.status.take();
         let (at, status) = status.unwrap_or_else(|| {
@@ -228,10 +192,6 @@ pub struct Ended {
 
 impl Ended {
     /// Its exit code.
-    ///
-    /// # Panics
-    ///
-    /// If it had none.
     #[track_caller]
     #[must_use]
     pub fn code(&self) -> i32 {
@@ -239,10 +199,6 @@ impl Ended {
     }
 
     /// Checks the exit code.
-    ///
-    /// # Panics
-    ///
-    /// If it is another.
     #[track_caller]
     #[must_use = "or `let _ =`"]
     pub fn expect(self, code: i32) -> Self {

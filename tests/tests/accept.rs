@@ -3,11 +3,15 @@
 use std::{
     io,
     net::TcpListener,
-    os::unix::net::{UnixListener, UnixStream},
+    os::{
+        fd::OwnedFd,
+        unix::net::{UnixListener, UnixStream},
+    },
     process::Command,
     time::{Duration, Instant},
 };
 
+use command_fds::{CommandFdExt, FdMapping};
 use graceful::Config;
 use graceful_tests::{Client, Fixture, Signal, app::router};
 
@@ -151,4 +155,35 @@ fn plain_http_over_a_reset_does_no_harm() {
 fn socket2_reset(client: &Client) -> io::Result<()> {
     rustix::net::sockopt::set_socket_linger(client.stream(), Some(Duration::ZERO))?;
     Ok(())
+}
+
+#[test]
+fn a_socket_that_another_process_holds_is_only_let_go() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let fd = OwnedFd::from(listener.try_clone().unwrap());
+    let inherited = Fixture::new(env!("CARGO_BIN_EXE_inherited"));
+    let mut process = inherited.spawn_by(|program| {
+        let mut command = Command::new("sh");
+        // The shell becomes the program, so its process id is the one that systemd would write.
+        command
+            .arg("-c")
+            .arg("exec 3<&9 9<&-; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\"")
+            .arg(program);
+        command.fd_mappings(vec![FdMapping { parent_fd: fd, child_fd: 9 }]).unwrap();
+        command
+    });
+    assert_eq!(process.addr(), addr);
+    let mut client = Client::connect(addr);
+    client.get("/hold");
+    process.line("hold begins");
+    process.signal(Signal::TERM);
+    process.line("SIGTERM received");
+    process.release();
+    assert_eq!(client.response().text(), "held");
+    let _ = process.wait().expect(0);
+    // Whoever comes now is still let in, by whoever holds the socket next.
+    let late = Client::connect(addr);
+    let (_, peer) = listener.accept().unwrap();
+    assert_eq!(peer, late.stream().local_addr().unwrap());
 }

@@ -11,7 +11,11 @@ use http::{Method, Uri};
 use slab::Slab;
 use tokio::task::AbortHandle;
 
-use super::{label::Label, listener::Peer, wire::Wire};
+use super::{
+    label::Label,
+    listener::Peer,
+    wire::{Progress, Wire},
+};
 use crate::{
     handle::Handle,
     in_flight::InFlight,
@@ -37,6 +41,8 @@ pub(crate) enum State {
     Responding,
     /// The body of the response has ended; its last bytes may not be written yet.
     Flushing,
+    /// Answered; whether more of the request's body is to come, or half a head is there, is not known.
+    Unsettled,
     /// Answered, nothing read since.
     Idle,
     /// Quiet for too long: to be closed, unless bytes are found in the kernel's buffer.
@@ -52,13 +58,14 @@ pub(crate) enum State {
 }
 
 impl State {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Fresh,
         Self::NewHead,
         Self::Head,
         Self::Busy,
         Self::Responding,
         Self::Flushing,
+        Self::Unsettled,
         Self::Idle,
         Self::Closable,
         Self::LastWords,
@@ -175,10 +182,20 @@ impl Conn {
 
     /// All that was written is with the kernel.
     pub(crate) fn flushed(&self) {
-        if self.state() == State::Flushing {
-            let more = self.wire.has_more();
-            self.wire.next_message();
-            self.enter(if more { State::Head } else { State::Idle });
+        let state = self.state();
+        if !matches!(state, State::Flushing | State::Unsettled) {
+            return;
+        }
+        match self.wire.progress() {
+            Progress::Complete => self.enter(State::Idle),
+            Progress::Beyond => {
+                self.wire.next_message();
+                self.enter(State::Head);
+            }
+            Progress::Unknown if state == State::Unsettled => {}
+            Progress::Unknown => self.enter(State::Unsettled),
+            // Somebody still reads the body; hyper flushes again when it is through.
+            Progress::Incomplete => {}
         }
     }
 

@@ -185,6 +185,7 @@ impl<S: Service> Connection<S> {
                 conn.enter(State::Head);
                 self.deadline()
             }
+            (State::Unsettled, Some(draining)) => Some(conn.since().max(draining) + HEAD_GRACE),
             (State::Head, Some(draining)) => {
                 let grace = conn.since().max(draining) + HEAD_GRACE;
                 Some(self.header_deadline().map_or(grace, |limit| limit.min(grace)))
@@ -204,6 +205,7 @@ impl<S: Service> Connection<S> {
             }
             (
                 State::Idle
+                | State::Unsettled
                 | State::Busy
                 | State::Responding
                 | State::Flushing

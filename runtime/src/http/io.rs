@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{
     conn::{Conn, Held, State},
     stream::{Received, Stream},
+    wire::Progress,
 };
 use crate::phase::Phase;
 
@@ -189,8 +190,10 @@ impl AsyncWrite for Io {
         }
         if this.closing == Closing::No {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            let http1 = state != State::Http2;
-            if http1 && this.conn().wire.is_complete() && this.stream.peek() == Received::Nothing {
+            // After a request that was read to its end, with nothing behind it, nothing is unread.
+            let all_read =
+                state != State::Http2 && this.conn().wire.progress() == Progress::Complete;
+            if all_read && this.stream.peek() == Received::Nothing {
                 this.closing = Closing::Clear;
             } else {
                 this.closing = Closing::Dropping;

@@ -66,67 +66,78 @@ impl Wire {
         self.end.store(end, Ordering::Relaxed);
     }
 
-    /// Whether the current message has been read to its end. A chunked one is taken to be when the
-    /// last bytes were its end mark.
-    pub(crate) fn is_complete(&self) -> bool {
+    /// How much has been read, as measured by the current message.
+    pub(crate) fn progress(&self) -> Progress {
         match self.end.load(Ordering::Relaxed) {
-            UNKNOWN => self.tail.load(Ordering::Relaxed) == u32::from_be_bytes(HEAD_END),
-            end => self.read.load(Ordering::Relaxed) >= end,
+            // A chunked body ends like a head does, so this is nearly always the truth.
+            UNKNOWN if self.tail.load(Ordering::Relaxed) == u32::from_be_bytes(HEAD_END) => {
+                Progress::Complete
+            }
+            UNKNOWN => Progress::Unknown,
+            end => match self.read.load(Ordering::Relaxed).cmp(&end) {
+                std::cmp::Ordering::Less => Progress::Incomplete,
+                std::cmp::Ordering::Equal => Progress::Complete,
+                std::cmp::Ordering::Greater => Progress::Beyond,
+            },
         }
     }
+}
 
-    /// Whether bytes beyond the current message have been read. Where it is not known where the
-    /// message ends, they are taken to be there unless the last bytes were an end mark.
-    pub(crate) fn has_more(&self) -> bool {
-        match self.end.load(Ordering::Relaxed) {
-            UNKNOWN => self.tail.load(Ordering::Relaxed) != u32::from_be_bytes(HEAD_END),
-            end => self.read.load(Ordering::Relaxed) > end,
-        }
-    }
+/// How much of a message has been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Not all of it.
+    Incomplete,
+    /// All of it and no more.
+    Complete,
+    /// The next message has begun.
+    Beyond,
+    /// Its end is not known.
+    Unknown,
 }
 
 #[cfg(all(test, not(graceful_loom)))]
 mod tests {
     use super::*;
 
-    fn after(chunks: &[&str], body: Option<u64>) -> (bool, bool) {
+    fn after(chunks: &[&str], body: Option<u64>) -> Progress {
         let wire = Wire::new();
         for chunk in chunks {
             wire.record(chunk.as_bytes(), true);
         }
         wire.head_complete(body);
-        (wire.is_complete(), wire.has_more())
+        wire.progress()
     }
 
     #[test]
     fn a_head_alone() {
-        assert_eq!(after(&["GET / HTTP/1.1\r\n\r\n"], Some(0)), (true, false));
+        assert_eq!(after(&["GET / HTTP/1.1\r\n\r\n"], Some(0)), Progress::Complete);
     }
 
     #[test]
     fn a_dripped_head() {
         let bytes = ["G", "ET / HTTP/1.1\r", "\n", "\r", "\n"];
-        assert_eq!(after(&bytes, Some(0)), (true, false));
+        assert_eq!(after(&bytes, Some(0)), Progress::Complete);
     }
 
     #[test]
     fn half_a_head_behind_a_request() {
-        assert_eq!(after(&["GET / HTTP/1.1\r\n\r\nGET /"], Some(0)), (true, true));
+        assert_eq!(after(&["GET / HTTP/1.1\r\n\r\nGET /"], Some(0)), Progress::Beyond);
     }
 
     #[test]
     fn a_body_in_the_same_read() {
         let head = "POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\n";
-        assert_eq!(after(&[&format!("{head}body")], Some(4)), (true, false));
-        assert_eq!(after(&[&format!("{head}bo")], Some(4)), (false, false));
-        assert_eq!(after(&[&format!("{head}bodyGET")], Some(4)), (true, true));
+        assert_eq!(after(&[&format!("{head}body")], Some(4)), Progress::Complete);
+        assert_eq!(after(&[&format!("{head}bo")], Some(4)), Progress::Incomplete);
+        assert_eq!(after(&[&format!("{head}bodyGET")], Some(4)), Progress::Beyond);
     }
 
     #[test]
     fn a_chunked_body() {
         let head = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
-        assert_eq!(after(&[&format!("{head}2\r\nhi\r\n0\r\n\r\n")], None), (true, false));
-        assert_eq!(after(&[&format!("{head}2\r\nhi\r\n")], None), (false, true));
+        assert_eq!(after(&[&format!("{head}2\r\nhi\r\n0\r\n\r\n")], None), Progress::Complete);
+        assert_eq!(after(&[&format!("{head}2\r\nhi\r\n")], None), Progress::Unknown);
     }
 
     #[test]
@@ -134,10 +145,10 @@ mod tests {
         let wire = Wire::new();
         wire.record(b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\n", true);
         wire.head_complete(Some(3));
-        assert!(!wire.is_complete());
+        assert_eq!(wire.progress(), Progress::Incomplete);
         wire.record(b"abc", false);
-        assert!(wire.is_complete() && !wire.has_more());
+        assert_eq!(wire.progress(), Progress::Complete);
         wire.record(b"G", false);
-        assert!(wire.has_more());
+        assert_eq!(wire.progress(), Progress::Beyond);
     }
 }

@@ -1,0 +1,149 @@
+//! Just enough of HTTP/2 (RFC 9113) to see its frames on the wire.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+use crate::PATIENCE;
+
+/// Frame types.
+pub mod kind {
+    /// DATA
+    pub const DATA: u8 = 0;
+    /// HEADERS
+    pub const HEADERS: u8 = 1;
+    /// `RST_STREAM`
+    pub const RST_STREAM: u8 = 3;
+    /// SETTINGS
+    pub const SETTINGS: u8 = 4;
+    /// PING
+    pub const PING: u8 = 6;
+    /// GOAWAY
+    pub const GOAWAY: u8 = 7;
+}
+
+const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// A frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Its type.
+    pub kind: u8,
+    /// Its flags.
+    pub flags: u8,
+    /// The stream it belongs to.
+    pub stream: u32,
+    /// Its payload.
+    pub payload: Vec<u8>,
+}
+
+impl Frame {
+    /// Whether it is the last one of its stream.
+    #[must_use]
+    pub fn ends_stream(&self) -> bool {
+        matches!(self.kind, kind::DATA | kind::HEADERS) && self.flags & END_STREAM != 0
+    }
+
+    /// The last stream id of a GOAWAY.
+    #[must_use]
+    pub fn last_stream(&self) -> u32 {
+        assert_eq!(self.kind, kind::GOAWAY);
+        u32::from_be_bytes(self.payload[..4].try_into().expect("four bytes"))
+    }
+
+    fn is_ack(&self) -> bool {
+        self.flags & ACK != 0
+    }
+}
+
+/// A connection with prior knowledge.
+#[derive(Debug)]
+pub struct Http2 {
+    stream: TcpStream,
+    /// Whether PING is answered.
+    pub pongs: bool,
+}
+
+impl Http2 {
+    /// Connects and sends the preface with empty SETTINGS.
+    #[must_use]
+    pub fn connect(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect(addr).expect("connects");
+        stream.set_nodelay(true).expect("an option");
+        stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+        let mut this = Self { stream, pongs: true };
+        this.stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("sends");
+        this.send(kind::SETTINGS, 0, 0, &[]);
+        this
+    }
+
+    /// Sends a frame.
+    pub fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+        let mut bytes = length[1..].to_vec();
+        bytes.extend([kind, flags]);
+        bytes.extend(stream.to_be_bytes());
+        bytes.extend(payload);
+        self.stream.write_all(&bytes).expect("sends");
+    }
+
+    /// Opens a stream with a GET.
+    pub fn get(&mut self, stream: u32, path: &str) {
+        self.send(kind::HEADERS, END_STREAM | END_HEADERS, stream, &head(path));
+    }
+
+    /// The next frame other than SETTINGS and PING, which it answers.
+    ///
+    /// # Errors
+    ///
+    /// If the connection ends.
+    pub fn frame(&mut self) -> io::Result<Frame> {
+        loop {
+            let frame = self.read()?;
+            match frame.kind {
+                kind::SETTINGS if !frame.is_ack() => self.send(kind::SETTINGS, ACK, 0, &[]),
+                kind::PING if !frame.is_ack() && self.pongs => {
+                    self.send(kind::PING, ACK, 0, &frame.payload);
+                }
+                kind::SETTINGS | kind::PING | 8 => {}
+                _ => return Ok(frame),
+            }
+        }
+    }
+
+    fn read(&mut self) -> io::Result<Frame> {
+        let mut head = [0; 9];
+        self.stream.read_exact(&mut head)?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        let mut payload = vec![0; length as usize];
+        self.stream.read_exact(&mut payload)?;
+        Ok(Frame { kind: head[3], flags: head[4], stream, payload })
+    }
+
+    /// Frames until the connection ends.
+    pub fn rest(&mut self) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        loop {
+            match self.frame() {
+                Ok(frame) => frames.push(frame),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return frames,
+                Err(error) => panic!("{error} after {frames:?}"),
+            }
+        }
+    }
+}
+
+/// `GET path` in HPACK (RFC 7541): indexed fields, and literals without indexing.
+fn head(path: &str) -> Vec<u8> {
+    let length = u8::try_from(path.len()).expect("a short path");
+    // :method GET, :scheme http, :path, :authority
+    let mut block = vec![0x82, 0x86, 0x04, length];
+    block.extend(path.as_bytes());
+    block.extend([0x01, 4]);
+    block.extend(b"test");
+    block
+}

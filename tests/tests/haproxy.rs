@@ -1,0 +1,146 @@
+//! A rolling restart behind a real HAProxy: nobody gets anything but 200.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener},
+    ops::ControlFlow,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use graceful_tests::{
+    Client, Fixture, PATIENCE, Process, Signal,
+    load::{self, Style},
+};
+
+const ROUNDS: usize = 5;
+
+#[test]
+fn a_rolling_restart_behind_haproxy_fails_no_request() {
+    if Command::new("haproxy").arg("-v").stdout(Stdio::null()).status().is_err() {
+        println!("SKIPPED: haproxy is not installed (Debian: apt-get install haproxy)");
+        return;
+    }
+    let addrs = free_addrs();
+    let mut instances = [start(addrs[1]), start(addrs[2])];
+    let proxy = Proxy::start(addrs);
+    proxy.wait_up("a");
+    proxy.wait_up("b");
+
+    let enough = Arc::new(AtomicBool::new(false));
+    let clients = {
+        let enough = enough.clone();
+        std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(load::run(addrs[0], Style::KeepAlive, 32, 1, move || {
+                if enough.load(Ordering::Relaxed) {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            }))
+        })
+    };
+    for _ in 0..ROUNDS {
+        for (i, name) in ["a", "b"].into_iter().enumerate() {
+            instances[i].signal(Signal::TERM);
+            let _ = instances[i].wait().expect(0);
+            instances[i] = start(addrs[i + 1]);
+            proxy.wait_up(name);
+        }
+    }
+    enough.store(true, Ordering::Relaxed);
+    let tally = clients.join().unwrap();
+    println!(
+        "{} restarts behind HAProxy, {} answered with 200, {} not",
+        ROUNDS * 2,
+        tally.answered,
+        tally.lost.len()
+    );
+    assert!(tally.answered > 1_000, "too few requests to tell: {}", tally.answered);
+    assert!(tally.lost.is_empty() && tally.refused == 0, "{tally:#?}");
+}
+
+fn start(addr: SocketAddr) -> Process {
+    let web = Fixture::new(env!("CARGO_BIN_EXE_web"));
+    web.env("ADDR", &addr.to_string()).env("DELAY", "1s").serve().0
+}
+
+/// Addresses that nobody listens on in this moment.
+fn free_addrs() -> [SocketAddr; 3] {
+    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap())
+}
+
+/// An HAProxy with its defaults as far as they matter: `http-reuse safe`, three retries of a connect.
+struct Proxy {
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Proxy {
+    fn start([front, a, b]: [SocketAddr; 3]) -> Self {
+        let folder = std::env::temp_dir().join(format!("graceful-haproxy-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let socket = folder.join("stats.sock");
+        let config = format!(
+            "global\n  stats socket {} mode 600 level admin\n\
+             defaults\n  mode http\n  timeout connect 2s\n  timeout client 30s\n  timeout server 30s\n\
+             frontend front\n  bind {front}\n  default_backend back\n\
+             backend back\n  balance roundrobin\n  option httpchk GET /readyz\n  \
+             http-check expect status 200\n  default-server check inter 100ms fall 1 rise 1\n  \
+             server a {a}\n  server b {b}\n",
+            socket.display()
+        );
+        let file = folder.join("haproxy.cfg");
+        std::fs::write(&file, config).unwrap();
+        let mut command = Command::new("haproxy");
+        let child = command.arg("-db").arg("-f").arg(&file).stdin(Stdio::null()).spawn().unwrap();
+        let this = Self { child, folder };
+        wait_for("HAProxy listens", || Client::try_connect(front).is_ok());
+        this
+    }
+
+    /// Waits until HAProxy sends requests to this server.
+    fn wait_up(&self, server: &str) {
+        let socket = self.folder.join("stats.sock");
+        wait_for("the server is up", || {
+            let stats = ask(&socket, "show stat\n").unwrap_or_default();
+            let line = stats.lines().find(|line| line.starts_with(&format!("back,{server},")));
+            line.is_some_and(|line| line.split(',').any(|field| field == "UP"))
+        });
+    }
+}
+
+fn ask(socket: &Path, question: &str) -> std::io::Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.write_all(question.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Somebody else's program offers no event to wait for.
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // Its end is all that is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}

@@ -1,0 +1,115 @@
+//! HTTP/2 at the drain.
+
+use std::time::{Duration, Instant};
+
+use graceful_tests::{
+    Fixture, Http2, Process, Signal,
+    http2::kind::{DATA, GOAWAY, HEADERS},
+};
+
+fn web() -> (Process, Http2) {
+    let (process, addr) = Fixture::new(env!("CARGO_BIN_EXE_web")).serve();
+    (process, Http2::connect(addr))
+}
+
+#[test]
+fn goes_away_twice_and_answers_open_streams() {
+    let (mut process, mut client) = web();
+    client.get(1, "/hold");
+    process.line("hold begins");
+    process.signal(Signal::TERM);
+    let first = client.frame().unwrap();
+    assert_eq!((first.kind, first.last_stream()), (GOAWAY, 0x7fff_ffff));
+    // Crossed the first GOAWAY on the wire: opened before the second one, so it counts.
+    let second = client.frame().unwrap();
+    assert_eq!((second.kind, second.last_stream()), (GOAWAY, 1));
+    // Above the last id: left unprocessed.
+    client.get(3, "/");
+    process.release();
+    let rest = client.rest();
+    assert!(rest.iter().all(|frame| frame.stream != 3), "{rest:?}");
+    let data: Vec<_> =
+        rest.iter().filter(|it| it.kind == DATA).flat_map(|it| &it.payload).collect();
+    assert_eq!(data.into_iter().copied().collect::<Vec<_>>(), b"held");
+    let _ = process.wait().expect(0);
+}
+
+#[test]
+fn an_idle_connection_ends_with_the_second_goaway() {
+    let (mut process, mut client) = web();
+    client.get(1, "/");
+    while !client.frame().unwrap().ends_stream() {}
+    let start = Instant::now();
+    process.signal(Signal::TERM);
+    let kinds: Vec<_> = client.rest().iter().map(|frame| frame.kind).collect();
+    assert_eq!(kinds, [GOAWAY, GOAWAY]);
+    drop(client);
+    let ended = process.wait().expect(0);
+    assert!(ended.after(start) < Duration::from_millis(500), "{:?}", ended.after(start));
+}
+
+#[test]
+fn never_says_connection_close() {
+    let (mut process, mut client) = web();
+    client.get(1, "/hold");
+    process.line("hold begins");
+    process.signal(Signal::TERM);
+    process.line("SIGTERM received");
+    process.release();
+    let frames = client.rest();
+    let head = frames.iter().find(|frame| frame.kind == HEADERS).unwrap();
+    let connection = b"connection";
+    assert!(!head.payload.windows(connection.len()).any(|window| window == connection));
+    let _ = process.wait().expect(0);
+}
+
+#[test]
+fn a_client_that_answers_no_ping_does_not_hold_the_exit() {
+    let (mut process, mut client) = web();
+    client.pongs = false;
+    client.get(1, "/hold");
+    process.line("hold begins");
+    process.signal(Signal::TERM);
+    process.release();
+    let start = Instant::now();
+    let frames = client.rest();
+    assert!(
+        frames.iter().any(|frame| frame.kind == DATA && frame.payload == b"held"),
+        "{frames:?}"
+    );
+    let ended = process.wait().expect(0);
+    assert!(ended.after(start) < Duration::from_secs(3), "{:?}", ended.after(start));
+}
+
+#[test]
+fn half_a_preface_is_bounded() {
+    use graceful_tests::Client;
+    let (mut process, addr) = Fixture::new(env!("CARGO_BIN_EXE_web")).serve();
+    let mut half = Client::connect(addr);
+    half.send("PRI * HTTP/2.0\r\n\r\nSM");
+    // The preface without the SETTINGS that have to follow.
+    let mut without = Client::connect(addr);
+    without.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    assert_eq!(Client::connect(addr).fetch("/").text(), "fine");
+    let start = Instant::now();
+    process.signal(Signal::TERM);
+    let ended = process.wait().expect(0);
+    let after = ended.after(start);
+    assert!(after < Duration::from_secs(2), "{after:?}");
+}
+
+#[test]
+fn the_limit_names_streams() {
+    let web = Fixture::new(env!("CARGO_BIN_EXE_web")).env("TIMEOUT", "200ms");
+    let (mut process, addr) = web.serve();
+    let mut client = Http2::connect(addr);
+    for stream in [1, 3] {
+        client.get(stream, "/hold?secret");
+        process.line("hold begins");
+    }
+    process.signal(Signal::TERM);
+    let ended = process.wait().expect(124);
+    let named = ended.lines.iter().filter(|line| line.contains("GET /hold from 127.0.0.1")).count();
+    assert_eq!(named, 2, "{ended:#?}");
+    assert!(!ended.said("secret"), "{ended:#?}");
+}
