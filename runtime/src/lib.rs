@@ -1,4 +1,84 @@
 //! Graceful shutdown for servers, as one attribute.
+//!
+//! ```no_run
+//! # use axum::{Router, routing::get};
+//! #[graceful::main(timeout = "3s")]
+//! async fn main() -> impl graceful::Serve {
+//!     let app = Router::new().route("/", get(|| async { "Hello world!" }));
+//!     graceful::serve("127.0.0.1:8080", app)
+//! }
+//! ```
+//!
+//! [`main`](macro@main) listens for the stop signals before the first line of the body runs. On the first one the server
+//! stops accepting without losing anybody who was let in, finishes what it is at within the `timeout`, runs the cleanup
+//! hooks, and ends the process with an exit code that says how it went. What the limit cut off is named.
+//!
+//! # Map
+//!
+//! | to … | use |
+//! |---|---|
+//! | serve HTTP, from any tower or hyper service | [`serve`], [`Server`] |
+//! | serve with another framework | [`serve_fn`]; `axum::serve(…)` as it is with the feature `axum` |
+//! | serve several at once | a tuple or `Vec` of them, [`Serve`] |
+//! | have work in the background waited for | [`spawn`], [`spawn_named`], [`spawn_blocking`] |
+//! | clean up | [`on_stop`] |
+//! | learn of the drain: loops, WebSockets, streams | [`shutdown`], [`until_shutdown`] |
+//! | stop from code | [`stop`] |
+//! | see what runs now | [`Handle::in_flight`] |
+//! | go without the attribute, or test | [`Config`] |
+//!
+//! # Messages
+//!
+//! Where the program has installed a [`tracing`] subscriber, messages are events of the target `graceful`; else they are
+//! lines on stderr. The events of a stop are in a span named `stop`, with the field `cause`, which is closed after the
+//! last of them. Their fields:
+//!
+//! | event | level | fields |
+//! |---|---|---|
+//! | `listening on …` | info | `addr` |
+//! | `… received, draining for …` | info | `signal` (empty where the stop did not begin with one), `limit`, `delay_ms` |
+//! | `waiting for …`, each second at the most, when the counts have changed | info | `requests`, `connections`, `tasks` |
+//! | `cut off: …`, one for each piece of work | warn | `work` |
+//! | the report | info | `elapsed_ms`, `requests`, `connections`, `tasks` (how many were drained), `cut` (how many were cut off) |
+//! | `error: …` | error | `error` |
+//! | `task … panicked: …`, `hook … panicked: …` | error | `task` or `hook`, `panic` |
+//! | `… cannot accept: …`, `… accepting again …` | warn, info | `server`, `error`, `elapsed_ms` |
+//!
+//! At a terminal, a drain of more than half a second shows one live line with what is left, which wipes itself.
+//!
+//! # Testing your own shutdown
+//!
+//! [`Config::start`] serves inside of an ordinary test, installs no signal handler, and returns the [`Report`]:
+//!
+//! ```
+//! # use axum::{Router, routing::get};
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let app = Router::new().route("/", get(|| async { "Hello world!" }));
+//! let running = graceful::Config::new().start(graceful::serve("127.0.0.1:0", app)).await.unwrap();
+//! let addr = running.local_addr().unwrap();
+//! // … requests to `addr`, some of which are still running …
+//! let report = running.stop().await;
+//! assert!(report.is_clean(), "{report}");
+//! # }
+//! ```
+//!
+//! # Comparison to other libraries
+//!
+//! - `axum::serve(…).with_graceful_shutdown(…)` has no limit, swallows the second signal, and does not wait for WebSockets.
+//! - `hyper_util::server::graceful::GracefulShutdown` is the building block of that: it leaves signals, limits and exit
+//!   code to the caller. Both close keep-alive connections at once, which loses the requests that are on their way.
+//! - `axum-server` has a limit; `actix-web` and Rocket have limits and signals of their own, and swallow the second one.
+//! - `tokio-graceful` and `tokio-graceful-shutdown` wait for tasks and subsystems; connections are up to the caller.
+//! - `tokio_util::task::TaskTracker` and `CancellationToken` are what [`spawn`] and [`shutdown`] would be built from by
+//!   hand; they do not know what was cut.
+//!
+//! # Features
+//!
+//! - `http` (default): [`serve`].
+//! - `axum`: [`Serve`] for `axum::serve(…)`.
+//! - `test-util`: the argument `start_paused`.
+//!
+//! Runs on Unix.
 
 mod config;
 mod context;
@@ -28,6 +108,7 @@ mod signal;
 mod start;
 mod sync;
 mod task;
+mod until_shutdown;
 mod work;
 mod writer;
 
@@ -49,4 +130,5 @@ pub use self::{
     shutdown::Shutdown,
     signal::Signal,
     start::Running,
+    until_shutdown::{UntilShutdown, until_shutdown},
 };

@@ -1,7 +1,15 @@
 //! What is said, and where: to `tracing` where the program has installed a subscriber, else to
 //! stderr, one line each.
 
-use std::{fmt::Display, io, io::Write as _, time::Duration};
+use std::{
+    fmt::Display,
+    io::{self, Write as _},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use crate::{
     failure::Failure,
@@ -18,6 +26,8 @@ pub(crate) struct Log {
     writer: Writer,
     /// Whether stderr is ours: under `Config::run` it is, in somebody else's process it is not.
     stderr: bool,
+    /// The span of the stop: entered for each event, closed with the last.
+    stop: Mutex<tracing::Span>,
 }
 
 /// Calls one of `tracing`'s event macros, or writes the line to stderr.
@@ -27,10 +37,10 @@ macro_rules! say {
     ($log:expr, $level:ident, { $($field:ident = $value:expr),* $(,)? }, $($text:tt)+) => {{
         let line = format!($($text)+);
         if tracing::dispatcher::has_been_set() {
-            let span = STOP.get().cloned();
+            let span = $log.stop.lock().unwrap_or_else(PoisonError::into_inner).clone();
             $(let $field = $value;)*
             $log.writer.push(move || {
-                let _in_stop = span.as_ref().map(|span| span.enter());
+                let _in_stop = span.enter();
                 tracing::$level!(target: "graceful", $($field,)* "{line}");
             });
         } else if $log.stderr {
@@ -39,12 +49,16 @@ macro_rules! say {
     }};
 }
 
-/// The span of the stop. A process stops once; the embedded contexts of a test share it, at worst.
-static STOP: std::sync::OnceLock<tracing::Span> = std::sync::OnceLock::new();
+/// Whether a live line stands on the terminal.
+static LIVE: AtomicBool = AtomicBool::new(false);
+
+/// To the first column, and "erase in line" (ECMA-48, section 8.3.41).
+const WIPE: &str = "\r\x1b[2K";
 
 fn stderr(line: &str) {
+    let wipe = if LIVE.swap(false, Ordering::Relaxed) { WIPE } else { "" };
     // There is nowhere left to report that stderr is gone.
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = writeln!(io::stderr().lock(), "{wipe}{line}");
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -53,7 +67,11 @@ fn millis(duration: Duration) -> u64 {
 
 impl Log {
     pub(crate) fn new(stderr: bool) -> Self {
-        Self { writer: Writer::default(), stderr }
+        Self { writer: Writer::default(), stderr, stop: Mutex::new(tracing::Span::none()) }
+    }
+
+    fn set_span(&self, span: tracing::Span) {
+        *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = span;
     }
 
     /// Waits until all is written, for `limit` at the most.
@@ -78,28 +96,27 @@ impl Log {
     /// The first stop signal, or what stands for it.
     pub(crate) fn stopping(&self, cause: &Cause, delay: Duration, limit: Option<Duration>) {
         if tracing::dispatcher::has_been_set() {
-            STOP.get_or_init(|| tracing::info_span!(target: "graceful", "stop", cause = %cause));
+            self.set_span(tracing::info_span!(target: "graceful", "stop", cause = %cause));
         }
         let delay_text = match delay {
             Duration::ZERO => String::new(),
             delay => format!("still accepting for {}, then ", Age(delay)),
         };
-        let limit_text = match limit {
-            None => "draining without a limit".to_owned(),
-            Some(limit) => format!("draining for at most {}", Age(limit)),
+        let (limit_text, draining) = match limit {
+            None => ("none".to_owned(), "draining without a limit".to_owned()),
+            Some(limit) => {
+                let limit = Age(limit).to_string();
+                let text = format!("draining for at most {limit}");
+                (limit, text)
+            }
         };
-        let again = match cause {
-            Cause::Signal(_) => " (signal again to stop at once)",
-            _ => "",
-        };
-        let name = match cause {
-            Cause::Signal(signal) => signal.to_string(),
-            _ => String::new(),
+        let (name, again) = match cause {
+            Cause::Signal(signal) => (signal.to_string(), " (signal again to stop at once)"),
+            _ => (String::new(), ""),
         };
         say!(
-            self, info,
-            { signal = name, limit_ms = limit.map(millis), delay_ms = millis(delay) },
-            "{cause}, {delay_text}{limit_text}{again}"
+            self, info, { signal = name, limit = limit_text, delay_ms = millis(delay) },
+            "{cause}, {delay_text}{draining}{again}"
         );
     }
 
@@ -127,9 +144,17 @@ impl Log {
     /// Rewrites the live line of a terminal; an empty one wipes it.
     pub(crate) fn live(&self, line: String) {
         self.writer.push(move || {
-            let mut stderr = io::stderr().lock();
-            // CR, then "erase in line" (ECMA-48, 8.3.41). A terminal that is gone shows nothing.
-            let _ = write!(stderr, "\r\x1b[2K{line}").and_then(|()| stderr.flush());
+            // Without a line break at the right margin (DECAWM), so that one line is all there is to wipe.
+            let text = match &*line {
+                "" => String::new(),
+                line => format!("\x1b[?7l{line}\x1b[?7h"),
+            };
+            let was_live = LIVE.swap(!line.is_empty(), Ordering::Relaxed);
+            if was_live || !line.is_empty() {
+                let mut stderr = io::stderr().lock();
+                // A terminal that is gone shows nothing.
+                let _ = write!(stderr, "{WIPE}{text}").and_then(|()| stderr.flush());
+            }
         });
     }
 
@@ -189,5 +214,6 @@ impl Log {
               requests = report.requests, tasks = report.tasks, cut = report.cut.len() },
             "{report}"
         );
+        self.set_span(tracing::Span::none());
     }
 }

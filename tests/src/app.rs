@@ -6,7 +6,9 @@ use std::{convert::Infallible, io::BufRead, sync::LazyLock, time::Duration};
 use axum::{
     Router,
     body::Body,
-    routing::{get, post},
+    extract::ws::WebSocketUpgrade,
+    response::Response,
+    routing::{any, get, post},
 };
 use bytes::Bytes;
 use futures_util::stream;
@@ -58,6 +60,33 @@ async fn work() {
     println!("work ends");
 }
 
+/// Tasks that begin while the drain is under way.
+async fn spawn_later() {
+    graceful::spawn(async {
+        println!("parent waits");
+        graceful::shutdown().await;
+        graceful::spawn(async {
+            graceful::spawn(async { println!("grandchild ends") });
+        });
+    });
+}
+
+/// An echo that never looks up.
+async fn websocket(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(|mut socket| async move {
+        while let Some(Ok(message)) = socket.recv().await {
+            if socket.send(message).await.is_err() {
+                return;
+            }
+        }
+    })
+}
+
+async fn in_flight() -> String {
+    let lines = graceful::Handle::current().in_flight();
+    lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
 /// A chunk at once, the next when released.
 async fn streaming() -> Body {
     let chunks = stream::unfold(0, |count| async move {
@@ -89,6 +118,9 @@ pub fn router() -> Router {
             get(|| async { drop(graceful::spawn(async { panic!("task panics") })) }),
         )
         .route("/panic", get(|| async { panic!("handler panics") as &'static str }))
+        .route("/spawn-later", get(spawn_later))
+        .route("/ws", any(websocket))
+        .route("/in-flight", get(in_flight))
         .route("/stop", get(|| async { graceful::stop() }))
 }
 

@@ -95,6 +95,26 @@ impl Http2 {
         self.send(kind::HEADERS, END_STREAM | END_HEADERS, stream, &head(path));
     }
 
+    /// Opens a stream for a WebSocket (RFC 8441).
+    pub fn connect_websocket(&mut self, stream: u32, path: &str) {
+        let length = u8::try_from(path.len()).expect("a short path");
+        // :method CONNECT, :protocol websocket, :scheme http, :path, :authority, and the version.
+        let mut block = vec![0x02, 7];
+        block.extend(b"CONNECT");
+        block.extend([0x00, 9]);
+        block.extend(b":protocol");
+        block.push(9);
+        block.extend(b"websocket");
+        block.extend([0x86, 0x04, length]);
+        block.extend(path.as_bytes());
+        block.extend([0x01, 4]);
+        block.extend(b"test");
+        block.extend([0x00, 21]);
+        block.extend(b"sec-websocket-version");
+        block.extend([2, b'1', b'3']);
+        self.send(kind::HEADERS, END_HEADERS, stream, &block);
+    }
+
     /// The next frame other than SETTINGS and PING, which it answers.
     ///
     /// # Errors

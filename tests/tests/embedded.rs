@@ -57,6 +57,44 @@ async fn the_limit_cuts_and_names() {
 }
 
 #[tokio::test]
+async fn the_cut_reaches_the_children_of_a_task() {
+    let config = Config::new().timeout(Duration::from_millis(50));
+    let running = config.start(()).await.unwrap();
+    let (to_test, from_child) = tokio::sync::oneshot::channel();
+    let (hang_up, hung) = std::sync::mpsc::channel::<()>();
+    let parent = running.handle().spawn_named("parent", async {
+        let child = graceful::spawn_named("child", std::future::pending::<()>());
+        graceful::spawn_blocking(move || hung.recv());
+        to_test.send(child).unwrap();
+        std::future::pending::<()>().await;
+    });
+    let child = from_child.await.unwrap();
+    let report = running.stop().await;
+    let cut: Vec<_> = report.cut().iter().map(ToString::to_string).collect();
+    assert_eq!(cut.len(), 3, "{cut:?}");
+    for name in ["task parent, ", "task child, ", "task tests/tests/embedded.rs:"] {
+        assert!(cut.iter().any(|line| line.starts_with(name)), "{name} in {cut:?}");
+    }
+    assert!(parent.await.unwrap_err().is_cancelled());
+    assert!(child.await.unwrap_err().is_cancelled());
+    drop(hang_up);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cut_ends_upgraded_connections() {
+    let server = graceful::serve("127.0.0.1:0", graceful_tests::app::router());
+    let config = Config::new().timeout(Duration::from_millis(50));
+    let running = config.start(server).await.unwrap();
+    let url = format!("ws://{}/ws", running.local_addr().unwrap());
+    let (mut socket, _) =
+        tokio::task::spawn_blocking(move || tungstenite::connect(url).unwrap()).await.unwrap();
+    let report = running.stop().await;
+    assert_eq!(report.exit().code(), 124);
+    let ended = tokio::task::spawn_blocking(move || socket.read().is_err());
+    assert!(tokio::time::timeout(graceful_tests::PATIENCE, ended).await.unwrap().unwrap());
+}
+
+#[tokio::test]
 async fn a_task_spawned_after_the_cut_does_not_run() {
     let running = Config::new().timeout(Duration::from_millis(20)).start(()).await.unwrap();
     let handle = running.handle().clone();
