@@ -7,18 +7,18 @@ use crate::{duration, failure::Failure};
 /// A limit that may be missing: [`Config::timeout`](crate::Config::timeout),
 /// [`Config::cleanup`](crate::Config::cleanup).
 ///
-/// Made from a [`Duration`], an `Option<Duration>` (`None`: no limit), or [`env`].
+/// Made from a [`Duration`], an `Option<Duration>` (`None`: no limit), or [`env()`].
 #[derive(Clone, Debug)]
 pub struct Limit(Source);
 
 /// A time that is waited: [`Config::delay`](crate::Config::delay),
 /// [`Config::linger`](crate::Config::linger).
 ///
-/// Made from a [`Duration`] or [`env`].
+/// Made from a [`Duration`] or [`env()`].
 #[derive(Clone, Debug)]
 pub struct Wait(Source);
 
-/// A duration from the environment, made by [`env`].
+/// A duration from the environment, made by [`env()`].
 #[derive(Clone, Debug)]
 pub struct Env {
     name: String,
