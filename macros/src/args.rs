@@ -90,7 +90,11 @@ fn argument(input: ParseStream<'_>) -> syn::Result<Option<Arg>> {
         let message = format!("`{name}` needs a value: write `{}`", spec.example);
         return Err(syn::Error::new(key.span(), message));
     }
-    let value = input.parse()?;
+    let mut value = input.parse()?;
+    // What a `macro_rules!` hands on comes in an invisible group.
+    while let Expr::Group(group) = value {
+        value = *group.expr;
+    }
     Ok(Some(Arg { spec, key, value }))
 }
 

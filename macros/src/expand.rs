@@ -11,23 +11,52 @@
 //!                                            }
 //! ```
 
+use std::fmt;
+
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
-use syn::{Safety, spanned::Spanned};
+use syn::{Ident, Safety, spanned::Spanned};
 
 use crate::{
     args::{self, Errors},
     item::Item,
-    value,
+    value::{self, shown_at},
 };
+
+/// Which of the two attributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attribute {
+    /// `#[graceful::main]`: `Config::run`.
+    Main,
+    /// `#[graceful::test]`: `Config::test`, by default on one thread, as `tokio::test`.
+    Test,
+}
+
+impl Attribute {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Main => "main",
+            Self::Test => "test",
+        }
+    }
+}
+
+impl fmt::Display for Attribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#[graceful::{}]", self.name())
+    }
+}
 
 /// Expands the attribute. With any mistake the function is there all the same, and every mistake is
 /// reported behind it.
-pub(crate) fn main(args: TokenStream, item: TokenStream) -> TokenStream {
+pub(crate) fn expand(attribute: Attribute, args: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     let args = args::parse(args, &mut errors);
     let krate = value::crate_path(&args, &mut errors);
-    let calls = value::calls(&args, &krate, &mut errors);
+    let mut calls = value::calls(&args, attribute, &krate, &mut errors);
+    if attribute == Attribute::Test && !args.iter().any(|arg| arg.spec.name == "flavor") {
+        calls.insert(0, quote!(.flavor(#krate::Flavor::CurrentThread)));
+    }
     let mut item: Item = match syn::parse2(item.clone()) {
         Ok(item) => item,
         Err(error) => {
@@ -36,33 +65,36 @@ pub(crate) fn main(args: TokenStream, item: TokenStream) -> TokenStream {
             return [item, errors.into_tokens()].into_iter().collect();
         }
     };
-    let callable = item.check(&mut errors);
+    let callable = item.check(attribute, &mut errors);
     if item.sig.receiver().is_some() {
         // In an `impl` block: nothing can be wrapped around it there.
         return [quote!(#item), errors.into_tokens()].into_iter().collect();
     }
     item.drop_runtimes();
-    let config = if errors.is_empty() { calls } else { Vec::new() };
-    let function = if callable { run(item, &krate, &config) } else { inert(item, &krate) };
+    if !errors.is_empty() {
+        calls.clear();
+    }
+    let body = if callable { Body::Called } else { Body::Kept };
+    let function = wrap(attribute, item, &krate, &calls, body);
     [function, errors.into_tokens()].into_iter().collect()
 }
 
-/// The function that runs the user's.
-fn run(item: Item, krate: &TokenStream, calls: &[TokenStream]) -> TokenStream {
+/// What becomes of the user's function.
+enum Body {
+    Called,
+    /// It cannot be called: it is kept, for the editor.
+    Kept,
+}
+
+fn wrap(
+    attribute: Attribute,
+    item: Item,
+    krate: &TokenStream,
+    calls: &[TokenStream],
+    body_is: Body,
+) -> TokenStream {
     // A return value that cannot be served is an error of the type that says so: there it is shown.
     let at = item.output().map_or_else(|| item.sig.ident.span(), Spanned::span);
-    let mut name = item.sig.ident.clone();
-    name.set_span(item.sig.ident.span().located_at(at));
-    let call = quote!(#krate::Config::new() #(#calls)* .run(#name));
-    wrap(item, krate, &call)
-}
-
-/// A function that cannot be called is kept, for the editor, and not called.
-fn inert(item: Item, krate: &TokenStream) -> TokenStream {
-    wrap(item, krate, &quote!(#krate::Config::new().run(async || {})))
-}
-
-fn wrap(item: Item, krate: &TokenStream, call: &TokenStream) -> TokenStream {
     let Item { attrs, vis, mut sig, body } = item;
     let name = sig.ident.clone();
     // After an error: so that the body is checked as what it was meant to be.
@@ -70,11 +102,24 @@ fn wrap(item: Item, krate: &TokenStream, call: &TokenStream) -> TokenStream {
     sig.constness = None;
     sig.safety = Safety::Default;
     sig.abi = None;
+    let (marker, output, method) = match attribute {
+        Attribute::Main => (None, quote!(-> #krate::Exit), "run"),
+        Attribute::Test => {
+            let output = &sig.output;
+            (Some(quote!(#[::core::prelude::v1::test])), quote!(#output), "test")
+        }
+    };
+    let method = Ident::new(method, Span::call_site());
+    let run = match body_is {
+        Body::Called => shown_at(&quote!(.#method(#name)), at),
+        Body::Kept => quote!(.#method(async || ::core::unimplemented!())),
+    };
     quote! {
+        #marker
         #(#attrs)*
-        #vis fn #name() -> #krate::Exit {
+        #vis fn #name() #output {
             #sig #body
-            #call
+            #krate::Config::new() #(#calls)* #run
         }
     }
 }

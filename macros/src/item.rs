@@ -3,12 +3,12 @@
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{
-    Attribute, FnArg, ReturnType, Safety, Signature, Visibility,
+    Attribute, FnArg, ReturnType, Safety, Signature, Token, Visibility,
     parse::{Parse, ParseStream},
     spanned::Spanned,
 };
 
-use crate::args::Errors;
+use crate::{args::Errors, expand};
 
 /// An async function; the body is one opaque token, so that no time goes into parsing it and nothing
 /// in it can get lost.
@@ -21,12 +21,12 @@ pub(crate) struct Item {
 
 impl Parse for Item {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        let item = Self {
-            attrs: input.call(Attribute::parse_outer)?,
-            vis: input.parse()?,
-            sig: input.parse()?,
-            body: input.parse()?,
-        };
+        let attrs = input.call(Attribute::parse_outer)?;
+        let vis = input.parse()?;
+        if input.peek(Token![struct]) || input.peek(Token![enum]) || input.peek(Token![mod]) {
+            return Err(input.error("this attribute goes on an `async fn`"));
+        }
+        let item = Self { attrs, vis, sig: input.parse()?, body: input.parse()? };
         match &item.body {
             TokenTree::Group(_) => Ok(item),
             other => Err(syn::Error::new(other.span(), "the body of the function is missing")),
@@ -57,13 +57,16 @@ impl Item {
 
     /// Takes down everything that keeps this function from being run as `main`; returns whether it
     /// can be called without arguments all the same.
-    pub(crate) fn check(&self, errors: &mut Errors) -> bool {
+    pub(crate) fn check(&self, attribute: expand::Attribute, errors: &mut Errors) -> bool {
         let sig = &self.sig;
         if sig.asyncness.is_none() {
             errors.at(
                 sig.fn_token.span,
-                "`async` is missing: write `async fn` (and if `#[tokio::main]` stands above, delete \
-                 that one: it has made this function a blocking one)",
+                format!(
+                    "`async` is missing: write `async fn` (and if `#[tokio::{}]` stands above, delete \
+                     that one: it has made this function a blocking one)",
+                    attribute.name()
+                ),
             );
         }
         for (span, word) in [
@@ -103,8 +106,10 @@ impl Item {
             if is_runtime(attr) {
                 errors.at(
                     attr.span(),
-                    "`#[graceful::main]` brings the runtime: delete this attribute (its options are \
-                     options of `#[graceful::main]`, too)",
+                    format!(
+                        "`{attribute}` brings the runtime: delete this attribute (its options are \
+                         options of `{attribute}`, too)"
+                    ),
                 );
             }
         }
@@ -117,12 +122,16 @@ impl Item {
     }
 }
 
-/// `#[tokio::main]` and its like.
+/// `#[tokio::main]`, `#[test]` and their like.
 fn is_runtime(attr: &Attribute) -> bool {
     let names: Vec<_> = attr.path().segments.iter().map(|it| it.ident.to_string()).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     matches!(
         *names,
-        ["tokio" | "actix_web" | "actix_rt" | "async_std" | "smol" | "rocket" | "graceful", "main"]
+        ["test"]
+            | [
+                "tokio" | "actix_web" | "actix_rt" | "async_std" | "smol" | "rocket" | "graceful",
+                "main" | "test"
+            ]
     )
 }

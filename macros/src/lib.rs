@@ -14,5 +14,11 @@ use proc_macro::TokenStream;
 /// See `graceful::main`.
 #[proc_macro_attribute]
 pub fn main(args: TokenStream, item: TokenStream) -> TokenStream {
-    expand::main(args.into(), item.into()).into()
+    expand::expand(expand::Attribute::Main, args.into(), item.into()).into()
+}
+
+/// See `graceful::test`.
+#[proc_macro_attribute]
+pub fn test(args: TokenStream, item: TokenStream) -> TokenStream {
+    expand::expand(expand::Attribute::Test, args.into(), item.into()).into()
 }

@@ -7,6 +7,7 @@ use syn::{Expr, ExprCall, ExprLit, Ident, Lit, LitStr, Path, spanned::Spanned};
 use crate::{
     args::{Arg, Errors},
     duration,
+    expand::Attribute,
     near::near,
     options::{CURRENT_THREAD, Choice, Kind, SIGNALS, UNCATCHABLE, list},
 };
@@ -30,9 +31,23 @@ fn path(arg: &Arg) -> syn::Result<Path> {
     }
 }
 
+/// The same tokens, shown at `span` in messages: what is wrong with a value is shown at the value.
+pub(crate) fn shown_at(tokens: &TokenStream, span: Span) -> TokenStream {
+    let tokens = tokens.clone().into_iter().map(|mut token| {
+        token.set_span(token.span().located_at(span));
+        token
+    });
+    tokens.collect()
+}
+
 /// The calls on `Config`, in the order in which the options are given.
-pub(crate) fn calls(args: &[Arg], krate: &TokenStream, errors: &mut Errors) -> Vec<TokenStream> {
-    check_together(args, errors);
+pub(crate) fn calls(
+    args: &[Arg],
+    attribute: Attribute,
+    krate: &TokenStream,
+    errors: &mut Errors,
+) -> Vec<TokenStream> {
+    check_together(args, attribute, errors);
     let settings = args.iter().filter(|arg| arg.spec.kind != Kind::Crate);
     let calls = settings.filter_map(|arg| {
         let value = errors.take(value(arg, krate))?;
@@ -43,12 +58,20 @@ pub(crate) fn calls(args: &[Arg], krate: &TokenStream, errors: &mut Errors) -> V
 }
 
 /// What makes sense only with the other flavor.
-fn check_together(args: &[Arg], errors: &mut Errors) {
+fn check_together(args: &[Arg], attribute: Attribute, errors: &mut Errors) {
     let flavor = args.iter().find(|arg| arg.spec.name == "flavor");
-    let current_thread =
-        flavor.is_some_and(|arg| string(&arg.value).is_some_and(|it| it.value() == CURRENT_THREAD));
+    let current_thread = match flavor {
+        None => attribute == Attribute::Test,
+        Some(arg) => string(&arg.value).is_some_and(|it| it.value() == CURRENT_THREAD),
+    };
     for arg in args {
         let message = match arg.spec.name {
+            "signals" if attribute == Attribute::Test => {
+                "a test gets no signals: delete this, and call `graceful::stop()`".to_owned()
+            }
+            "worker_threads" if current_thread && flavor.is_none() => {
+                "`worker_threads` needs several: add `flavor = \"multi_thread\"`".to_owned()
+            }
             "worker_threads" if current_thread => {
                 "`worker_threads` is for the flavor `multi_thread`: delete it, or the \
                  `flavor = \"current_thread\"`"
@@ -136,6 +159,13 @@ fn limit(arg: &Arg, krate: &TokenStream) -> syn::Result<TokenStream> {
             let message = format!("a duration is a string with a unit: write `\"{written}\"`");
             Err(syn::Error::new(number.span(), message))
         }
+        Expr::Lit(ExprLit { lit: Lit::Float(number), .. }) => {
+            let message = match duration::parse(&format!("{}s", number.base10_digits())) {
+                Err(message) => message,
+                Ok(_) => format!("`{}` takes a duration: write `{}`", spec.name, spec.example),
+            };
+            Err(syn::Error::new(number.span(), message))
+        }
         Expr::Lit(other) => Err(syn::Error::new(
             other.span(),
             format!("`{}` takes a duration: write `{}`", spec.name, spec.example),
@@ -187,7 +217,7 @@ fn one_of(text: &LitStr, choices: &[Choice], krate: &TokenStream) -> syn::Result
     let words = || choices.iter().map(|choice| choice.word);
     if let Some(choice) = choices.iter().find(|choice| choice.word == word) {
         let path = choice.path.iter().map(|name| Ident::new(name, Span::call_site()));
-        return Ok(quote!(#krate #(::#path)*));
+        return Ok(shown_at(&quote!(#krate #(::#path)*), text.span()));
     }
     let message = match near(&word, words()) {
         Some(meant) => format!("unknown value `{word}`: did you mean `\"{meant}\"`?"),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    limits::{Limit, Wait, Written},
+    limits::{IntoLimit, IntoWait, Source, Written},
     signal::Signal,
 };
 
@@ -70,10 +70,10 @@ impl Config {
     pub fn new() -> Self {
         Self {
             limits: Written {
-                timeout: Duration::from_secs(20).into(),
-                delay: Duration::ZERO.into(),
-                linger: Duration::from_millis(250).into(),
-                cleanup: Duration::from_secs(5).into(),
+                timeout: Source::Fixed(Some(Duration::from_secs(20))),
+                delay: Source::Fixed(Some(Duration::ZERO)),
+                linger: Source::Fixed(Some(Duration::from_millis(250))),
+                cleanup: Source::Fixed(Some(Duration::from_secs(5))),
             },
             signals: Signal::DEFAULT.to_vec(),
             runtime: Runtime::default(),
@@ -84,8 +84,8 @@ impl Config {
     ///
     /// Default: 20 s, which with `cleanup`'s 5 s fits into the 30 s of grace that Kubernetes gives
     /// (`terminationGracePeriodSeconds`).
-    pub fn timeout(mut self, limit: impl Into<Limit>) -> Self {
-        self.limits.timeout = limit.into();
+    pub fn timeout(mut self, limit: impl IntoLimit) -> Self {
+        self.limits.timeout = limit.into_source();
         self
     }
 
@@ -93,21 +93,21 @@ impl Config {
     /// already says that it is not ready. Default: 0 s.
     ///
     /// Skipped where nothing is being served yet.
-    pub fn delay(mut self, delay: impl Into<Wait>) -> Self {
-        self.limits.delay = delay.into();
+    pub fn delay(mut self, delay: impl IntoWait) -> Self {
+        self.limits.delay = delay.into_source();
         self
     }
 
     /// How long a quiet keep-alive connection is kept for one more request, counted from its last
     /// activity. Default: 250 ms.
-    pub fn linger(mut self, linger: impl Into<Wait>) -> Self {
-        self.limits.linger = linger.into();
+    pub fn linger(mut self, linger: impl IntoWait) -> Self {
+        self.limits.linger = linger.into_source();
         self
     }
 
     /// The limit of all cleanup hooks together, after the drain; `None` is no limit. Default: 5 s.
-    pub fn cleanup(mut self, limit: impl Into<Limit>) -> Self {
-        self.limits.cleanup = limit.into();
+    pub fn cleanup(mut self, limit: impl IntoLimit) -> Self {
+        self.limits.cleanup = limit.into_source();
         self
     }
 

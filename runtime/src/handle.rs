@@ -53,6 +53,17 @@ pub(crate) struct Shared {
     runtime: OnceLock<tokio::runtime::Handle>,
 }
 
+/// What of the process belongs to a context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owns {
+    /// All: its signals, its stderr, its end.
+    Process,
+    /// The threads of the runtime.
+    Threads,
+    /// Nothing: it is a guest.
+    Nothing,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Drained {
     pub(crate) connections: AtomicUsize,
@@ -80,15 +91,15 @@ impl Shared {
 }
 
 impl Handle {
-    pub(crate) fn new(limits: Limits, owned: bool, events: mpsc::UnboundedSender<Event>) -> Self {
+    pub(crate) fn new(limits: Limits, owns: Owns, events: mpsc::UnboundedSender<Event>) -> Self {
         Self(Arc::new(Shared {
             limits,
             phase: PhaseCell::new(),
             work: Work::new(),
             hooks: Hooks::default(),
-            log: Log::new(owned),
+            log: Log::new(owns == Owns::Process),
             epoch: Instant::now(),
-            owns_threads: owned,
+            owns_threads: owns != Owns::Nothing,
             main_holds: AtomicUsize::new(0),
             drained: Drained::default(),
             events,

@@ -108,12 +108,15 @@ mod signal;
 mod start;
 mod sync;
 mod task;
+mod test;
 mod until_shutdown;
 mod work;
 mod writer;
 
 #[doc = include_str!("main_attr.md")]
 pub use graceful_main_macros::main;
+#[doc = include_str!("test_attr.md")]
+pub use graceful_main_macros::test;
 
 #[cfg(feature = "http")]
 pub use self::http::{HttpService, Listen, Server, serve};
@@ -123,7 +126,7 @@ pub use self::{
     failure::Failure,
     handle::{Handle, on_stop, shutdown, spawn, spawn_blocking, spawn_named, stop},
     in_flight::InFlight,
-    limits::{Env, Limit, Wait, env},
+    limits::{Env, IntoLimit, IntoWait, env},
     main_fn::{Fail, Main, Outcome, via},
     report::{Cause, Report},
     serve::{Serve, ServeFn, serve_fn},

@@ -4,19 +4,34 @@ use std::{ffi::OsString, time::Duration};
 
 use crate::{duration, failure::Failure};
 
-/// A limit that may be missing: [`Config::timeout`](crate::Config::timeout),
-/// [`Config::cleanup`](crate::Config::cleanup).
-///
-/// Made from a [`Duration`], an `Option<Duration>` (`None`: no limit), or [`env()`].
-#[derive(Clone, Debug)]
-pub struct Limit(Source);
+/// A limit that may be missing, for [`Config::timeout`](crate::Config::timeout) and
+/// [`Config::cleanup`](crate::Config::cleanup): a [`Duration`], an `Option<Duration>` (`None`: no
+/// limit), or [`env()`]. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a limit",
+    label = "not a duration",
+    note = "write a string with a unit in the attribute, such as `\"3s\"` or `\"none\"`, or a value of type \
+            `Duration`, `Option<Duration>` or `graceful::env(…)`"
+)]
+pub trait IntoLimit: sealed::Limit {}
 
-/// A time that is waited: [`Config::delay`](crate::Config::delay),
-/// [`Config::linger`](crate::Config::linger).
-///
-/// Made from a [`Duration`] or [`env()`].
-#[derive(Clone, Debug)]
-pub struct Wait(Source);
+/// A time that is waited, for [`Config::delay`](crate::Config::delay) and
+/// [`Config::linger`](crate::Config::linger): a [`Duration`] or [`env()`]. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a duration",
+    label = "not a duration",
+    note = "write a string with a unit in the attribute, such as `\"3s\"`, or a value of type `Duration` or \
+            `graceful::env(…)`"
+)]
+pub trait IntoWait: sealed::Limit {}
+
+mod sealed {
+    use super::Source;
+
+    pub trait Limit {
+        fn into_source(self) -> Source;
+    }
+}
 
 /// A duration from the environment, made by [`env()`].
 #[derive(Clone, Debug)]
@@ -25,8 +40,10 @@ pub struct Env {
     default: Option<Duration>,
 }
 
+/// Where a duration comes from.
+#[doc(hidden)]
 #[derive(Clone, Debug)]
-enum Source {
+pub enum Source {
     Fixed(Option<Duration>),
     Env(Env),
 }
@@ -47,43 +64,37 @@ pub fn env(name: impl Into<String>, default: impl Into<Option<Duration>>) -> Env
     Env { name: name.into(), default: default.into() }
 }
 
-impl From<Duration> for Limit {
-    fn from(limit: Duration) -> Self {
-        Self(Source::Fixed(Some(limit)))
+impl sealed::Limit for Duration {
+    fn into_source(self) -> Source {
+        Source::Fixed(Some(self))
     }
 }
 
-impl From<Option<Duration>> for Limit {
-    fn from(limit: Option<Duration>) -> Self {
-        Self(Source::Fixed(limit))
+impl sealed::Limit for Option<Duration> {
+    fn into_source(self) -> Source {
+        Source::Fixed(self)
     }
 }
 
-impl From<Env> for Limit {
-    fn from(env: Env) -> Self {
-        Self(Source::Env(env))
+impl sealed::Limit for Env {
+    fn into_source(self) -> Source {
+        Source::Env(self)
     }
 }
 
-impl From<Duration> for Wait {
-    fn from(wait: Duration) -> Self {
-        Self(Source::Fixed(Some(wait)))
-    }
-}
-
-impl From<Env> for Wait {
-    fn from(env: Env) -> Self {
-        Self(Source::Env(env))
-    }
-}
+impl IntoLimit for Duration {}
+impl IntoLimit for Option<Duration> {}
+impl IntoLimit for Env {}
+impl IntoWait for Duration {}
+impl IntoWait for Env {}
 
 /// The limits as they were written down.
 #[derive(Clone, Debug)]
 pub(crate) struct Written {
-    pub(crate) timeout: Limit,
-    pub(crate) delay: Wait,
-    pub(crate) linger: Wait,
-    pub(crate) cleanup: Limit,
+    pub(crate) timeout: Source,
+    pub(crate) delay: Source,
+    pub(crate) linger: Source,
+    pub(crate) cleanup: Source,
 }
 
 /// The limits as they hold.
@@ -99,10 +110,10 @@ impl Written {
     /// Reads the environment.
     pub(crate) fn resolve(&self) -> Result<Limits, Failure> {
         Ok(Limits {
-            timeout: self.timeout.0.resolve(true)?,
-            delay: self.delay.0.resolve(false)?.unwrap_or_default(),
-            linger: self.linger.0.resolve(false)?.unwrap_or_default(),
-            cleanup: self.cleanup.0.resolve(true)?,
+            timeout: self.timeout.resolve(true)?,
+            delay: self.delay.resolve(false)?.unwrap_or_default(),
+            linger: self.linger.resolve(false)?.unwrap_or_default(),
+            cleanup: self.cleanup.resolve(true)?,
         })
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     context,
     exit::Exit,
     failure::Failure,
-    handle::Handle,
+    handle::{Handle, Owns},
     log::Log,
     main_fn::Main,
     phase::Phase,
@@ -65,7 +65,7 @@ impl Config {
             Ok(limits) => limits,
             Err(failure) => return fail(&Log::new(true), &failure),
         };
-        let handle = Handle::new(limits, true, events);
+        let handle = Handle::new(limits, Owns::Process, events);
         let (report, over) = oneshot::channel();
         let (release, released) = mpsc::channel::<()>();
         let end = move |ended: Report| {
@@ -105,7 +105,7 @@ impl Config {
 }
 
 impl Runtime {
-    fn build(&self, handle: &Handle) -> std::io::Result<tokio::runtime::Runtime> {
+    pub(crate) fn build(&self, handle: &Handle) -> std::io::Result<tokio::runtime::Runtime> {
         use tokio::runtime::Builder;
 
         let mut builder = match self.flavor {

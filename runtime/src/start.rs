@@ -8,7 +8,7 @@ use crate::{
     config::Config,
     context::InContext,
     failure::Failure,
-    handle::Handle,
+    handle::{Handle, Owns},
     report::Report,
     sentinel::{self, Event},
     serve::{LocalAddr, Serve, Servers},
@@ -46,7 +46,7 @@ impl Config {
     /// ```
     pub async fn start<S: Serve>(self, server: S) -> Result<Running, Failure> {
         let (events, inbox) = unbounded_channel();
-        let handle = Handle::new(self.limits.resolve()?, false, events);
+        let handle = Handle::new(self.limits.resolve()?, Owns::Nothing, events);
         handle.set_runtime(tokio::runtime::Handle::current());
         let (report, over) = oneshot::channel();
         // Nobody may be waiting any more.

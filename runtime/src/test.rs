@@ -1,0 +1,76 @@
+//! `Config::test`: a context for a test that stops and drains at its end.
+
+use std::{
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::pin,
+    task::Poll,
+};
+
+use tokio::sync::{mpsc::unbounded_channel, oneshot};
+
+use crate::{
+    config::Config,
+    context,
+    handle::{Handle, Owns},
+    sentinel::{self, Event},
+    task::{Name, Role, TaskGuard},
+};
+
+impl Config {
+    /// Runs `body` in a context of its own, drains that afterwards, and returns what `body` returned:
+    /// what [`graceful::test`](macro@crate::test) expands to.
+    ///
+    /// Inside, the free functions work. No signal handler is installed and nothing is printed.
+    ///
+    /// # Panics
+    ///
+    /// If `body` does, after the drain; and with the [`Report`](crate::Report) where the limit cut
+    /// something off or a server failed. Also where the runtime or the sentinel cannot be started.
+    ///
+    /// ```
+    /// graceful::Config::new().test(async || {
+    ///     let task = graceful::spawn(async { graceful::shutdown().await });
+    ///     graceful::stop();
+    ///     task.await.unwrap();
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn test<F, Fut>(self, body: F) -> Fut::Output
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future,
+    {
+        let limits = self.limits.resolve().unwrap_or_else(|failure| panic!("{failure}"));
+        let (events, inbox) = unbounded_channel();
+        let handle = Handle::new(limits, Owns::Threads, events);
+        let (report, over) = oneshot::channel();
+        // Nobody waits for it only when this function has panicked.
+        let end = move |ended| drop(report.send(ended));
+        sentinel::spawn(handle.clone(), inbox, &[], end).expect("the sentinel starts");
+        let runtime = self.runtime.build(&handle).expect("the runtime is built");
+        handle.set_runtime(runtime.handle().clone());
+        let _context = context::enter(handle.clone());
+        let (output, report) = runtime.block_on(async {
+            // A stop in the middle waits for the body, as for `main`.
+            let guard = TaskGuard::new(&handle, Role::Main, Name::Text("the test".into()));
+            handle.shared().tell(Event::Serving);
+            let mut body = pin!(async { body().await });
+            let output = poll_fn(|cx| {
+                let poll = catch_unwind(AssertUnwindSafe(|| body.as_mut().poll(cx)));
+                match poll {
+                    Ok(poll) => poll.map(Ok),
+                    Err(panic) => Poll::Ready(Err(panic)),
+                }
+            })
+            .await;
+            drop(guard);
+            handle.stop();
+            (output, over.await.expect("the sentinel reports before it ends"))
+        });
+        runtime.shutdown_background();
+        let output = output.unwrap_or_else(|panic| resume_unwind(panic));
+        assert!(report.is_clean(), "{report}");
+        output
+    }
+}

@@ -1,0 +1,2 @@
+#[graceful::main]
+const async fn main() {}

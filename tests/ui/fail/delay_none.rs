@@ -1,0 +1,2 @@
+#[graceful::main(delay = "none", linger = "none")]
+async fn main() {}

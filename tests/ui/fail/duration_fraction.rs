@@ -1,0 +1,2 @@
+#[graceful::main(timeout = "1.5s", cleanup = 0.5)]
+async fn main() {}

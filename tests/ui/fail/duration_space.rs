@@ -1,0 +1,2 @@
+#[graceful::main(timeout = "3 s")]
+async fn main() {}

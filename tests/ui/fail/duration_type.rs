@@ -1,0 +1,2 @@
+#[graceful::main(timeout = String::from("3s"))]
+async fn main() {}

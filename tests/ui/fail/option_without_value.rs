@@ -1,0 +1,2 @@
+#[graceful::main(timeout, flavor =)]
+async fn main() {}

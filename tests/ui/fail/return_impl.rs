@@ -1,0 +1,6 @@
+use axum::Router;
+
+#[graceful::main]
+async fn main() -> impl graceful::Serve {
+    Router::<()>::new()
+}

@@ -1,0 +1,2 @@
+#[graceful::main(signals = ["SIGTERM", 15])]
+async fn main() {}

@@ -1,0 +1,2 @@
+#[graceful::main(signals = [SIGKILL, SIGSTOP])]
+async fn main() {}

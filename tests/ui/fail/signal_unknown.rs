@@ -1,0 +1,2 @@
+#[graceful::main(signals = [SIGTREM, Int, SIGFOO])]
+async fn main() {}

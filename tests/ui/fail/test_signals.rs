@@ -1,0 +1,4 @@
+#[graceful::test(signals = [SIGTERM])]
+async fn stops() {}
+
+fn main() {}

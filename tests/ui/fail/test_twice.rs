@@ -1,0 +1,5 @@
+#[graceful::test]
+#[test]
+async fn stops() {}
+
+fn main() {}

@@ -1,0 +1,2 @@
+#[graceful::main(flavor = "current_thread", unhandled_panic = "shutdown_runtime")]
+async fn main() {}

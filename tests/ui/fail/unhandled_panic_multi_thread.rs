@@ -1,0 +1,2 @@
+#[graceful::main(unhandled_panic = "shutdown_runtime")]
+async fn main() {}

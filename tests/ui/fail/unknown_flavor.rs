@@ -1,0 +1,2 @@
+#[graceful::main(flavor = "multi_thred")]
+async fn main() {}

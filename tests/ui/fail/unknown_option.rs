@@ -1,0 +1,2 @@
+#[graceful::main(timout = "3s")]
+async fn main() {}
