@@ -44,6 +44,11 @@ impl Errors {
         self.0.is_none()
     }
 
+    #[cfg(test)]
+    pub(crate) fn into_iter(self) -> impl Iterator<Item = syn::Error> {
+        self.0.into_iter().flatten()
+    }
+
     pub(crate) fn into_tokens(self) -> TokenStream {
         self.0.map(syn::Error::into_compile_error).unwrap_or_default()
     }

@@ -80,6 +80,7 @@ pub(crate) fn expand(attribute: Attribute, args: TokenStream, item: TokenStream)
 }
 
 /// What becomes of the user's function.
+#[derive(Clone, Copy)]
 enum Body {
     Called,
     /// It cannot be called: it is kept, for the editor.

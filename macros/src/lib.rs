@@ -9,6 +9,11 @@ mod near;
 mod options;
 mod value;
 
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod snapshots;
+
 use proc_macro::TokenStream;
 
 /// See `graceful::main`.

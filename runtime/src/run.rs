@@ -228,3 +228,24 @@ async fn until_dropped<M: Future>(
     })
     .await
 }
+
+#[cfg(all(test, tokio_unstable))]
+mod tests {
+    use crate::{Config, Flavor, UnhandledPanic};
+
+    /// `RUSTFLAGS="--cfg tokio_unstable" cargo test -p graceful-main --lib unhandled_panic`
+    #[test]
+    fn unhandled_panic_reaches_the_runtime() {
+        let exit = |behavior| {
+            let config = Config::new().flavor(Flavor::CurrentThread).unhandled_panic(behavior);
+            let exit = config.run(async || {
+                tokio::spawn(async { panic!("nobody looks") });
+                tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
+            });
+            exit.code()
+        };
+        assert_eq!(exit(UnhandledPanic::Ignore), 0);
+        assert_eq!(exit(UnhandledPanic::ShutdownRuntime), 101);
+    }
+}

@@ -1,0 +1,25 @@
+// #[graceful::main(timeout = "none", signals = [SIGTERM, SIGINT], delay = "1m30s", linger = "100ms", cleanup = env("CLEANUP", "5s"), flavor = "current_thread", name = "web", start_paused = true, unhandled_panic = "shutdown_runtime", crate = "renamed")]
+// /// The program.
+// #[allow(unused)]
+// pub(crate) async fn main() -> impl graceful::Serve {
+//     graceful::serve("127.0.0.1:8080", app())
+// }
+
+/// The program.
+#[allow(unused)]
+pub(crate) fn main() -> renamed::Exit {
+    async fn main() -> impl graceful::Serve {
+        graceful::serve("127.0.0.1:8080", app())
+    }
+    renamed::Config::new()
+        .timeout(::core::option::Option::None)
+        .signals([renamed::Signal::SIGTERM, renamed::Signal::SIGINT])
+        .delay(::core::time::Duration::from_secs(90u64))
+        .linger(::core::time::Duration::from_millis(100u64))
+        .cleanup(renamed::env("CLEANUP", ::core::time::Duration::from_secs(5u64)))
+        .flavor(renamed::Flavor::CurrentThread)
+        .name("web")
+        .start_paused(true)
+        .unhandled_panic(renamed::UnhandledPanic::ShutdownRuntime)
+        .run(main)
+}

@@ -1,0 +1,81 @@
+//! The expansion, as a person reads it: `macros/snapshots/`, and in the README.
+//!
+//! `GRACEFUL_BLESS=1 cargo test -p graceful-main-macros` writes them anew.
+
+use std::{fs, path::PathBuf};
+
+use proc_macro2::TokenStream;
+
+use crate::expand::{Attribute, expand};
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Attribute and function in, expansion out.
+fn expansion(attribute: Attribute, args: &str, item: &str) -> String {
+    let parse = |text: &str| text.parse::<TokenStream>().expect("tokens");
+    let tokens = expand(attribute, parse(args), parse(item));
+    prettyplease::unparse(&syn::parse2(tokens).expect("the expansion is valid"))
+}
+
+fn check(name: &str, attribute: Attribute, args: &str, item: &str) {
+    let list = if args.is_empty() { String::new() } else { format!("({args})") };
+    let input = format!("#[graceful::{}{list}]\n{item}", attribute.name());
+    let input: String = input.lines().map(|line| format!("// {line}\n")).collect();
+    let now = format!("{input}\n{}", expansion(attribute, args, item));
+    let file = folder().join("snapshots").join(name).with_extension("rs");
+    if std::env::var_os("GRACEFUL_BLESS").is_some() {
+        fs::write(&file, &now).expect("the snapshot can be written");
+    }
+    let then = fs::read_to_string(&file).unwrap_or_default();
+    assert_eq!(now, then, "{} is another now: GRACEFUL_BLESS=1 accepts it", file.display());
+}
+
+const HELLO: &str = "async fn main() -> impl graceful::Serve {
+    graceful::serve(\"127.0.0.1:8080\", app())
+}";
+
+#[test]
+fn bare() {
+    check("bare", Attribute::Main, "", HELLO);
+}
+
+#[test]
+fn every_option() {
+    let args = "timeout = \"none\", signals = [SIGTERM, SIGINT], delay = \"1m30s\", linger = \"100ms\", \
+                cleanup = env(\"CLEANUP\", \"5s\"), flavor = \"current_thread\", name = \"web\", \
+                start_paused = true, unhandled_panic = \"shutdown_runtime\", crate = \"renamed\"";
+    let item = format!("/// The program.\n#[allow(unused)]\npub(crate) {HELLO}");
+    check("every_option", Attribute::Main, args, &item);
+    check("worker_threads", Attribute::Main, "timeout = LIMIT, worker_threads = 4", HELLO);
+}
+
+#[test]
+fn broken_input() {
+    check("broken", Attribute::Main, "timout = \"3s\", delay = \"5\"", HELLO);
+    check("broken_function", Attribute::Main, "", "fn main(port: u16) {}");
+}
+
+#[test]
+fn test_attribute() {
+    let item = "async fn drains() {\n    graceful::stop();\n}";
+    check("test", Attribute::Test, "timeout = \"1s\"", item);
+}
+
+/// What the README shows is the expansion of what the README shows.
+#[test]
+fn the_readme_is_true() {
+    let readme = fs::read_to_string(folder().join("../README.md")).expect("the README");
+    let block = |from: &str| {
+        let (_, after) = readme.split_once(from).expect("the mark is there");
+        let (_, code) = after.split_once("```rust\n").expect("a block follows");
+        code.split_once("```").expect("it ends").0.to_owned()
+    };
+    let shown = block("# graceful");
+    let (attribute, item) = shown.split_once('\n').expect("an attribute and a function");
+    let args = attribute.strip_prefix("#[graceful::main(").and_then(|it| it.strip_suffix(")]"));
+    let real = expansion(Attribute::Main, args.expect("the attribute"), item);
+    let pretty = |code: &str| prettyplease::unparse(&syn::parse_file(code).expect("valid code"));
+    assert_eq!(pretty(&block("<!-- expansion -->")), pretty(&real));
+}
