@@ -44,10 +44,12 @@ pub(crate) struct Spec {
 const FLAVORS: &[Choice] = &[
     Choice { word: "multi_thread", path: &["Flavor", "MultiThread"] },
     Choice { word: CURRENT_THREAD, path: &["Flavor", "CurrentThread"] },
+    Choice { word: LOCAL, path: &["Flavor", "Local"] },
 ];
 
-/// The flavor that some options need.
+/// The flavors of one thread, which some options need.
 pub(crate) const CURRENT_THREAD: &str = "current_thread";
+pub(crate) const LOCAL: &str = "local";
 
 const PANICS: &[Choice] = &[
     Choice { word: "ignore", path: &["UnhandledPanic", "Ignore"] },

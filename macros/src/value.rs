@@ -9,7 +9,7 @@ use crate::{
     duration,
     expand::Attribute,
     near::near,
-    options::{CURRENT_THREAD, Choice, Kind, SIGNALS, UNCATCHABLE, list},
+    options::{CURRENT_THREAD, Choice, Kind, LOCAL, SIGNALS, UNCATCHABLE, list},
 };
 
 /// The path that the expansion calls into.
@@ -62,7 +62,9 @@ fn check_together(args: &[Arg], attribute: Attribute, errors: &mut Errors) {
     let flavor = args.iter().find(|arg| arg.spec.name == "flavor");
     let current_thread = match flavor {
         None => attribute == Attribute::Test,
-        Some(arg) => string(&arg.value).is_some_and(|it| it.value() == CURRENT_THREAD),
+        Some(arg) => {
+            string(&arg.value).is_some_and(|it| [CURRENT_THREAD, LOCAL].contains(&&*it.value()))
+        }
     };
     for arg in args {
         let message = match arg.spec.name {
@@ -73,8 +75,7 @@ fn check_together(args: &[Arg], attribute: Attribute, errors: &mut Errors) {
                 "`worker_threads` needs several: add `flavor = \"multi_thread\"`".to_owned()
             }
             "worker_threads" if current_thread => {
-                "`worker_threads` is for the flavor `multi_thread`: delete it, or the \
-                 `flavor = \"current_thread\"`"
+                "`worker_threads` is for the flavor `multi_thread`: delete it, or the `flavor`"
                     .to_owned()
             }
             name @ ("start_paused" | "unhandled_panic") if !current_thread => {

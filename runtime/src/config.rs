@@ -51,6 +51,9 @@ pub enum Flavor {
     MultiThread,
     /// Everything on the thread that calls [`Config::run`].
     CurrentThread,
+    /// As `CurrentThread`, on a [`LocalRuntime`](tokio::runtime::LocalRuntime): `tokio::task::spawn_local`
+    /// works in `main`.
+    Local,
 }
 
 /// What a panic in a spawned task does, as `unhandled_panic` of `tokio::main`. Needs
@@ -153,7 +156,7 @@ impl Config {
     }
 
     /// Starts tokio's clock paused (`tokio::time::pause`); needs the flavor
-    /// [`CurrentThread`](Flavor::CurrentThread) and the feature `test-util`.
+    /// [`CurrentThread`](Flavor::CurrentThread) or [`Local`](Flavor::Local), and the feature `test-util`.
     ///
     /// The limits of a stop run on the real clock all the same.
     pub fn start_paused(mut self, paused: impl StartPaused) -> Self {
@@ -162,7 +165,7 @@ impl Config {
     }
 
     /// What a panic in a spawned task does; needs the flavor
-    /// [`CurrentThread`](Flavor::CurrentThread) and `RUSTFLAGS="--cfg tokio_unstable"`.
+    /// [`CurrentThread`](Flavor::CurrentThread) or [`Local`](Flavor::Local), and `RUSTFLAGS="--cfg tokio_unstable"`.
     #[cfg_attr(
         not(tokio_unstable),
         allow(unused_mut, unused_variables, clippy::needless_pass_by_value)

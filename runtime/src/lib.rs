@@ -100,6 +100,7 @@ mod race;
 mod registry;
 mod report;
 mod run;
+mod runtime;
 mod sentinel;
 mod serve;
 mod serving;

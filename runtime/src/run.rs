@@ -4,7 +4,7 @@ use std::{
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
-    sync::{Arc, atomic::Ordering, mpsc},
+    sync::{atomic::Ordering, mpsc},
     task::Poll,
     time::Duration,
 };
@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::{mpsc::unbounded_channel, oneshot};
 
 use crate::{
-    config::{Config, Flavor, Runtime},
+    config::Config,
     context,
     exit::Exit,
     failure::Failure,
@@ -101,45 +101,6 @@ impl Config {
         runtime.shutdown_background();
         drop(release);
         exit
-    }
-}
-
-impl Runtime {
-    pub(crate) fn build(&self, handle: &Handle) -> std::io::Result<tokio::runtime::Runtime> {
-        use tokio::runtime::Builder;
-
-        let mut builder = match self.flavor {
-            Flavor::MultiThread => Builder::new_multi_thread(),
-            Flavor::CurrentThread => Builder::new_current_thread(),
-        };
-        builder.enable_all();
-        if let Some(count) = self.worker_threads {
-            builder.worker_threads(count);
-        }
-        if let Some(name) = &self.name {
-            builder.name(name);
-        }
-        #[cfg(feature = "test-util")]
-        if self.start_paused {
-            builder.start_paused(true);
-        }
-        #[cfg(tokio_unstable)]
-        if let Some(behavior) = self.unhandled_panic {
-            builder.unhandled_panic(match behavior {
-                crate::UnhandledPanic::Ignore => tokio::runtime::UnhandledPanic::Ignore,
-                crate::UnhandledPanic::ShutdownRuntime => {
-                    tokio::runtime::UnhandledPanic::ShutdownRuntime
-                }
-            });
-        }
-        // Weak: the runtime keeps this closure, and the handle keeps the runtime's.
-        let handle = Arc::downgrade(handle.shared());
-        builder.on_thread_start(move || {
-            if let Some(shared) = handle.upgrade() {
-                context::adopt(Handle::from(shared));
-            }
-        });
-        builder.build()
     }
 }
 

@@ -27,6 +27,19 @@ fn flavor_reaches_the_runtime() {
 }
 
 #[test]
+fn the_local_flavor_spawns_what_cannot_move() {
+    #[graceful::main(flavor = "local")]
+    async fn run() {
+        let here = std::rc::Rc::new(7);
+        let there = here.clone();
+        let task = tokio::task::spawn_local(async move { *there });
+        assert_eq!(task.await.unwrap(), *here);
+        graceful::spawn(async {}).await.unwrap();
+    }
+    assert_eq!(run().code(), 0);
+}
+
+#[test]
 fn the_default_flavor_serves_on_the_workers() {
     #[graceful::main]
     async fn run() -> impl graceful::Serve {
