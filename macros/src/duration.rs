@@ -49,7 +49,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
 }
 
 /// Ten years: longer than a process lives, and short enough that a deadline can be computed.
-const LONGEST: u64 = 10 * 365 * 24 * 3_600_000;
+pub(crate) const LONGEST: u64 = 10 * 365 * 24 * 3_600_000;
 
 /// The shortest text that `parse` reads as this.
 pub(crate) fn print(mut millis: u64) -> String {

@@ -62,19 +62,27 @@ pub(crate) fn as_main<T>(f: impl FnOnce() -> T) -> T {
 }
 
 pin_project! {
-    /// A future that finds its context wherever it is polled.
+    /// A future that finds its context wherever it is polled, and where it is dropped.
     pub(crate) struct InContext<F> {
         // `None` where the runtime's threads carry the context.
         handle: Option<Handle>,
         #[pin]
-        future: F,
+        future: Option<F>,
+    }
+
+    impl<F> PinnedDrop for InContext<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let _entered = this.handle.take().map(enter);
+            this.future.set(None);
+        }
     }
 }
 
 impl<F> InContext<F> {
     pub(crate) fn new(handle: &Handle, future: F) -> Self {
         let handle = (!handle.shared().owns_threads).then(|| handle.clone());
-        Self { handle, future }
+        Self { handle, future: Some(future) }
     }
 }
 
@@ -84,6 +92,10 @@ impl<F: Future> Future for InContext<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         let _entered = this.handle.clone().map(enter);
-        this.future.poll(cx)
+        match this.future.as_pin_mut() {
+            Some(future) => future.poll(cx),
+            // Only a drop takes it.
+            None => Poll::Pending,
+        }
     }
 }

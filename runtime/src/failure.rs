@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt};
 
+use crate::in_flight::Plain;
+
 /// Why a server or `main` failed: the error and its causes, in one line.
 ///
 /// ```
@@ -48,7 +50,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        Plain(&self.0).fmt(f)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     in_flight::InFlight,
     limits::Limits,
     log::Log,
-    phase::{Phase, PhaseCell},
+    phase::PhaseCell,
     registry::Key,
     sentinel::Event,
     shutdown::Shutdown,
@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) owns_threads: bool,
     /// How many `Shutdown`s the body of `main` holds.
     pub(crate) main_holds: AtomicUsize,
+    /// When the drain has started.
+    pub(crate) drain_started: OnceLock<Instant>,
     /// What ended by itself while the drain was under way.
     pub(crate) drained: Drained,
     events: mpsc::UnboundedSender<Event>,
@@ -74,7 +76,7 @@ pub(crate) struct Drained {
 impl Shared {
     /// Takes a finished piece of work off the table.
     pub(crate) fn finished(&self, key: Key, kind: Kind) {
-        if self.phase.now() == Phase::Draining {
+        if self.phase.drains() {
             match kind {
                 Kind::Connection => self.drained.connections.fetch_add(1, Ordering::Relaxed),
                 Kind::Task => self.drained.tasks.fetch_add(1, Ordering::Relaxed),
@@ -82,6 +84,14 @@ impl Shared {
             };
         }
         self.work.remove(key);
+    }
+
+    /// A request has been answered to its end.
+    #[cfg(feature = "http")]
+    pub(crate) fn request_drained(&self) {
+        if self.phase.drains() {
+            self.drained.requests.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Tells the sentinel. One that is gone has nothing left to do with it.
@@ -101,6 +111,7 @@ impl Handle {
             epoch: Instant::now(),
             owns_threads: owns != Owns::Nothing,
             main_holds: AtomicUsize::new(0),
+            drain_started: OnceLock::new(),
             drained: Drained::default(),
             events,
             runtime: OnceLock::new(),

@@ -55,14 +55,30 @@ impl Hooks {
         lock(&self.0).waiting.is_empty()
     }
 
-    /// What the limit of the cleanup has cut: the hook that runs and those that never will.
-    fn take_rest(&self) -> Vec<InFlight> {
-        let mut state = lock(&self.0);
-        let running = state.running.take().map(|(line, since)| (line, since.elapsed()));
-        let waiting = state.waiting.drain(..).rev().map(|hook| (hook.line, Duration::ZERO));
-        let all = running.into_iter().chain(waiting);
+    /// Runs no further hook. Returns the one that runs, and those that never will, which have the age 0.
+    pub(crate) fn give_up(&self) -> Vec<InFlight> {
+        let (running, waiting) = {
+            let mut state = lock(&self.0);
+            (state.running.take(), std::mem::take(&mut state.waiting))
+        };
+        let running = running.map(|(line, since)| (line, since.elapsed()));
+        let lines: Vec<_> = waiting.iter().rev().map(|hook| (hook.line, Duration::ZERO)).collect();
+        drop_elsewhere(waiting);
+        let all = running.into_iter().chain(lines);
         all.map(|(line, age)| InFlight::Hook { name: line.to_string(), age }).collect()
     }
+}
+
+/// Drops on a thread of its own: what a future owns may take its time to let go, and whoever holds the
+/// limits cannot wait for it. Where there is no thread to be had, nothing is dropped.
+fn drop_elsewhere(waiting: Vec<Hook>) {
+    if waiting.is_empty() {
+        return;
+    }
+    let waiting = std::mem::ManuallyDrop::new(waiting);
+    let thread = std::thread::Builder::new().name("graceful-cleanup".to_owned());
+    // A panic in there is told by the panic hook.
+    let _ = thread.spawn(move || drop(std::mem::ManuallyDrop::into_inner(waiting)));
 }
 
 /// Runs the hooks of `handle` within `limit` and returns those that did not make it.
@@ -86,11 +102,11 @@ pub(crate) async fn run(handle: &Handle, limit: Option<Duration>) -> Vec<InFligh
     });
     if let Err(error) = spawned {
         handle.shared().log.cleanup_impossible(&error);
-        return hooks.take_rest();
+        return hooks.give_up();
     }
     match within(limit, ended).await {
         Some(_) => Vec::new(),
-        None => hooks.take_rest(),
+        None => hooks.give_up(),
     }
 }
 

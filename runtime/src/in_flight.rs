@@ -51,6 +51,9 @@ pub enum InFlight {
         peer: String,
         /// Since it was accepted.
         age: Duration,
+        /// Whether it should have been closed by now: the threads are blocked, and whatever the client
+        /// has sent was never read.
+        overdue: bool,
     },
     /// A task of [`spawn`](crate::spawn), [`spawn_named`](crate::spawn_named) or
     /// [`spawn_blocking`](crate::spawn_blocking).
@@ -104,8 +107,13 @@ impl InFlight {
         matches!(self, Self::Request { .. })
     }
 
+    /// Whether it was under way; a hook may not have had its turn.
+    pub(crate) fn has_begun(&self) -> bool {
+        !matches!(self, Self::Hook { age: Duration::ZERO, .. })
+    }
+
     pub(crate) fn is_quiet(&self) -> bool {
-        matches!(self, Self::Connection { .. })
+        matches!(self, Self::Connection { overdue: false, .. })
     }
 }
 
@@ -119,6 +127,9 @@ impl fmt::Display for InFlight {
             Self::Upgraded { path, peer, .. } => {
                 write!(f, "upgraded connection {} from {peer}", Plain(path))
             }
+            Self::Connection { peer, overdue: true, .. } => {
+                write!(f, "connection from {peer}, what it sent was never read")
+            }
             Self::Connection { peer, .. } => write!(f, "connection from {peer}"),
             Self::Task { name, .. } => write!(f, "task {}", Plain(name)),
             Self::Server { name, .. } => write!(f, "server {}", Plain(name)),
@@ -130,7 +141,7 @@ impl fmt::Display for InFlight {
 }
 
 /// Text from elsewhere with its control characters escaped, so that it cannot drive a terminal.
-struct Plain<'a>(&'a str);
+pub(crate) struct Plain<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

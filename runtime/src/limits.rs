@@ -110,12 +110,17 @@ impl Written {
     /// Reads the environment.
     pub(crate) fn resolve(&self) -> Result<Limits, Failure> {
         Ok(Limits {
-            timeout: self.timeout.resolve(true)?,
-            delay: self.delay.resolve(false)?.unwrap_or_default(),
-            linger: self.linger.resolve(false)?.unwrap_or_default(),
-            cleanup: self.cleanup.resolve(true)?,
+            timeout: self.timeout.resolve(true)?.map(bounded),
+            delay: bounded(self.delay.resolve(false)?.unwrap_or_default()),
+            linger: bounded(self.linger.resolve(false)?.unwrap_or_default()),
+            cleanup: self.cleanup.resolve(true)?.map(bounded),
         })
     }
+}
+
+/// `Duration::MAX` and its like stand for "never": a time that can still be added to a clock.
+pub(crate) fn bounded(duration: Duration) -> Duration {
+    duration.min(Duration::from_millis(duration::LONGEST))
 }
 
 impl Source {

@@ -5,7 +5,7 @@ use std::{
     fmt::Display,
     io::{self, Write as _},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -26,27 +26,39 @@ pub(crate) struct Log {
     writer: Writer,
     /// Whether stderr is ours: under `Config::run` it is, in somebody else's process it is not.
     stderr: bool,
-    /// The span of the stop: entered for each event, closed with the last.
-    stop: Mutex<tracing::Span>,
+    /// The span of the stop: entered for each event, closed with the last. Touched by the writer alone:
+    /// a subscriber is somebody else's code, which may block or panic.
+    stop: Arc<Mutex<tracing::Span>>,
 }
 
-/// Calls one of `tracing`'s event macros, or writes the line to stderr.
-///
-/// The arguments are evaluated here; the writing happens on the writer's thread.
+/// Calls one of `tracing`'s event macros, or writes the line to stderr: on the writer's thread. The
+/// arguments are evaluated here.
 macro_rules! say {
     ($log:expr, $level:ident, { $($field:ident = $value:expr),* $(,)? }, $($text:tt)+) => {{
         let line = format!($($text)+);
-        if tracing::dispatcher::has_been_set() {
-            let span = $log.stop.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            $(let $field = $value;)*
-            $log.writer.push(move || {
-                let _in_stop = span.enter();
+        let stderr_is_ours = $log.stderr;
+        let stop = $log.stop.clone();
+        $(let $field = $value;)*
+        $log.writer.push(move || {
+            if is_traced() {
+                let _in_stop = lock(&stop).clone().entered();
                 tracing::$level!(target: "graceful", $($field,)* "{line}");
-            });
-        } else if $log.stderr {
-            $log.writer.push(move || stderr(&line));
-        }
+            } else if stderr_is_ours {
+                stderr(&line);
+            }
+        });
     }};
+}
+
+/// Whether this thread has a subscriber: one for the whole program. A scoped one of another thread
+/// would not hear what is said here.
+fn is_traced() -> bool {
+    tracing::dispatcher::has_been_set()
+        && tracing::dispatcher::get_default(|it| !it.is::<tracing::subscriber::NoSubscriber>())
+}
+
+fn lock(stop: &Mutex<tracing::Span>) -> MutexGuard<'_, tracing::Span> {
+    stop.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a live line stands on the terminal.
@@ -67,11 +79,11 @@ fn millis(duration: Duration) -> u64 {
 
 impl Log {
     pub(crate) fn new(stderr: bool) -> Self {
-        Self { writer: Writer::default(), stderr, stop: Mutex::new(tracing::Span::none()) }
-    }
-
-    fn set_span(&self, span: tracing::Span) {
-        *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = span;
+        Self {
+            writer: Writer::default(),
+            stderr,
+            stop: Arc::new(Mutex::new(tracing::Span::none())),
+        }
     }
 
     /// Waits until all is written, for `limit` at the most.
@@ -81,12 +93,12 @@ impl Log {
 
     /// Whether anybody hears what is said.
     pub(crate) fn is_heard(&self) -> bool {
-        self.stderr || tracing::dispatcher::has_been_set()
+        self.stderr || is_traced()
     }
 
     /// Whether messages go to stderr, where a live line may stand between them.
     pub(crate) fn is_live(&self) -> bool {
-        self.stderr && !tracing::dispatcher::has_been_set()
+        self.stderr && !is_traced()
     }
 
     pub(crate) fn listening(&self, addr: &impl Display) {
@@ -95,9 +107,12 @@ impl Log {
 
     /// The first stop signal, or what stands for it.
     pub(crate) fn stopping(&self, cause: &Cause, delay: Duration, limit: Option<Duration>) {
-        if tracing::dispatcher::has_been_set() {
-            self.set_span(tracing::info_span!(target: "graceful", "stop", cause = %cause));
-        }
+        let (stop, what) = (self.stop.clone(), cause.to_string());
+        self.writer.push(move || {
+            if is_traced() {
+                *lock(&stop) = tracing::info_span!(target: "graceful", "stop", cause = what);
+            }
+        });
         let delay_text = match delay {
             Duration::ZERO => String::new(),
             delay => format!("still accepting for {}, then ", Age(delay)),
@@ -203,7 +218,7 @@ impl Log {
 
     /// The end: the report.
     pub(crate) fn ended(&self, report: &Report) {
-        if tracing::dispatcher::has_been_set() {
+        if is_traced() {
             for work in &report.cut {
                 say!(self, warn, { work = work.to_string() }, "cut off: {work}");
             }
@@ -214,6 +229,7 @@ impl Log {
               requests = report.requests, tasks = report.tasks, cut = report.cut.len() },
             "{report}"
         );
-        self.set_span(tracing::Span::none());
+        let stop = self.stop.clone();
+        self.writer.push(move || *lock(&stop) = tracing::Span::none());
     }
 }

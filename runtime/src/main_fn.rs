@@ -72,7 +72,7 @@ where
     F: Future<Output: Outcome<O>> + Send + 'static,
 {
     fn into_servers(self, servers: &mut Servers) -> Result<(), Failure> {
-        servers.push_future("the future that main returned", async { self.await.outcome() });
+        servers.push_future("of main", async { self.await.outcome() });
         Ok(())
     }
 }

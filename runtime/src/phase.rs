@@ -16,6 +16,8 @@ pub(crate) enum Phase {
     Stopping,
     /// `shutdown()` has resolved, listeners close, work is awaited.
     Draining,
+    /// Everything was drained; the hooks run, and nobody is let in any more.
+    Cleanup,
     /// What still runs is being aborted.
     Cut,
     /// Nothing is waited for any more: cleanup is over.
@@ -29,7 +31,8 @@ impl Phase {
             1 => Self::Serving,
             2 => Self::Stopping,
             3 => Self::Draining,
-            4 => Self::Cut,
+            4 => Self::Cleanup,
+            5 => Self::Cut,
             _ => Self::Over,
         }
     }
@@ -67,6 +70,11 @@ impl PhaseCell {
     /// Whether the drain has started.
     pub(crate) fn is_draining(&self) -> bool {
         self.now() >= Phase::Draining
+    }
+
+    /// Whether the drain is under way and has not been cut.
+    pub(crate) fn drains(&self) -> bool {
+        matches!(self.now(), Phase::Draining | Phase::Cleanup)
     }
 
     /// Moves on to `phase` and wakes whoever waits for it. A phase that is already past stays past.

@@ -50,7 +50,9 @@ async fn lines(handle: &Handle, deadline: Option<Instant>) -> Infallible {
     let mut told = None;
     loop {
         let counts = shared.work.counts();
-        if told != Some(counts) {
+        // The last moments are the report's.
+        let soon = left(deadline).is_some_and(|left| left < PATIENCE);
+        if told != Some(counts) && counts != Counts::default() && !soon {
             shared.log.progress(counts, left(deadline));
             told = Some(counts);
         }

@@ -56,6 +56,7 @@ pub struct Report {
     pub(crate) cause: Cause,
     pub(crate) elapsed: Duration,
     pub(crate) limit: Option<Duration>,
+    pub(crate) cleanup: Option<Duration>,
     pub(crate) connections: usize,
     pub(crate) requests: usize,
     pub(crate) tasks: usize,
@@ -142,13 +143,16 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let elapsed = Age(self.elapsed);
-        match (self.forced, self.limit) {
-            (Some(signal), _) => write!(f, "{signal} received, stopped at once after {elapsed}")?,
-            (None, Some(limit)) if !self.cut.is_empty() => {
-                write!(f, "limit of {} reached", Age(limit))?;
+        match self.forced {
+            Some(signal) => write!(f, "{signal} received, stopped at once after {elapsed}")?,
+            None if !self.cut.is_empty() => {
+                let hooks = self.cut.iter().all(|work| matches!(work, InFlight::Hook { .. }));
+                let (what, limit) =
+                    if hooks { ("cleanup limit", self.cleanup) } else { ("limit", self.limit) };
+                write!(f, "{what} of {} reached", Age(limit.unwrap_or(self.elapsed)))?;
             }
-            _ if self.drained() == Counts::default() => write!(f, "stopped in {elapsed}")?,
-            _ => write!(f, "drained {} in {elapsed}", self.drained())?,
+            None if self.drained() == Counts::default() => write!(f, "stopped in {elapsed}")?,
+            None => write!(f, "drained {} in {elapsed}", self.drained())?,
         }
         if let [work] = &*self.cut {
             write!(f, ", cut off: {work}")?;

@@ -67,14 +67,16 @@ impl Config {
         };
         let handle = Handle::new(limits, Owns::Process, events);
         let (report, over) = oneshot::channel();
+        let (code, end_code) = mpsc::channel();
         let (release, released) = mpsc::channel::<()>();
         let end = move |ended: Report| {
-            let code = ended.exit().code();
+            let exit = ended.exit();
             // `run` may have returned early, for want of a runtime.
+            let _ = code.send(exit);
             let _ = report.send(ended);
             // Disconnected: `run` is about to return. Otherwise the main thread is stuck.
             if released.recv_timeout(TEARDOWN) == Err(mpsc::RecvTimeoutError::Timeout) {
-                std::process::exit(i32::from(code));
+                std::process::exit(i32::from(exit.code()));
             }
         };
         if let Err(error) = sentinel::spawn(handle.clone(), inbox, &self.signals, end) {
@@ -84,21 +86,26 @@ impl Config {
         let runtime = match self.runtime.build(&handle) {
             Ok(runtime) => runtime,
             Err(error) => {
+                // In this order: the sentinel does not end the process that `main` is about to.
+                drop(release);
                 handle.shared().tell(Event::Finished);
                 let failure = Failure::from_error(&error).context("cannot build the runtime");
                 return fail(&handle.shared().log, &failure);
             }
         };
         handle.set_runtime(runtime.handle().clone());
-        let _context = context::enter(handle.clone());
+        let context = context::enter(handle.clone());
         let whole = AssertUnwindSafe(|| runtime.block_on(whole(&handle, main, over)));
         let exit = catch_unwind(whole).unwrap_or_else(|_| {
             // Not `main`: its panics are caught. tokio panics here where `unhandled_panic` shuts the
             // runtime down; the message is out.
             handle.shared().tell(Event::Panicked);
-            Exit::new(101)
+            end_code.recv().unwrap_or(Exit::FAILED)
         });
         runtime.shutdown_background();
+        // All that is somebody else's is gone before the sentinel stands down.
+        drop(context);
+        drop(handle);
         drop(release);
         exit
     }
@@ -159,11 +166,11 @@ async fn until_dropped<M: Future>(
     main: M,
 ) -> Option<Result<M::Output, Box<dyn std::any::Any + Send>>> {
     let shared = handle.shared();
-    let mut main = pin!(main);
+    let mut main = Box::pin(main);
     let mut draining = pin!(shared.phase.reached(Phase::Draining));
     let mut decided = false;
     let holds = || shared.main_holds.load(Ordering::SeqCst) > 0;
-    poll_fn(move |cx| {
+    let returned = poll_fn(|cx| {
         let held_before = holds();
         if !decided && draining.as_mut().poll(cx).is_ready() {
             if !held_before {
@@ -187,7 +194,12 @@ async fn until_dropped<M: Future>(
         }
         Poll::Pending
     })
-    .await
+    .await;
+    // What `main` holds may panic when it is dropped, as `main` itself may.
+    match catch_unwind(AssertUnwindSafe(|| context::as_main(|| drop(main)))) {
+        Err(panic) if returned.is_none() => Some(Err(panic)),
+        _ => returned,
+    }
 }
 
 #[cfg(all(test, tokio_unstable))]

@@ -107,15 +107,20 @@ impl Sentinel {
             Cause::Signal(signal) => Some((signal, started)),
             _ => None,
         };
+        let mut cut = Vec::new();
         let outcome = race(
             forced(&handle, &mut signals, first),
-            race(absorb(&handle, &mut events, &mut trouble), stop(&handle, delay)),
+            race(absorb(&handle, &mut events, &mut trouble), stop(&handle, delay, &mut cut)),
         )
         .await;
-        let (forced, cut) = match outcome {
-            First::Left(signal) => (Some(signal), cut(&handle).await),
+        let forced = match outcome {
+            First::Left(signal) => {
+                cut.extend(shared.hooks.give_up().into_iter().filter(InFlight::has_begun));
+                cut.extend(self::cut(&handle).await);
+                Some(signal)
+            }
             First::Right(First::Left(never)) => match never {},
-            First::Right(First::Right(cut)) => (None, cut),
+            First::Right(First::Right(())) => None,
         };
         // What was told in the very last moment.
         while let Ok(event) = events.try_recv() {
@@ -126,6 +131,7 @@ impl Sentinel {
             cause,
             elapsed: started.elapsed(),
             limit: limits.timeout,
+            cleanup: limits.cleanup,
             connections: shared.drained.connections.load(Ordering::Relaxed),
             requests: shared.drained.requests.load(Ordering::Relaxed),
             tasks: shared.drained.tasks.load(Ordering::Relaxed),
@@ -179,35 +185,42 @@ impl Trouble {
     }
 }
 
-/// Lame duck, drain, cut, cleanup: returns what was cut.
-async fn stop(handle: &Handle, delay: Duration) -> Vec<InFlight> {
+/// Lame duck, drain, cut, cleanup. What is cut is added to `all_cut`, which outlives this future.
+async fn stop(handle: &Handle, delay: Duration, all_cut: &mut Vec<InFlight>) {
     let shared = handle.shared();
     if !delay.is_zero() {
         // With nothing left to serve there is nobody to be a lame duck for.
         within(Some(delay), shared.work.none()).await;
     }
+    // The only one who sets it.
+    let _ = shared.drain_started.set(Instant::now());
     shared.phase.advance(Phase::Draining);
     shared.work.drain();
     let deadline = shared.limits.timeout.map(|limit| Instant::now() + limit);
-    let drained = {
-        let drained = within(shared.limits.timeout, shared.work.none());
-        match race(drained, progress::show(handle, deadline)).await {
-            First::Left(drained) => drained.is_some(),
-            First::Right(never) => match never {},
-        }
+    let drain = async {
+        shared.work.none().await;
+        // From here on nobody is let in any more. Who has just been is still answered.
+        shared.phase.advance(Phase::Cleanup);
+        shared.work.none().await;
     };
-    let mut cut = if drained { Vec::new() } else { cut(handle).await };
+    let drained = within(shared.limits.timeout, drain);
+    let drained = match race(drained, progress::show(handle, deadline)).await {
+        First::Left(drained) => drained.is_some(),
+        First::Right(never) => match never {},
+    };
+    if !drained {
+        all_cut.extend(cut(handle).await);
+    }
     let started = Instant::now();
     let limit = shared.limits.cleanup;
-    cut.extend(hooks::run(handle, limit).await);
+    all_cut.extend(hooks::run(handle, limit).await);
     if drained && !shared.work.is_none() {
         // A hook has left work of its own behind.
         let left = limit.map(|limit| limit.saturating_sub(started.elapsed()));
         if within(left, shared.work.none()).await.is_none() {
-            cut.extend(self::cut(handle).await);
+            all_cut.extend(cut(handle).await);
         }
     }
-    cut
 }
 
 /// Names what still runs, ends it, and gives it a moment to let go.

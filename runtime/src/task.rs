@@ -129,13 +129,18 @@ where
     T: Send + 'static,
 {
     let guard = TaskGuard::new(handle, Role::Task, name);
-    handle.runtime().spawn_blocking(move || {
+    let join = handle.runtime().spawn_blocking(move || {
         let _entered = context::enter(guard.handle.clone());
         catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
             guard.log_panic(&*panic);
             resume_unwind(panic)
         })
-    })
+    });
+    if handle.shared().phase.now() >= Phase::Cut {
+        // In time, if it has not begun yet.
+        join.abort();
+    }
+    join
 }
 
 impl TaskGuard {

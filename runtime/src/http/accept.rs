@@ -50,12 +50,14 @@ pub(crate) fn run(
         if door.listener.is_shared() {
             return Ok(());
         }
-        door.close().await;
-        // For as long as the rest of the drain takes anyway, whoever comes late is let in, too. This
+        if !door.close().await {
+            return Ok(());
+        }
+        // Nobody new comes any more, but handshakes that were under way may still complete. For as long as the rest of the drain takes anyway, whoever comes late is let in, too. This
         // does not hold the drain.
         let runtime = handle.runtime().clone();
         runtime.spawn(async move {
-            let over = handle.shared().phase.reached(Phase::Cut);
+            let over = handle.shared().phase.reached(Phase::Cleanup);
             race(over, door.serve()).await;
         });
         Ok(())
@@ -97,20 +99,30 @@ impl Door {
         self.maker.spawn(Io::new(stream, held));
     }
 
-    /// Turns new clients away, then serves those that the kernel has let in before.
-    async fn close(&mut self) {
+    /// Turns new clients away, then serves those that the kernel has let in before. Returns whether more
+    /// may come.
+    async fn close(&mut self) -> bool {
         let handshakes_go_on = self.listener.refuse_new();
         let recent = self.last.is_some_and(|last| last.elapsed() < RECENT);
         let mut watch = handshakes_go_on && recent;
+        let mut trouble = Trouble::default();
         loop {
-            watch |= self.empty_queue() && handshakes_go_on;
+            match self.empty_queue() {
+                Ok(any) => watch |= any && handshakes_go_on,
+                // Somebody is waiting, and there is no descriptor to be had.
+                Err(error) => {
+                    trouble.wait(self, &error).await;
+                    continue;
+                }
+            }
             if !watch {
-                return;
+                return handshakes_go_on;
             }
             // The queue is empty now. It has to stay so for a while.
             let next = poll_fn(|cx| self.listener.poll_accept(cx));
             match within(Some(WATCH), next).await {
                 Some(Ok((stream, peer))) => self.admit(stream, peer),
+                // `empty_queue` meets it, too.
                 Some(Err(_)) => {}
                 None => watch = false,
             }
@@ -118,7 +130,7 @@ impl Door {
     }
 
     /// Accepts what the kernel has ready; returns whether there was anything.
-    fn empty_queue(&mut self) -> bool {
+    fn empty_queue(&mut self) -> io::Result<bool> {
         let mut any = false;
         loop {
             match self.listener.try_accept() {
@@ -127,8 +139,8 @@ impl Door {
                     self.admit(stream, peer);
                 }
                 Err(error) if is_of_the_connection(&error) => {}
-                // Empty, or out of descriptors: the loop that follows the drain tries on.
-                Err(_) => return any,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(any),
+                Err(error) => return Err(error),
             }
         }
     }

@@ -21,7 +21,7 @@ use crate::{
     in_flight::InFlight,
     phase::Phase,
     registry::Key,
-    sync::{AtomicU8, AtomicU64, AtomicWaker, Mutex, Ordering, lock, register},
+    sync::{AtomicBool, AtomicU8, AtomicU64, AtomicWaker, Mutex, Ordering, lock, register},
     work::{Kind, Piece},
 };
 
@@ -75,6 +75,9 @@ impl State {
     ];
 }
 
+/// How late a connection may be with its end before that is taken as a sign of blocked threads.
+const OVERDUE: Duration = Duration::from_millis(100);
+
 #[derive(Debug)]
 pub(crate) struct Conn {
     pub(crate) handle: Handle,
@@ -83,21 +86,32 @@ pub(crate) struct Conn {
     state: AtomicU8,
     /// Since when: nanoseconds after the handle's epoch.
     since: AtomicU64,
+    /// Whether the response that is being flushed was complete.
+    answered: AtomicBool,
     accepted: Instant,
     peer: Peer,
     pub(crate) wire: Wire,
     pub(crate) label: Label,
-    /// The connection's task; after an upgrade, whoever reads.
+    /// The connection's task.
     waker: AtomicWaker,
+    /// After an upgrade: whoever reads, and whoever writes.
+    owners: OnceLock<Box<[AtomicWaker; 2]>>,
     key: OnceLock<Key>,
     h2: OnceLock<Box<Mutex<H2>>>,
+}
+
+/// Which half of an upgraded stream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Half {
+    Read,
+    Write,
 }
 
 /// The streams of an HTTP/2 connection. Its lock is shared by them alone.
 #[derive(Debug, Default)]
 struct H2 {
     requests: Slab<Request>,
-    tasks: Slab<Option<AbortHandle>>,
+    tasks: Slab<Arc<OnceLock<AbortHandle>>>,
 }
 
 #[derive(Debug)]
@@ -117,11 +131,13 @@ impl Conn {
             handle: handle.clone(),
             state: AtomicU8::new(State::Fresh as u8),
             since: AtomicU64::new(0),
+            answered: AtomicBool::new(false),
             accepted,
             peer,
             wire: Wire::new(),
             label: Label::new(),
             waker: AtomicWaker::new(),
+            owners: OnceLock::new(),
             key: OnceLock::new(),
             h2: OnceLock::new(),
         });
@@ -186,8 +202,11 @@ impl Conn {
         if !matches!(state, State::Flushing | State::Unsettled) {
             return;
         }
+        if state == State::Flushing && self.answered.swap(false, Ordering::Relaxed) {
+            self.handle.shared().request_drained();
+        }
         match self.wire.progress() {
-            Progress::Complete => self.enter(State::Idle),
+            Progress::Complete | Progress::LooksComplete => self.enter(State::Idle),
             Progress::Beyond => {
                 self.wire.next_message();
                 self.enter(State::Head);
@@ -199,13 +218,43 @@ impl Conn {
         }
     }
 
-    /// Who is woken by the drain and the cut.
+    /// Who is woken by the next thing that happens to the connection: once, then it is due again.
     pub(crate) fn register(&self, waker: &Waker) {
         register(&self.waker, waker);
     }
 
+    /// The owner of one half of the upgraded stream, to be woken by the cut.
+    pub(crate) fn register_owner(&self, half: Half, waker: &Waker) {
+        let owners = self.owners.get_or_init(|| Box::new([AtomicWaker::new(), AtomicWaker::new()]));
+        register(&owners[half as usize], waker);
+    }
+
+    /// The response is on its way to the kernel; `complete`: to its end.
+    pub(crate) fn response_ended(&self, complete: bool) {
+        self.answered.store(complete, Ordering::Relaxed);
+        self.set_state(State::Flushing);
+    }
+
+    /// The head of a response is out that leaves HTTP.
+    pub(crate) fn upgraded(&self) {
+        if self.state() != State::Upgraded {
+            self.enter(State::Upgraded);
+        }
+    }
+
     pub(crate) fn wake(&self) {
         self.waker.wake();
+    }
+
+    /// Whether it should have been closed by now: then its task has not had its turn, and what the
+    /// client has sent was never read.
+    fn is_overdue(&self, now: Instant) -> bool {
+        let shared = self.handle.shared();
+        let quiet = matches!(self.state(), State::Fresh | State::Idle);
+        let draining = shared.drain_started.get();
+        draining.is_some_and(|&draining| {
+            quiet && now > draining.max(self.since()) + shared.limits.linger + OVERDUE
+        })
     }
 
     // ----- HTTP/2 -----
@@ -233,27 +282,40 @@ impl Conn {
     }
 
     pub(crate) fn stream_closed(&self, stream: usize) {
-        lock(self.h2()).requests.remove(stream);
+        self.h2_less(|h2| drop(h2.requests.remove(stream)));
     }
 
-    /// A place for a task of this connection.
-    pub(crate) fn task_slot(&self) -> usize {
-        lock(self.h2()).tasks.insert(None)
+    /// A place for a task of this connection, and for the means to abort it.
+    pub(crate) fn task_slot(&self) -> (usize, Arc<OnceLock<AbortHandle>>) {
+        let abort = Arc::new(OnceLock::new());
+        (lock(self.h2()).tasks.insert(abort.clone()), abort)
     }
 
-    pub(crate) fn task_spawned(&self, slot: usize, abort: AbortHandle) {
-        // The task may have ended already and given its place back, to another task even: handles
-        // of ended tasks are harmless, and the other one sets its own right after its spawn.
-        if let Some(place) = lock(self.h2()).tasks.get_mut(slot) {
-            *place = Some(abort);
+    pub(crate) fn task_spawned(&self, place: &OnceLock<AbortHandle>, abort: AbortHandle) {
+        {
+            // Under the lock that the cut's walk takes: either it finds the handle, or the phase is
+            // visible below.
+            let _h2 = lock(self.h2());
+            // The only one who sets it.
+            let _ = place.set(abort);
+        }
+        if self.phase() >= Phase::Cut {
+            if let Some(abort) = place.get() {
+                abort.abort();
+            }
         }
     }
 
     pub(crate) fn task_ended(&self, slot: usize) {
+        self.h2_less(|h2| drop(h2.tasks.remove(slot)));
+    }
+
+    /// Takes something off the connection, which has to look up when it was the last.
+    fn h2_less(&self, take: impl FnOnce(&mut H2)) {
         let none_left = {
             let mut h2 = lock(self.h2());
-            h2.tasks.remove(slot);
-            h2.tasks.is_empty()
+            take(&mut h2);
+            h2.requests.is_empty() && h2.tasks.is_empty()
         };
         if none_left {
             self.stamp(Instant::now());
@@ -263,9 +325,10 @@ impl Conn {
         }
     }
 
-    /// Whether any stream is still being worked on.
-    pub(crate) fn has_tasks(&self) -> bool {
-        self.h2.get().is_some_and(|h2| !lock(h2).tasks.is_empty())
+    /// Whether a stream is still worked on, or its response not yet all written.
+    pub(crate) fn has_streams(&self) -> bool {
+        let busy = |h2: &H2| !(h2.requests.is_empty() && h2.tasks.is_empty());
+        self.h2.get().is_some_and(|h2| busy(&lock(h2)))
     }
 }
 
@@ -297,8 +360,9 @@ impl Piece for Conn {
             }
         }
         if out.len() == before {
+            let overdue = self.is_overdue(now);
             let age = now.saturating_duration_since(self.accepted);
-            out.push(InFlight::Connection { peer, age });
+            out.push(InFlight::Connection { peer, age, overdue });
         }
     }
 
@@ -312,10 +376,12 @@ impl Piece for Conn {
 
     fn cut(&self) {
         self.wake();
+        for owner in self.owners.get().into_iter().flat_map(|owners| owners.iter()) {
+            owner.wake();
+        }
         if let Some(h2) = self.h2.get() {
-            let tasks: Vec<_> =
-                lock(h2).tasks.iter().filter_map(|(_, task)| task.clone()).collect();
-            tasks.iter().for_each(AbortHandle::abort);
+            let tasks: Vec<_> = lock(h2).tasks.iter().map(|(_, task)| task.clone()).collect();
+            tasks.iter().filter_map(|task| task.get()).for_each(AbortHandle::abort);
         }
     }
 }

@@ -37,8 +37,6 @@ const PONG_GRACE: Duration = Duration::from_secs(1);
 /// to see the response; short where a process wants to exit.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 const LAST_WORDS_DRAINING: Duration = Duration::from_secs(1);
-/// The same for HTTP/2, where the client was told by GOAWAY and its streams are all answered.
-const LAST_WORDS_HTTP2: Duration = Duration::from_millis(100);
 
 type Http1<S> = http1::UpgradeableConnection<TokioIo<Io>, ConnService<S>>;
 type Http2<S> = http2::Connection<TokioIo<Io>, ConnService<S>, Exec>;
@@ -52,7 +50,6 @@ pub(crate) struct Connection<S: Service> {
     /// When this connection has learned of the drain.
     draining: Option<Instant>,
     registered: bool,
-    http2: bool,
 }
 
 /// How far a connection is. hyper's futures are large and boxed: most connections are quiet most of
@@ -86,13 +83,13 @@ impl<S: Service> Connection<S> {
             header_timeout: options.header_timeout,
             draining: None,
             registered: false,
-            http2: false,
         }
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.registered {
-            // Before the first look at the phase. A task keeps its waker for life.
+        if !self.registered || self.draining.is_some() {
+            // Before the look at the phase. A task keeps its waker for life, so in steady state once is
+            // enough; what is woken has to register again, for the next.
             self.conn.register(cx.waker());
             self.registered = true;
         }
@@ -102,7 +99,15 @@ impl<S: Service> Connection<S> {
                 self.stage = Stage::Done;
                 return Poll::Ready(());
             }
-            self.start_draining();
+            if self.draining.is_none() {
+                self.start_draining();
+                // For the cut, which may have come between these lines.
+                self.conn.register(cx.waker());
+                if self.conn.phase() >= Phase::Cut {
+                    self.stage = Stage::Done;
+                    return Poll::Ready(());
+                }
+            }
         }
         loop {
             if self.poll_stage(cx).is_ready() {
@@ -152,7 +157,6 @@ impl<S: Service> Connection<S> {
                 Stage::Http1(Box::pin(http1.serve_connection(io, service).with_upgrades()))
             }
             Protocol::Http2 => {
-                self.http2 = true;
                 self.conn.enter(State::Http2);
                 let builder = http2_builder(Exec(held));
                 let mut http2 = Box::pin(builder.serve_connection(io, service));
@@ -165,11 +169,9 @@ impl<S: Service> Connection<S> {
     }
 
     fn start_draining(&mut self) {
-        if self.draining.is_none() {
-            self.draining = Some(Instant::now());
-            if let Stage::Http2(http2) = &mut self.stage {
-                http2.as_mut().graceful_shutdown();
-            }
+        self.draining = Some(Instant::now());
+        if let Stage::Http2(http2) = &mut self.stage {
+            http2.as_mut().graceful_shutdown();
         }
     }
 
@@ -192,7 +194,6 @@ impl<S: Service> Connection<S> {
             }
             (State::LastWords, draining) => {
                 let grace = match draining {
-                    _ if self.http2 => LAST_WORDS_HTTP2,
                     None => LAST_WORDS,
                     Some(_) => LAST_WORDS_DRAINING,
                 };
@@ -200,7 +201,7 @@ impl<S: Service> Connection<S> {
                 let since = draining.map_or(conn.since(), |at| at.max(conn.since()));
                 Some(since + grace)
             }
-            (State::Http2, Some(draining)) if !conn.has_tasks() => {
+            (State::Http2, Some(draining)) if !conn.has_streams() => {
                 Some(conn.since().max(draining) + PONG_GRACE)
             }
             (
@@ -247,7 +248,7 @@ impl<S: Service> Connection<S> {
         self.stage = Stage::Done;
         if http1 && self.conn.state() != State::Closed {
             // hyper has handed the stream to whoever asked for the upgrade.
-            self.conn.enter(State::Upgraded);
+            self.conn.upgraded();
         }
     }
 }

@@ -33,7 +33,7 @@ where
 {
     fn execute(&self, future: F) {
         let held = self.0.clone();
-        let slot = held.conn().task_slot();
+        let (slot, place) = held.conn().task_slot();
         let guard = TaskGuard { slot, held, _upgraded: UPGRADING.take() };
         let handle = &self.0.conn().handle;
         let join = handle.runtime().spawn(InContext::new(handle, async move {
@@ -47,7 +47,7 @@ where
             })
             .await;
         }));
-        self.0.conn().task_spawned(slot, join.abort_handle());
+        self.0.conn().task_spawned(&place, join.abort_handle());
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    conn::{Conn, Held, State},
+    conn::{Conn, Half, Held, State},
     stream::{Received, Stream},
     wire::Progress,
 };
@@ -23,6 +23,7 @@ pub(crate) struct Io {
     /// Bytes that were read to find out the protocol.
     prefix: Option<Box<Prefix>>,
     closing: Closing,
+    http2: bool,
     /// Dropped last: the stream is closed when the drain stops waiting for it.
     held: Held,
 }
@@ -46,7 +47,7 @@ enum Closing {
 
 impl Io {
     pub(crate) fn new(stream: Stream, held: Held) -> Self {
-        Self { stream, prefix: None, closing: Closing::No, held }
+        Self { stream, prefix: None, closing: Closing::No, http2: false, held }
     }
 
     fn conn(&self) -> &Conn {
@@ -78,11 +79,11 @@ impl Io {
 
     /// After the cut, streams that have left HTTP fail, so that their owners come to an end. Until
     /// then their reader is who the cut wakes.
-    fn check_upgraded(&self, cx: &Context<'_>) -> io::Result<()> {
+    fn check_upgraded(&self, half: Half, cx: &Context<'_>) -> io::Result<()> {
         if self.conn().state() != State::Upgraded {
             return Ok(());
         }
-        self.conn().register(cx.waker());
+        self.conn().register_owner(half, cx.waker());
         if self.conn().phase() >= Phase::Cut {
             let error = "cut off by the limit of the graceful shutdown";
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, error));
@@ -97,7 +98,12 @@ impl Io {
         for _ in 0..16 {
             let mut buf = ReadBuf::uninit(&mut scratch);
             match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf)) {
-                Ok(()) if !buf.filled().is_empty() => {}
+                // A client that is still reading a response acknowledges it: it gets more time.
+                Ok(()) if !buf.filled().is_empty() => {
+                    if self.http2 {
+                        self.conn().enter(State::LastWords);
+                    }
+                }
                 // An end or a broken connection: either way nothing more will come.
                 Ok(()) | Err(_) => return Poll::Ready(Ok(())),
             }
@@ -127,7 +133,7 @@ impl AsyncRead for Io {
         let before = buf.filled().len();
         let state = this.conn().state();
         if state == State::Upgraded {
-            this.check_upgraded(cx)?;
+            this.check_upgraded(Half::Read, cx)?;
             return this.poll_read_stream(cx, buf);
         }
         if let Poll::Ready(result) = this.poll_read_stream(cx, buf) {
@@ -155,7 +161,7 @@ impl AsyncWrite for Io {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.check_upgraded(cx)?;
+        this.check_upgraded(Half::Write, cx)?;
         Pin::new(&mut this.stream).poll_write(cx, buf)
     }
 
@@ -165,7 +171,7 @@ impl AsyncWrite for Io {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.check_upgraded(cx)?;
+        this.check_upgraded(Half::Write, cx)?;
         Pin::new(&mut this.stream).poll_write_vectored(cx, bufs)
     }
 
@@ -190,9 +196,10 @@ impl AsyncWrite for Io {
         }
         if this.closing == Closing::No {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            // After a request that was read to its end, with nothing behind it, nothing is unread.
-            let all_read =
-                state != State::Http2 && this.conn().wire.progress() == Progress::Complete;
+            // After a request that was read to its end, with nothing behind it, nothing is unread. An
+            // HTTP/2 client always has something to say: window updates, acknowledgements.
+            this.http2 = state == State::Http2;
+            let all_read = !this.http2 && this.conn().wire.progress() == Progress::Complete;
             if all_read && this.stream.peek() == Received::Nothing {
                 this.closing = Closing::Clear;
             } else {

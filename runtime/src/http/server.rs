@@ -18,6 +18,7 @@ use crate::{
     context::InContext,
     failure::Failure,
     handle::Handle,
+    limits::bounded,
     phase::Phase,
     serve::{Bound, Serve, Servers, sealed},
 };
@@ -99,7 +100,7 @@ impl Server {
     /// A connection that exceeds it is closed. During the drain a head gets a second more, or the
     /// rest of this, whichever is less. A quiet keep-alive connection is not closed by this.
     pub fn header_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.options.header_timeout = limit.into();
+        self.options.header_timeout = limit.into().map(bounded);
         self
     }
 

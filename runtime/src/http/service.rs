@@ -6,7 +6,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -35,7 +35,8 @@ type BoxError = Box<dyn Error + Send + Sync>;
     message = "`{Self}` is not an HTTP service",
     label = "not a service from `http::Request<hyper::body::Incoming>` to `http::Response<_>`",
     note = "hand in an `axum::Router`, a tower service that is `Clone + Send + 'static`, or \
-            `hyper::service::service_fn(handler)`"
+            `hyper::service::service_fn(handler)`",
+    note = "an `axum::Router<S>` is one once its state is there: `.with_state(state)`"
 )]
 pub trait HttpService<Via>: Send + 'static {
     #[doc(hidden)]
@@ -168,18 +169,20 @@ where
             None => None,
         };
         // A future that is polled after it was ready has nothing to answer with.
-        let Some(guard) = this.guard.take() else {
+        let Some(mut guard) = this.guard.take() else {
             return Poll::Pending;
         };
         guard.responds();
-        let stopping = guard.closes_connection();
+        let status = response.as_ref().map_or(*this.status, Response::status);
+        let leaves = guard.leaves_http(status);
+        let stopping = !leaves && guard.closes_connection();
         let mut response = match response {
             None => {
                 let mut response = Response::new(Tracked::empty(guard));
                 *response.status_mut() = *this.status;
                 response
             }
-            Some(response) if guard.is_tunnel(response.status()) => {
+            Some(response) if leaves && guard.is_http2() => {
                 let response = response.map(|body| Tracked::with(body, None));
                 exec::hand_over(guard);
                 response
@@ -194,12 +197,9 @@ where
 }
 
 /// Says that this response is the last one on its connection (RFC 9112, section 9.6), which makes
-/// hyper close it. A response that leaves HTTP says so itself.
+/// hyper close it.
 #[cold]
 fn announce_close<B>(response: &mut Response<B>, old: bool) {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return;
-    }
     if old {
         // To an HTTP/1.0 client hyper would add `keep-alive` to a response of a later version.
         *response.version_mut() = Version::HTTP_10;
@@ -210,56 +210,69 @@ fn announce_close<B>(response: &mut Response<B>, old: bool) {
 /// Stands for a request from its head until the end of its response.
 pub(crate) struct RequestGuard {
     conn: Arc<Conn>,
-    kind: RequestKind,
+    /// The place of its stream, for HTTP/2.
+    stream: Option<usize>,
+    method: Shape,
     complete: bool,
+    upgraded: bool,
 }
 
-#[derive(Clone, Copy)]
-enum RequestKind {
-    Http1,
-    Http2 { stream: usize, tunnel: bool },
+/// What the method says about the response.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// HEAD: the body is described, and not sent.
+    WithoutBody,
+    /// CONNECT: success turns the stream into a tunnel (RFC 9110, section 9.3.6; RFC 8441).
+    Tunnel,
+    Usual,
 }
 
 impl RequestGuard {
     fn new(conn: &Arc<Conn>, protocol: Protocol, request: &Request<Incoming>) -> Self {
-        let kind = match protocol {
+        let stream = match protocol {
             Protocol::Http1 => {
                 conn.wire.head_complete(request.body().size_hint().exact());
                 conn.label.write(request.method().as_str(), request.uri().path());
                 conn.enter(State::Busy);
-                RequestKind::Http1
+                None
             }
             Protocol::Http2 => {
-                let method = request.method().clone();
-                let tunnel = method == Method::CONNECT;
-                let stream = conn.stream_opened(method, request.uri().clone());
-                RequestKind::Http2 { stream, tunnel }
+                Some(conn.stream_opened(request.method().clone(), request.uri().clone()))
             }
         };
-        Self { conn: conn.clone(), kind, complete: false }
+        let method = match *request.method() {
+            Method::HEAD => Shape::WithoutBody,
+            Method::CONNECT => Shape::Tunnel,
+            _ => Shape::Usual,
+        };
+        Self { conn: conn.clone(), stream, method, complete: false, upgraded: false }
     }
 
     /// The head of the response is about to be written.
-    fn responds(&self) {
-        match self.kind {
-            RequestKind::Http1 => self.conn.set_state(State::Responding),
-            RequestKind::Http2 { stream, .. } => self.conn.stream_responds(stream),
+    fn responds(&mut self) {
+        self.complete = self.method == Shape::WithoutBody;
+        match self.stream {
+            None => self.conn.set_state(State::Responding),
+            Some(stream) => self.conn.stream_responds(stream),
         }
     }
 
     fn closes_connection(&self) -> bool {
-        matches!(self.kind, RequestKind::Http1) && self.conn.phase() >= Phase::Stopping
+        self.stream.is_none() && self.conn.phase() >= Phase::Stopping
     }
 
-    /// Whether a response of this status turns the stream into a tunnel (RFC 8441).
-    fn is_tunnel(&self, status: StatusCode) -> bool {
-        match self.kind {
-            RequestKind::Http2 { stream, tunnel: true } if status.is_success() => {
-                self.conn.stream_upgraded(stream);
-                true
-            }
-            _ => false,
+    pub(crate) fn is_http2(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Whether a response of this status leaves HTTP.
+    fn leaves_http(&mut self, status: StatusCode) -> bool {
+        let switches = status == StatusCode::SWITCHING_PROTOCOLS && self.stream.is_none();
+        self.upgraded = switches || (self.method == Shape::Tunnel && status.is_success());
+        if let (true, Some(stream)) = (self.upgraded, self.stream) {
+            self.conn.stream_upgraded(stream);
         }
+        self.upgraded
     }
 
     /// The response has come to its end.
@@ -270,13 +283,16 @@ impl RequestGuard {
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
-        match self.kind {
-            RequestKind::Http1 => self.conn.set_state(State::Flushing),
-            RequestKind::Http2 { stream, .. } => self.conn.stream_closed(stream),
-        }
-        if self.complete && self.conn.phase() == Phase::Draining {
-            let requests = &self.conn.handle.shared().drained.requests;
-            requests.fetch_add(1, Ordering::Relaxed);
+        match self.stream {
+            None if self.upgraded => self.conn.upgraded(),
+            // Counted once it is flushed.
+            None => self.conn.response_ended(self.complete),
+            Some(stream) => {
+                self.conn.stream_closed(stream);
+                if self.complete && !self.upgraded {
+                    self.conn.handle.shared().request_drained();
+                }
+            }
         }
     }
 }

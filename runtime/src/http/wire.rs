@@ -5,9 +5,12 @@
 //! the bytes read, and where the current message ends. Written by the connection's own task only;
 //! atomics because that task moves between threads, relaxed because nobody else looks.
 
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 const HEAD_END: [u8; 4] = *b"\r\n\r\n";
+
+/// The end of a chunked body without trailers. Chunks of text can look like it, but seldom do.
+const LAST_CHUNK: [u8; 7] = *b"\r\n0\r\n\r\n";
 
 /// The place of something that is not known.
 const UNKNOWN: u64 = u64::MAX;
@@ -18,13 +21,20 @@ pub(crate) struct Wire {
     read: AtomicU64,
     /// While a head is read: where it ends, once that has been seen. After: where the message ends.
     end: AtomicU64,
-    /// The last four bytes read, the latest in the lowest byte.
-    tail: AtomicU32,
+    /// The last eight bytes read, the latest in the lowest byte.
+    tail: AtomicU64,
+    /// Whether `end` was taken from where the bytes ended, without a look at what is before.
+    guessed: AtomicBool,
 }
 
 impl Wire {
     pub(crate) fn new() -> Self {
-        Self { read: AtomicU64::new(0), end: AtomicU64::new(UNKNOWN), tail: AtomicU32::new(0) }
+        Self {
+            read: AtomicU64::new(0),
+            end: AtomicU64::new(UNKNOWN),
+            tail: AtomicU64::new(0),
+            guessed: AtomicBool::new(false),
+        }
     }
 
     /// A new message begins with the next byte.
@@ -37,30 +47,40 @@ impl Wire {
         let before = self.read.load(Ordering::Relaxed);
         let after = before + bytes.len() as u64;
         self.read.store(after, Ordering::Relaxed);
-        let tail = match bytes.last_chunk::<4>() {
-            Some(last) => u32::from_be_bytes(*last),
+        let tail = match bytes.last_chunk::<8>() {
+            Some(last) => u64::from_be_bytes(*last),
             None => bytes.iter().fold(self.tail.load(Ordering::Relaxed), |tail, &byte| {
-                (tail << 8) | u32::from(byte)
+                (tail << 8) | u64::from(byte)
             }),
         };
         self.tail.store(tail, Ordering::Relaxed);
-        if in_head {
-            // Nearly every head comes alone, in one piece: then there is nothing to search for.
-            let end = if tail == u32::from_be_bytes(HEAD_END) {
-                after
-            } else {
-                let at = bytes.windows(4).position(|window| window == HEAD_END);
-                at.map_or(UNKNOWN, |at| before + at as u64 + 4)
-            };
-            self.end.store(end, Ordering::Relaxed);
+        if !in_head {
+            return;
         }
+        // Nearly every head without a body comes alone, in one piece: nothing to search for.
+        let guessed = ends_with(tail, &HEAD_END) && matches!(bytes.first(), Some(b'G' | b'H'));
+        let end = if guessed {
+            after
+        } else {
+            match bytes.windows(4).position(|window| window == HEAD_END) {
+                Some(at) => before + at as u64 + 4,
+                // Its last bytes came one by one.
+                None if ends_with(tail, &HEAD_END) => after,
+                None => UNKNOWN,
+            }
+        };
+        self.guessed.store(guessed, Ordering::Relaxed);
+        self.end.store(end, Ordering::Relaxed);
     }
 
     /// The head is complete, and a body of this size follows; `None`: chunked.
     pub(crate) fn head_complete(&self, body: Option<u64>) {
         let end = self.end.load(Ordering::Relaxed);
         let end = match body {
-            Some(size) if end != UNKNOWN => end.saturating_add(size),
+            Some(0) => end,
+            Some(size) if end != UNKNOWN && !self.guessed.load(Ordering::Relaxed) => {
+                end.saturating_add(size)
+            }
             _ => UNKNOWN,
         };
         self.end.store(end, Ordering::Relaxed);
@@ -69,9 +89,8 @@ impl Wire {
     /// How much has been read, as measured by the current message.
     pub(crate) fn progress(&self) -> Progress {
         match self.end.load(Ordering::Relaxed) {
-            // A chunked body ends like a head does, so this is nearly always the truth.
-            UNKNOWN if self.tail.load(Ordering::Relaxed) == u32::from_be_bytes(HEAD_END) => {
-                Progress::Complete
+            UNKNOWN if ends_with(self.tail.load(Ordering::Relaxed), &LAST_CHUNK) => {
+                Progress::LooksComplete
             }
             UNKNOWN => Progress::Unknown,
             end => match self.read.load(Ordering::Relaxed).cmp(&end) {
@@ -83,6 +102,10 @@ impl Wire {
     }
 }
 
+fn ends_with(tail: u64, bytes: &[u8]) -> bool {
+    tail.to_be_bytes().ends_with(bytes)
+}
+
 /// How much of a message has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
@@ -90,6 +113,8 @@ pub(crate) enum Progress {
     Incomplete,
     /// All of it and no more.
     Complete,
+    /// Where it ends is not known, but this looks like the end of a chunked body.
+    LooksComplete,
     /// The next message has begun.
     Beyond,
     /// Its end is not known.
@@ -134,10 +159,25 @@ mod tests {
     }
 
     #[test]
+    fn a_body_that_looks_like_a_head() {
+        let head = "POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\n";
+        assert_eq!(after(&[&format!("{head}a\r\n\r\n")], Some(5)), Progress::Complete);
+        let next = "GET / HTTP/1.1\r\n\r\n";
+        assert_eq!(after(&[&format!("{head}hello{next}")], Some(5)), Progress::Beyond);
+        // Not worth a search through every head: then it is not known.
+        let get = "GET / HTTP/1.1\r\ncontent-length: 5\r\n\r\na\r\n\r\n";
+        assert_eq!(after(&[get], Some(5)), Progress::Unknown);
+    }
+
+    #[test]
     fn a_chunked_body() {
         let head = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
-        assert_eq!(after(&[&format!("{head}2\r\nhi\r\n0\r\n\r\n")], None), Progress::Complete);
+        let end = format!("{head}2\r\nhi\r\n0\r\n\r\n");
+        assert_eq!(after(&[&end], None), Progress::LooksComplete);
+        assert_eq!(after(&[&format!("{head}0\r\n\r\n")], None), Progress::LooksComplete);
         assert_eq!(after(&[&format!("{head}2\r\nhi\r\n")], None), Progress::Unknown);
+        // A chunk of text that ends with a line.
+        assert_eq!(after(&[&format!("{head}4\r\nhi\r\n\r\n")], None), Progress::Unknown);
     }
 
     #[test]
