@@ -7,6 +7,7 @@ use axum::{
     Router,
     body::Body,
     extract::ws::WebSocketUpgrade,
+    http::StatusCode,
     response::Response,
     routing::{any, get, post},
 };
@@ -110,6 +111,9 @@ pub fn router() -> Router {
         .route("/block", get(block))
         .route("/block-a-thread", get(block_a_thread))
         .route("/stream", get(streaming))
+        .route("/large", get(|| async { "x".repeat(3_000_000) }))
+        .route("/upload-answer", get(|| async { "x".repeat(300_000) }))
+        .route("/refuse", post(|| async { (StatusCode::PAYLOAD_TOO_LARGE, "x".repeat(300_000)) }))
         .route("/upload", post(|| async { "x".repeat(100_000) }))
         .route("/spawn", get(|| async { drop(graceful::spawn(work())) }))
         .route("/spawn-untracked", get(|| async { drop(tokio::spawn(work())) }))
@@ -124,6 +128,16 @@ pub fn router() -> Router {
         .route("/stop", get(|| async { graceful::stop() }))
 }
 
+/// What nobody should have to wait for.
+struct SlowDrop(bool);
+
+impl Drop for SlowDrop {
+    fn drop(&mut self) {
+        assert!(!self.0, "panics when dropped");
+        std::thread::sleep(Duration::from_secs(600));
+    }
+}
+
 /// Registers hooks that say when they run.
 pub fn hooks() {
     match std::env::var("HOOKS").as_deref() {
@@ -134,6 +148,14 @@ pub fn hooks() {
         Ok("panic") => {
             graceful::on_stop(async { println!("hook one") });
             graceful::on_stop(async { panic!("hook panics") });
+        }
+        Ok("slow-drop" | "panicking-drop") => {
+            let owned = SlowDrop(std::env::var("HOOKS").as_deref() == Ok("panicking-drop"));
+            graceful::on_stop(async move { drop(owned) });
+            graceful::on_stop(async {
+                println!("hook hangs");
+                std::future::pending::<()>().await;
+            });
         }
         Ok("stuck") => {
             graceful::on_stop(async { println!("hook one") });

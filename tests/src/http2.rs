@@ -115,6 +115,32 @@ impl Http2 {
         self.send(kind::HEADERS, END_HEADERS, stream, &block);
     }
 
+    /// Allows the server to send so much more, on the connection and on the stream.
+    pub fn allow(&mut self, stream: u32, bytes: u32) {
+        for stream in [0, stream] {
+            self.send(8, 0, stream, &bytes.to_be_bytes());
+        }
+    }
+
+    /// Reads the rest of a stream's body, as fast as it comes.
+    pub fn body(&mut self, stream: u32) -> io::Result<usize> {
+        let mut size = 0;
+        loop {
+            let frame = self.frame()?;
+            if frame.stream != stream || frame.kind != kind::DATA {
+                continue;
+            }
+            let length = frame.payload.len();
+            size += length;
+            if frame.ends_stream() {
+                return Ok(size);
+            }
+            if length > 0 {
+                self.allow(stream, u32::try_from(length).expect("a frame"));
+            }
+        }
+    }
+
     /// The next frame other than SETTINGS and PING, which it answers.
     ///
     /// # Errors

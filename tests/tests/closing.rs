@@ -363,3 +363,58 @@ fn a_pipeline_is_answered_up_to_the_close() {
     assert!(rest.is_empty());
     let _ = process.wait().expect(0);
 }
+
+#[test]
+fn a_post_that_looks_like_a_head_does_not_hold_the_exit() {
+    let post = |body: &str| {
+        let length = body.len();
+        format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}")
+    };
+    let (mut process, addr) = web().serve();
+    let mut one = Client::connect(addr);
+    one.send(post("a\r\n\r\n"));
+    assert_eq!(one.response().text(), "5");
+    let mut two = Client::connect(addr);
+    two.send(format!("{}{GET}", post("hello")));
+    assert_eq!((two.response().text(), two.response().text()), ("5".into(), "fine".into()));
+    let start = Instant::now();
+    process.signal(Signal::TERM);
+    let ended = process.wait().expect(0);
+    assert!(ended.after(start) < Duration::from_secs(1), "{:?}", ended.after(start));
+}
+
+#[test]
+fn a_chunked_upload_that_is_refused_gets_the_whole_answer() {
+    for line in ["line\n\n", "line\r\n"] {
+        let (_process, addr) = web().serve();
+        let mut client = Client::connect(addr);
+        client.send("POST /refuse HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
+        for _ in 0..50 {
+            client.send(format!("6\r\n{line}\r\n"));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let response = client.response();
+        assert_eq!((response.status, response.body.len()), (413, 300_000), "{line:?}");
+    }
+}
+
+#[test]
+fn nobody_is_served_while_the_hooks_run() {
+    let (mut process, addr) = web().env("HOOKS", "stuck").env("CLEANUP", "2s").serve();
+    assert_eq!(Client::connect(addr).fetch("/").text(), "fine");
+    process.signal(Signal::TERM);
+    process.line("hook hangs");
+    assert!(Client::try_connect(addr).is_err());
+}
+
+#[test]
+fn a_head_request_is_counted() {
+    let (mut process, addr) = web().env("LINGER", "5s").serve();
+    let mut client = Client::connect(addr);
+    assert_eq!(client.fetch("/").text(), "fine");
+    term(&mut process);
+    client.send("HEAD / HTTP/1.1\r\nhost: x\r\n\r\n");
+    client.read_until(|bytes| find(bytes, b"\r\n\r\n")).unwrap();
+    let ended = process.wait().expect(0);
+    assert!(ended.said("drained 1 request, 1 connection in "), "{ended:#?}");
+}

@@ -152,3 +152,70 @@ async fn a_port_in_use_is_an_error() {
 fn outside_of_a_context_the_panic_says_what_is_missing() {
     graceful::stop();
 }
+
+#[tokio::test]
+async fn durations_without_end_are_no_limit() {
+    let server = graceful::serve("127.0.0.1:0", graceful_tests::app::router());
+    let config = Config::new().timeout(Duration::MAX).cleanup(Duration::MAX).linger(Duration::MAX);
+    let running = config.start(server.header_timeout(Duration::MAX)).await.unwrap();
+    assert_eq!(get(running.local_addr().unwrap(), "/").await, "fine");
+    assert!(running.stop().await.is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cut_drops_a_handler_before_the_hooks_run() {
+    use axum::{Router, routing::get as route};
+    struct Told(std::sync::mpsc::Sender<&'static str>);
+    impl Drop for Told {
+        fn drop(&mut self) {
+            self.0.send("handler dropped").unwrap();
+        }
+    }
+    let (tell, told) = std::sync::mpsc::channel();
+    let hook = tell.clone();
+    let handler = move || {
+        let told = Told(tell.clone());
+        async move {
+            let _told = told;
+            std::future::pending::<()>().await;
+        }
+    };
+    let server = graceful::serve("127.0.0.1:0", Router::new().route("/", route(handler)));
+    let config = Config::new().timeout(Duration::from_millis(50));
+    let running = config.start(server).await.unwrap();
+    let handle = running.handle().clone();
+    handle.on_stop(async move { hook.send("hook").unwrap() });
+    let mut client = Client::connect(running.local_addr().unwrap());
+    client.get("/");
+    while handle.in_flight().iter().all(|it| !it.to_string().starts_with("GET / ")) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(running.stop().await.exit().code(), 124);
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), ["handler dropped", "hook"]);
+    assert!(handle.in_flight().is_empty(), "{:?}", handle.in_flight());
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_that_cannot_turn_clients_away_is_closed_at_the_drain() {
+    use std::os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixListener, UnixStream},
+    };
+    let name = format!("graceful-test-{}", std::process::id());
+    let addr = SocketAddr::from_abstract_name(name).unwrap();
+    let listener = UnixListener::bind_addr(&addr).unwrap();
+    let running =
+        Config::new().start(graceful::serve(listener, graceful_tests::app::router())).await;
+    let running = running.unwrap();
+    let handle = running.handle().clone();
+    let (release, released) = tokio::sync::oneshot::channel::<()>();
+    handle.spawn(async move { drop(released.await) });
+    let stop = tokio::spawn(running.stop());
+    handle.shutdown().await;
+    while UnixStream::connect_addr(&addr).is_ok() {
+        tokio::task::yield_now().await;
+    }
+    release.send(()).unwrap();
+    assert!(stop.await.unwrap().is_clean());
+}

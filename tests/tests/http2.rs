@@ -113,3 +113,46 @@ fn the_limit_names_streams() {
     assert_eq!(named, 2, "{ended:#?}");
     assert!(!ended.said("secret"), "{ended:#?}");
 }
+
+#[test]
+fn a_slow_reader_gets_its_whole_answer() {
+    let (mut process, mut client) = web();
+    client.get(1, "/large");
+    // A window's worth has been sent, the rest waits for the client; the handler is long done.
+    let mut read = 0;
+    while read < 65_535 {
+        let frame = client.frame().unwrap();
+        read += if frame.kind == DATA { frame.payload.len() } else { 0 };
+    }
+    process.signal(Signal::TERM);
+    process.line("waiting for 1 request, 1 connection");
+    // Longer than an idle connection is given to answer a PING.
+    std::thread::sleep(Duration::from_millis(1_200));
+    client.allow(1, 100_000);
+    assert_eq!(read + client.body(1).unwrap(), 3_000_000);
+    drop(client);
+    let ended = process.wait().expect(0);
+    assert!(ended.said("drained 1 request, 1 connection in "), "{ended:#?}");
+}
+
+#[test]
+fn an_answer_in_the_socket_buffers_is_not_destroyed() {
+    let (mut process, mut client) = web();
+    client.get(1, "/hold");
+    process.line("hold begins");
+    // The windows are open: all of it goes to the kernel at once.
+    client.get(3, "/upload-answer");
+    client.allow(3, 400_000);
+    process.signal(Signal::TERM);
+    process.line("SIGTERM received");
+    process.release();
+    std::thread::sleep(Duration::from_millis(400));
+    let size: usize = client
+        .rest()
+        .iter()
+        .filter(|it| it.kind == DATA && it.stream == 3)
+        .map(|it| it.payload.len())
+        .sum();
+    assert_eq!(size, 300_000);
+    let _ = process.wait().expect(0);
+}

@@ -147,3 +147,65 @@ fn durations_from_the_environment_are_checked_before_anything_is_served() {
     assert!(ended.said(message), "{ended:#?}");
     assert!(!ended.said("listening"), "{ended:#?}");
 }
+
+#[test]
+fn a_hook_that_never_ran_may_take_its_time_to_be_dropped() {
+    for hooks in ["slow-drop", "panicking-drop"] {
+        for program in [env!("CARGO_BIN_EXE_web"), env!("CARGO_BIN_EXE_web_current_thread")] {
+            let fixture = Fixture::new(program).env("HOOKS", hooks).env("CLEANUP", "200ms");
+            let (mut process, _) = fixture.serve();
+            let start = Instant::now();
+            process.signal(Signal::TERM);
+            let ended = process.wait().expect(124);
+            let after = ended.after(start);
+            assert!(
+                after >= Duration::from_millis(200) && after < Duration::from_secs(1),
+                "{after:?}"
+            );
+            assert!(ended.said("cleanup limit of 200ms reached, cut off:"), "{ended:#?}");
+
+            // Forced, it is not waited for either.
+            let fixture = Fixture::new(program).env("HOOKS", hooks).env("CLEANUP", "none");
+            let (mut process, _) = fixture.serve();
+            process.signal(Signal::TERM);
+            process.line("hook hangs");
+            process.signal(Signal::INT);
+            let _ = process.wait().expect(130);
+        }
+    }
+}
+
+#[test]
+fn a_second_signal_during_the_cleanup_still_names_what_the_limit_cut() {
+    let (mut process, addr) = web().env("HOOKS", "stuck").env("CLEANUP", "none").serve();
+    let mut client = Client::connect(addr);
+    client.get("/hold");
+    process.line("hold begins");
+    process.signal(Signal::TERM);
+    process.line("hook hangs");
+    process.signal(Signal::INT);
+    let ended = process.wait().expect(130);
+    assert!(
+        ended.said("  GET /hold from 127.0.0.1") && ended.said("  hook tests/src"),
+        "{ended:#?}"
+    );
+}
+
+#[test]
+fn what_nobody_could_read_is_named() {
+    let (mut process, addr) = web().env("TIMEOUT", "800ms").serve();
+    let mut blocked: Vec<_> = (0..4).map(|_| Client::connect(addr)).collect();
+    for client in &mut blocked {
+        client.get("/block");
+    }
+    process.line("block begins");
+    process.line("block begins");
+    let mut unread = Client::connect(addr);
+    unread.get("/");
+    process.signal(Signal::TERM);
+    let ended = process.wait().expect(124);
+    let peers = blocked.iter().chain([&unread]);
+    let named = |client: &Client| ended.said(&client.stream().local_addr().unwrap().to_string());
+    // The one that is still in the accept queue is nobody's yet.
+    assert!(peers.filter(|client| named(client)).count() >= 3, "{ended:#?}");
+}

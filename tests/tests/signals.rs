@@ -122,3 +122,13 @@ fn a_signal_during_start_up_ends_it() {
     assert!(ended.said("cut off: main, "), "{ended:#?}");
     assert!(ended.said("hook one"), "hooks run all the same: {ended:#?}");
 }
+
+#[test]
+fn a_panic_in_the_drop_of_a_start_up_runs_the_hooks() {
+    let slow_start = Fixture::new(env!("CARGO_BIN_EXE_slow_start")).env("HOOKS", "two");
+    let mut process = slow_start.env("MODE", "panicking-drop").spawn();
+    process.line("start-up begins");
+    process.signal(Signal::TERM);
+    let ended = process.wait().expect(101);
+    assert!(ended.said("hook one"), "{ended:#?}");
+}

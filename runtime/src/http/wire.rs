@@ -77,6 +77,12 @@ impl Wire {
     pub(crate) fn head_complete(&self, body: Option<u64>) {
         let end = self.end.load(Ordering::Relaxed);
         let end = match body {
+            // The second of a pipeline, read together with the first.
+            Some(0)
+                if end == UNKNOWN && ends_with(self.tail.load(Ordering::Relaxed), &HEAD_END) =>
+            {
+                self.read.load(Ordering::Relaxed)
+            }
             Some(0) => end,
             Some(size) if end != UNKNOWN && !self.guessed.load(Ordering::Relaxed) => {
                 end.saturating_add(size)
