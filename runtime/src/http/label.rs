@@ -8,6 +8,12 @@ const WORDS: usize = 12;
 #[cfg(graceful_loom)]
 const WORDS: usize = 2;
 
+/// How often a reader tries before it gives up: a write is a few nanoseconds.
+#[cfg(not(graceful_loom))]
+const ATTEMPTS: usize = 64;
+#[cfg(graceful_loom)]
+const ATTEMPTS: usize = 1;
+
 /// The longest method and path that are kept; what is longer ends in `…`.
 const CAPACITY: usize = WORDS * 8;
 
@@ -63,7 +69,7 @@ impl Label {
 
     /// Method and path as last written; `None` where writes come faster than this can read.
     pub(crate) fn read(&self) -> Option<(String, String)> {
-        let (bytes, length) = (0..64).find_map(|_| {
+        let (bytes, length) = (0..ATTEMPTS).find_map(|_| {
             let before = self.sequence.load(Ordering::Acquire);
             let length = self.length.load(Ordering::Relaxed);
             let words: [u64; WORDS] =

@@ -1,0 +1,87 @@
+//! Clients on bare sockets.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+const SLOW: &[u8] = b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n";
+const LAST: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+const END: &[u8] = b"Hello world!";
+
+pub(crate) fn connect(addr: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(addr).expect("connects");
+    stream.set_nodelay(true).expect("an option");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("an option");
+    stream
+}
+
+fn read_answer(stream: &mut TcpStream) {
+    let (mut buffer, mut filled) = ([0; 1024], 0);
+    while !buffer[..filled].ends_with(END) {
+        let n = stream.read(&mut buffer[filled..]).expect("an answer");
+        assert!(n > 0, "closed in the middle of an answer");
+        filled += n;
+    }
+}
+
+/// `count` requests in all, on these connections in turn, one at a time on each.
+pub(crate) fn requests(streams: &mut [TcpStream], count: usize) {
+    for _ in 0..count / streams.len() {
+        for stream in &mut *streams {
+            stream.write_all(REQUEST).expect("sends");
+        }
+        for stream in &mut *streams {
+            read_answer(stream);
+        }
+    }
+}
+
+/// A connection for each request.
+pub(crate) fn connections(addr: SocketAddr, count: usize) {
+    for _ in 0..count {
+        let mut stream = connect(addr);
+        stream.write_all(LAST).expect("sends");
+        read_answer(&mut stream);
+        assert_eq!(stream.read(&mut [0]).expect("a clean end"), 0);
+    }
+}
+
+/// Asks for the slow answer; returns once it is being made.
+pub(crate) fn ask_slow(addr: SocketAddr) -> TcpStream {
+    let mut stream = connect(addr);
+    requests(std::slice::from_mut(&mut stream), 1);
+    stream.write_all(SLOW).expect("sends");
+    stream
+}
+
+/// When the last byte of the answer has come.
+pub(crate) fn answered(stream: &mut TcpStream) -> Instant {
+    read_answer(stream);
+    Instant::now()
+}
+
+/// How many of `count` clients that connect at once take longer than 0.9 s.
+pub(crate) fn slow_connects(addr: SocketAddr, count: usize) -> usize {
+    let barrier = std::sync::Barrier::new(count);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..count)
+            .map(|_| {
+                let barrier = &barrier;
+                let client = move || {
+                    barrier.wait();
+                    let start = Instant::now();
+                    let mut stream = connect(addr);
+                    stream.write_all(REQUEST).expect("sends");
+                    read_answer(&mut stream);
+                    start.elapsed() > Duration::from_millis(900)
+                };
+                let builder = std::thread::Builder::new().stack_size(64 * 1024);
+                builder.spawn_scoped(scope, client).expect("a thread")
+            })
+            .collect();
+        clients.into_iter().filter_map(|it| it.join().ok()).filter(|slow| *slow).count()
+    })
+}

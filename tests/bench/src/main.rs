@@ -1,0 +1,48 @@
+//! Prints what four servers cost, as ratios to a bare hyper loop: all of them in one run, taking turns,
+//! with the clients in this process on bare sockets.
+//!
+//! `cargo run --release -p graceful-bench`; with the argument `quick`, a run of half a minute.
+
+mod client;
+mod figures;
+mod process;
+
+use figures::{FIGURES, Figure, Scale};
+
+/// The servers, the yardstick first.
+const SERVERS: [&str; 4] = ["bare", "hyper-util", "axum", "graceful"];
+
+fn main() {
+    let quick = std::env::args().any(|arg| arg == "quick");
+    let scale = if quick { Scale::QUICK } else { Scale::FULL };
+    process::raise_file_limit();
+    println!("| figure | {} |", SERVERS.join(" | "));
+    println!("|---|{}", "---|".repeat(SERVERS.len()));
+    for figure in FIGURES {
+        let mut values: Vec<Vec<f64>> = vec![Vec::new(); SERVERS.len()];
+        // In turns: what else the machine does falls on all of them.
+        for _ in 0..if figure.exact { 1 } else { scale.rounds } {
+            for (server, values) in SERVERS.iter().zip(&mut values) {
+                values.extend((figure.measure)(server, &scale));
+            }
+        }
+        let medians: Vec<_> = values.into_iter().map(median).collect();
+        println!("| {} | {} |", figure.name, cells(figure, &medians).join(" | "));
+    }
+}
+
+/// The yardstick in units, the others as ratios or, where that says more, in units, too.
+fn cells(figure: &Figure, medians: &[Option<f64>]) -> Vec<String> {
+    let bare = medians[0];
+    let cell = |(i, value): (usize, &Option<f64>)| match (value, bare) {
+        (None, _) => "-".to_owned(),
+        (Some(value), Some(bare)) if i > 0 && figure.ratio => format!("×{:.3}", value / bare),
+        (Some(value), _) => format!("{value:.*} {}", figure.digits, figure.unit).trim().to_owned(),
+    };
+    medians.iter().enumerate().map(cell).collect()
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}

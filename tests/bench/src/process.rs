@@ -1,0 +1,114 @@
+//! The server's process, and what it has used.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) addr: SocketAddr,
+}
+
+impl Server {
+    pub(crate) fn start(name: &str) -> Self {
+        Self::start_by(Command::new(program()), name)
+    }
+
+    /// One thread, under valgrind, which writes its counts to `out`.
+    pub(crate) fn start_counted(name: &str, out: &str) -> Self {
+        let mut command = Command::new("valgrind");
+        command
+            .args(["--tool=callgrind", "--quiet", &format!("--callgrind-out-file={out}")])
+            .arg(program())
+            .env("ONE_THREAD", "1");
+        Self::start_by(command, name)
+    }
+
+    fn start_by(mut command: Command, name: &str) -> Self {
+        let mut child = command
+            .arg(name)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        // graceful says it on stderr, the others on stdout.
+        let pipe: Box<dyn std::io::Read> = if name == "graceful" {
+            Box::new(child.stderr.take().expect("a pipe"))
+        } else {
+            Box::new(child.stdout.take().expect("a pipe"))
+        };
+        let mut lines = BufReader::new(pipe).lines();
+        let line = lines.by_ref().map_while(Result::ok).find(|line| line.contains("listening on"));
+        let line = line.expect("it listens");
+        let addr =
+            line.split_once("http://").expect("an address").1.trim().parse().expect("an address");
+        // Kept open: a server must not meet a closed pipe.
+        std::mem::forget(lines);
+        Self { child, addr }
+    }
+
+    /// Nanoseconds of CPU time, of all threads that there have been.
+    pub(crate) fn cpu(&self) -> f64 {
+        let stat =
+            fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        // After the name in parentheses: fields 14 and 15, in ticks of 10 ms (proc_pid_stat(5)).
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+        let ticks = |i: usize| fields.get(i).and_then(|it| it.parse::<f64>().ok()).unwrap_or(0.0);
+        (ticks(11) + ticks(12)) * 10_000_000.0
+    }
+
+    /// Resident bytes.
+    pub(crate) fn resident(&self) -> f64 {
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|it| it.split_whitespace().next()?.parse::<f64>().ok());
+        kib.unwrap_or(0.0) * 1024.0
+    }
+
+    pub(crate) fn terminate(&self) -> Instant {
+        let now = Instant::now();
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it runs");
+        now
+    }
+
+    /// Waits for the end.
+    pub(crate) fn gone(mut self) -> Instant {
+        self.child.wait().expect("it ends");
+        Instant::now()
+    }
+
+    /// From SIGTERM to the end, in milliseconds.
+    pub(crate) fn stop(self) -> f64 {
+        let start = self.terminate();
+        millis(self.gone() - start)
+    }
+}
+
+pub(crate) fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}
+
+/// Built beside this program.
+fn program() -> PathBuf {
+    let this = std::env::current_exe().expect("this program has a path");
+    this.with_file_name("graceful-bench-server")
+}
+
+/// Ten thousand connections need as many descriptors.
+pub(crate) fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if setrlimit(Resource::Nofile, raised).is_err() {
+        println!(
+            "the limit of open files cannot be raised: figures with many connections may fail"
+        );
+    }
+}
