@@ -22,8 +22,8 @@ fn expansion(attribute: Attribute, args: &str, item: &str) -> String {
 fn check(name: &str, attribute: Attribute, args: &str, item: &str) {
     let list = if args.is_empty() { String::new() } else { format!("({args})") };
     let input = format!("#[graceful::{}{list}]\n{item}", attribute.name());
-    let input: String = input.lines().map(|line| format!("// {line}\n")).collect();
-    let now = format!("{input}\n{}", expansion(attribute, args, item));
+    let input = input.replace('\n', "\n// ");
+    let now = format!("// {input}\n\n{}", expansion(attribute, args, item));
     let file = folder().join("snapshots").join(name).with_extension("rs");
     if std::env::var_os("GRACEFUL_BLESS").is_some() {
         fs::write(&file, &now).expect("the snapshot can be written");

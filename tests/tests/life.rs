@@ -28,7 +28,8 @@ fn a_request_in_flight_is_answered_and_the_exit_follows_at_once() {
     assert!(response.closes(), "{response:?}");
     client.closed();
     let ended = process.wait().expect(0);
-    assert!(ended.said("drained 1 request, 1 connection in "), "{ended:#?}");
+    // Beside it, the connections of `refused` that were let in.
+    assert!(ended.said("drained 1 request, "), "{ended:#?}");
     // How fast exactly is for the benchmark; here, that nothing is polled or slept for.
     assert!(ended.after(answered) < Duration::from_millis(200), "{:?}", ended.after(answered));
 }

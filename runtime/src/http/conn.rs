@@ -21,7 +21,9 @@ use crate::{
     in_flight::InFlight,
     phase::Phase,
     registry::Key,
-    sync::{AtomicBool, AtomicU8, AtomicU64, AtomicWaker, Mutex, Ordering, lock, register},
+    sync::{
+        AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicWaker, Mutex, Ordering, lock, register,
+    },
     work::{Kind, Piece},
 };
 
@@ -88,6 +90,10 @@ pub(crate) struct Conn {
     since: AtomicU64,
     /// Whether the response that is being flushed was complete.
     answered: AtomicBool,
+    /// Polls of the task, and the one in which the current request began: a request that is answered
+    /// within one poll needs no second look at the clock.
+    polls: AtomicU32,
+    began_in: AtomicU32,
     accepted: Instant,
     peer: Peer,
     pub(crate) wire: Wire,
@@ -132,6 +138,8 @@ impl Conn {
             state: AtomicU8::new(State::Fresh as u8),
             since: AtomicU64::new(0),
             answered: AtomicBool::new(false),
+            polls: AtomicU32::new(0),
+            began_in: AtomicU32::new(0),
             accepted,
             peer,
             wire: Wire::new(),
@@ -161,6 +169,18 @@ impl Conn {
     pub(crate) fn enter(&self, state: State) {
         self.stamp(Instant::now());
         self.set_state(state);
+    }
+
+    /// The task is being polled.
+    pub(crate) fn polled(&self) {
+        let polls = self.polls.load(Ordering::Relaxed);
+        self.polls.store(polls.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// The head of an HTTP/1 request is complete.
+    pub(crate) fn request_begins(&self) {
+        self.began_in.store(self.polls.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.enter(State::Busy);
     }
 
     fn stamp(&self, now: Instant) {
@@ -206,7 +226,12 @@ impl Conn {
             self.handle.shared().request_drained();
         }
         match self.wire.progress() {
-            Progress::Complete | Progress::LooksComplete => self.enter(State::Idle),
+            Progress::Complete | Progress::LooksComplete => {
+                if self.began_in.load(Ordering::Relaxed) != self.polls.load(Ordering::Relaxed) {
+                    self.stamp(Instant::now());
+                }
+                self.set_state(State::Idle);
+            }
             Progress::Beyond => {
                 self.wire.next_message();
                 self.enter(State::Head);
@@ -299,10 +324,10 @@ impl Conn {
             // The only one who sets it.
             let _ = place.set(abort);
         }
-        if self.phase() >= Phase::Cut {
-            if let Some(abort) = place.get() {
-                abort.abort();
-            }
+        if self.phase() >= Phase::Cut
+            && let Some(abort) = place.get()
+        {
+            abort.abort();
         }
     }
 

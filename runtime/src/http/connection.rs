@@ -2,6 +2,7 @@
 //! ends it at the right moment.
 
 use std::{
+    marker::PhantomData,
     mem::{self, MaybeUninit},
     pin::Pin,
     sync::Arc,
@@ -14,11 +15,12 @@ use hyper_util::rt::TokioIo;
 use tokio::io::ReadBuf;
 
 use super::{
+    body::{Http1, Http2},
     conn::{Conn, State},
     exec::Exec,
     io::Io,
     server::{Options, Readiness, http2_builder},
-    service::{ConnService, Protocol, Service},
+    service::{ConnService, Service},
     stream::Received,
     timer::Timer,
 };
@@ -38,8 +40,8 @@ const PONG_GRACE: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_secs(5);
 const LAST_WORDS_DRAINING: Duration = Duration::from_secs(1);
 
-type Http1<S> = http1::UpgradeableConnection<TokioIo<Io>, ConnService<S>>;
-type Http2<S> = http2::Connection<TokioIo<Io>, ConnService<S>, Exec>;
+type Http1Conn<S> = http1::UpgradeableConnection<TokioIo<Io>, ConnService<S, Http1>>;
+type Http2Conn<S> = http2::Connection<TokioIo<Io>, ConnService<S, Http2>, Exec>;
 
 /// The task of a connection.
 pub(crate) struct Connection<S: Service> {
@@ -56,9 +58,16 @@ pub(crate) struct Connection<S: Service> {
 /// the time, and many never send a byte.
 enum Stage<S: Service> {
     Detect(Box<Detect<S>>),
-    Http1(Pin<Box<Http1<S>>>),
-    Http2(Pin<Box<Http2<S>>>),
+    Http1(Pin<Box<Http1Conn<S>>>),
+    Http2(Pin<Box<Http2Conn<S>>>),
     Done,
+}
+
+/// Which protocol a connection speaks.
+#[derive(Clone, Copy, Debug)]
+enum Version {
+    Http1,
+    Http2,
 }
 
 /// Before the protocol is known.
@@ -87,6 +96,7 @@ impl<S: Service> Connection<S> {
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.conn.polled();
         if !self.registered || self.draining.is_some() {
             // Before the look at the phase. A task keeps its waker for life, so in steady state once is
             // enough; what is woken has to register again, for the next.
@@ -133,7 +143,7 @@ impl<S: Service> Connection<S> {
             match &mut self.stage {
                 Stage::Detect(detect) => match std::task::ready!(detect.poll(cx)) {
                     None => return Poll::Ready(()),
-                    Some(protocol) => self.speak(protocol),
+                    Some(version) => self.speak(version),
                 },
                 // How a connection ends, well or badly, is its client's affair.
                 Stage::Http1(http1) => return http1.as_mut().poll(cx).map(drop),
@@ -143,7 +153,7 @@ impl<S: Service> Connection<S> {
         }
     }
 
-    fn speak(&mut self, protocol: Protocol) {
+    fn speak(&mut self, version: Version) {
         let Stage::Detect(detect) = mem::replace(&mut self.stage, Stage::Done) else {
             return;
         };
@@ -151,12 +161,13 @@ impl<S: Service> Connection<S> {
         let conn = self.conn.clone();
         let held = io.held().clone();
         let io = TokioIo::new(io);
-        let service = ConnService { service, conn, protocol, readiness };
-        self.stage = match protocol {
-            Protocol::Http1 => {
+        self.stage = match version {
+            Version::Http1 => {
+                let service = ConnService { service, conn, readiness, protocol: PhantomData };
                 Stage::Http1(Box::pin(http1.serve_connection(io, service).with_upgrades()))
             }
-            Protocol::Http2 => {
+            Version::Http2 => {
+                let service = ConnService { service, conn, readiness, protocol: PhantomData };
                 self.conn.enter(State::Http2);
                 let builder = http2_builder(Exec(held));
                 let mut http2 = Box::pin(builder.serve_connection(io, service));
@@ -255,7 +266,7 @@ impl<S: Service> Connection<S> {
 
 impl<S> Detect<S> {
     /// Reads until the protocol is known; `None`: the client has gone.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Protocol>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Version>> {
         let mut space = [MaybeUninit::uninit(); 2048];
         loop {
             let mut buf = ReadBuf::uninit(&mut space);
@@ -269,11 +280,11 @@ impl<S> Detect<S> {
             conn.bytes_read(&bytes[self.matched..]);
             if bytes.starts_with(PREFACE) {
                 self.io.set_prefix(bytes);
-                return Poll::Ready(Some(Protocol::Http2));
+                return Poll::Ready(Some(Version::Http2));
             }
             if !PREFACE.starts_with(bytes) {
                 self.io.set_prefix(bytes);
-                return Poll::Ready(Some(Protocol::Http1));
+                return Poll::Ready(Some(Version::Http1));
             }
             self.matched = bytes.len();
         }

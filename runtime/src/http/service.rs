@@ -5,19 +5,22 @@ use std::{
     error::Error,
     fmt,
     future::Future,
+    marker::PhantomData,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header::CONNECTION};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode, Version, header::CONNECTION, response,
+};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::service::TowerToHyperService;
 use pin_project_lite::pin_project;
 
 use super::{
-    body::Tracked,
+    body::Protocol,
     conn::{Conn, State},
     exec,
     server::Readiness,
@@ -72,6 +75,7 @@ where
     type Error = S::Error;
     type Future = S::Future;
 
+    #[inline]
     fn call(&self, request: Request<Incoming>) -> S::Future {
         self.0.call(request)
     }
@@ -101,50 +105,47 @@ where
     }
 }
 
-/// Which protocol a connection speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    Http1,
-    Http2,
-}
-
 /// The service of one connection.
-pub(crate) struct ConnService<S> {
+pub(crate) struct ConnService<S, P> {
     pub(crate) service: S,
     pub(crate) conn: Arc<Conn>,
-    pub(crate) protocol: Protocol,
     pub(crate) readiness: Option<Arc<Readiness>>,
+    pub(crate) protocol: PhantomData<P>,
 }
 
-impl<S: Service> hyper::service::Service<Request<Incoming>> for ConnService<S> {
-    type Response = Response<Tracked<S::Body>>;
+impl<S: Service, P: Protocol> hyper::service::Service<Request<Incoming>> for ConnService<S, P> {
+    type Response = Response<P::Body<S::Body>>;
     type Error = S::Error;
-    type Future = Answer<S::Future>;
+    type Future = Answer<S::Future, P>;
 
+    #[inline]
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let guard = RequestGuard::new(&self.conn, self.protocol, &request);
+        let guard = RequestGuard::new(&self.conn, P::IS_HTTP2, &request);
         let old = request.version() < Version::HTTP_11;
-        let probe = self.readiness.as_ref().filter(|it| it.is_asked(&request));
-        match probe {
-            Some(readiness) => Answer {
+        if let Some(readiness) = &self.readiness
+            && readiness.is_asked(&request)
+        {
+            return Answer {
                 future: None,
                 status: readiness.status(self.conn.phase()),
                 guard: Some(guard),
                 old,
-            },
-            None => Answer {
-                status: StatusCode::OK,
-                guard: Some(guard),
-                old,
-                future: Some(self.service.call(request)),
-            },
+                protocol: PhantomData,
+            };
+        }
+        Answer {
+            status: StatusCode::OK,
+            guard: Some(guard),
+            old,
+            protocol: PhantomData,
+            future: Some(self.service.call(request)),
         }
     }
 }
 
 pin_project! {
     /// The response to come.
-    pub(crate) struct Answer<F> {
+    pub(crate) struct Answer<F, P> {
         // `None`: `status` is all there is to say.
         #[pin]
         future: Option<F>,
@@ -152,59 +153,66 @@ pin_project! {
         guard: Option<RequestGuard>,
         // HTTP/1.0 or older.
         old: bool,
+        protocol: PhantomData<P>,
     }
 }
 
-impl<F, B, E> Future for Answer<F>
+impl<F, B, E, P> Future for Answer<F, P>
 where
     F: Future<Output = Result<Response<B>, E>>,
     B: Body,
+    P: Protocol,
 {
-    type Output = Result<Response<Tracked<B>>, E>;
+    type Output = Result<Response<P::Body<B>>, E>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = match this.future.as_pin_mut() {
-            Some(future) => Some(ready!(future.poll(cx))?),
-            None => None,
+        let (mut parts, body) = match this.future.as_pin_mut() {
+            Some(future) => {
+                let (parts, body) = ready!(future.poll(cx))?.into_parts();
+                (parts, Some(body))
+            }
+            None => own_answer(*this.status),
         };
         // A future that is polled after it was ready has nothing to answer with.
         let Some(mut guard) = this.guard.take() else {
             return Poll::Pending;
         };
         guard.responds();
-        let status = response.as_ref().map_or(*this.status, Response::status);
-        let leaves = guard.leaves_http(status);
-        let stopping = !leaves && guard.closes_connection();
-        let mut response = match response {
-            None => {
-                let mut response = Response::new(Tracked::empty(guard));
-                *response.status_mut() = *this.status;
-                response
-            }
-            Some(response) if leaves && guard.is_http2() => {
-                let response = response.map(|body| Tracked::with(body, None));
+        let body = if guard.leaves_http(parts.status) {
+            if P::IS_HTTP2 {
                 exec::hand_over(guard);
-                response
+                P::wrap(body, None)
+            } else {
+                P::wrap(body, Some(guard))
             }
-            Some(response) => response.map(|body| Tracked::with(body, Some(guard))),
+        } else {
+            if !P::IS_HTTP2 && guard.closes_connection() {
+                announce_close(&mut parts, *this.old);
+            }
+            P::wrap(body, Some(guard))
         };
-        if stopping {
-            announce_close(&mut response, *this.old);
-        }
-        Poll::Ready(Ok(response))
+        Poll::Ready(Ok(Response::from_parts(parts, body)))
     }
+}
+
+#[cold]
+fn own_answer<B>(status: StatusCode) -> (response::Parts, Option<B>) {
+    let (mut parts, ()) = Response::new(()).into_parts();
+    parts.status = status;
+    (parts, None)
 }
 
 /// Says that this response is the last one on its connection (RFC 9112, section 9.6), which makes
 /// hyper close it.
 #[cold]
-fn announce_close<B>(response: &mut Response<B>, old: bool) {
+fn announce_close(parts: &mut response::Parts, old: bool) {
     if old {
         // To an HTTP/1.0 client hyper would add `keep-alive` to a response of a later version.
-        *response.version_mut() = Version::HTTP_10;
+        parts.version = Version::HTTP_10;
     }
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
 /// Stands for a request from its head until the end of its response.
@@ -228,17 +236,15 @@ enum Shape {
 }
 
 impl RequestGuard {
-    fn new(conn: &Arc<Conn>, protocol: Protocol, request: &Request<Incoming>) -> Self {
-        let stream = match protocol {
-            Protocol::Http1 => {
-                conn.wire.head_complete(request.body().size_hint().exact());
-                conn.label.write(request.method().as_str(), request.uri().path());
-                conn.enter(State::Busy);
-                None
-            }
-            Protocol::Http2 => {
-                Some(conn.stream_opened(request.method().clone(), request.uri().clone()))
-            }
+    #[inline]
+    fn new(conn: &Arc<Conn>, http2: bool, request: &Request<Incoming>) -> Self {
+        let stream = if http2 {
+            Some(conn.stream_opened(request.method().clone(), request.uri().clone()))
+        } else {
+            conn.wire.head_complete(request.body().size_hint().exact());
+            conn.label.write(request.method().as_str(), request.uri().path());
+            conn.request_begins();
+            None
         };
         let method = match *request.method() {
             Method::HEAD => Shape::WithoutBody,
@@ -258,11 +264,7 @@ impl RequestGuard {
     }
 
     fn closes_connection(&self) -> bool {
-        self.stream.is_none() && self.conn.phase() >= Phase::Stopping
-    }
-
-    pub(crate) fn is_http2(&self) -> bool {
-        self.stream.is_some()
+        self.conn.phase() >= Phase::Stopping
     }
 
     /// Whether a response of this status leaves HTTP.

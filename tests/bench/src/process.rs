@@ -79,6 +79,19 @@ impl Server {
         now
     }
 
+    /// Runs `f` while the process is stopped for its first 300 ms.
+    pub(crate) fn asleep<T>(&self, f: impl FnOnce() -> T) -> T {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::STOP).expect("it runs");
+        let alarm = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            kill_process(pid, Signal::CONT).expect("it runs");
+        });
+        let result = f();
+        alarm.join().expect("it sleeps and wakes another");
+        result
+    }
+
     /// Waits for the end.
     pub(crate) fn gone(mut self) -> Instant {
         self.child.wait().expect("it ends");
