@@ -57,7 +57,7 @@ pub(crate) fn expand(attribute: Attribute, args: TokenStream, item: TokenStream)
     if attribute == Attribute::Test && !args.iter().any(|arg| arg.spec.name == "flavor") {
         calls.insert(0, quote!(.flavor(#krate::Flavor::CurrentThread)));
     }
-    let mut item: Item = match syn::parse2(item.clone()) {
+    let mut item: Item = match Item::read(item.clone()) {
         Ok(item) => item,
         Err(error) => {
             // Not a function, or half of one, which is being typed right now: left as it is.

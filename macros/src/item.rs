@@ -1,6 +1,6 @@
 //! The function under the attribute: its head is read, its body stays as it is.
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{
     Attribute, FnArg, ReturnType, Safety, Signature, Token, Visibility,
@@ -31,6 +31,26 @@ impl Parse for Item {
             TokenTree::Group(_) => Ok(item),
             other => Err(syn::Error::new(other.span(), "the body of the function is missing")),
         }
+    }
+}
+
+impl Item {
+    /// Reads the function. The body is put aside meanwhile: the parser would look at every token in it.
+    pub(crate) fn read(tokens: TokenStream) -> syn::Result<Self> {
+        let mut tokens: Vec<TokenTree> = tokens.into_iter().collect();
+        let body = match tokens.last_mut() {
+            Some(TokenTree::Group(body)) if body.delimiter() == Delimiter::Brace => {
+                let mut empty = Group::new(Delimiter::Brace, TokenStream::new());
+                empty.set_span(body.span());
+                Some(std::mem::replace(body, empty))
+            }
+            _ => None,
+        };
+        let mut item: Self = syn::parse2(tokens.into_iter().collect())?;
+        if let Some(body) = body {
+            item.body = TokenTree::Group(body);
+        }
+        Ok(item)
     }
 }
 

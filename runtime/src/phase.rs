@@ -25,6 +25,7 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
+    #[inline]
     fn from_byte(byte: u8) -> Self {
         match byte {
             0 => Self::Starting,
@@ -58,6 +59,7 @@ impl PhaseCell {
     /// Relaxed: a reader that sees the old phase is woken after the new one was stored, and whatever
     /// wakes it (a task's waker, the lock of the registry, `Notify`) orders that store before the
     /// poll that follows. Nothing else is published through this byte.
+    #[inline]
     pub(crate) fn now(&self) -> Phase {
         Phase::from_byte(self.now.load(Ordering::Relaxed))
     }

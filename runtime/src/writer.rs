@@ -9,20 +9,28 @@ use std::{
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Writes in the order of `push`. The thread exists only while there is something to write.
+/// How long the thread stays when there is nothing to write: the report of a stop does not have to wait
+/// for a new one.
+const STAY: Duration = Duration::from_secs(30);
+
+/// Writes in the order of `push`. The thread exists from the first message on, and for a while longer.
 #[derive(Clone, Default)]
 pub(crate) struct Writer(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
+    more: Condvar,
     idle: Condvar,
 }
 
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
+    /// Whether a job is being run or waits for its turn.
     busy: bool,
+    /// Whether there is a thread.
+    thread: bool,
 }
 
 impl Shared {
@@ -30,17 +38,32 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn write_here(&self) {
+        while let Some(job) = { self.lock().jobs.pop_front() } {
+            job();
+        }
+        let mut queue = self.lock();
+        (queue.busy, queue.thread) = (false, false);
+    }
+
     fn run(&self) {
+        let mut queue = self.lock();
         loop {
-            let mut queue = self.lock();
-            let Some(job) = queue.jobs.pop_front() else {
-                queue.busy = false;
-                self.idle.notify_all();
+            if let Some(job) = queue.jobs.pop_front() {
+                drop(queue);
+                // A subscriber that panics loses its message, not the ones that follow.
+                drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)));
+                queue = self.lock();
+                continue;
+            }
+            queue.busy = false;
+            self.idle.notify_all();
+            let waited = self.more.wait_timeout_while(queue, STAY, |queue| queue.jobs.is_empty());
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if queue.jobs.is_empty() {
+                queue.thread = false;
                 return;
-            };
-            drop(queue);
-            // A subscriber that panics loses its message, not the ones that follow.
-            drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)));
+            }
         }
     }
 }
@@ -49,16 +72,18 @@ impl Writer {
     pub(crate) fn push(&self, job: impl FnOnce() + Send + 'static) {
         let mut queue = self.0.lock();
         queue.jobs.push_back(Box::new(job));
-        if queue.busy {
+        queue.busy = true;
+        if queue.thread {
+            self.0.more.notify_one();
             return;
         }
-        queue.busy = true;
+        queue.thread = true;
         drop(queue);
         let shared = self.0.clone();
         let thread = std::thread::Builder::new().name("graceful-log".to_owned());
         if thread.spawn(move || shared.run()).is_err() {
             // No thread to be had: better said here, at the risk of waiting, than not at all.
-            self.0.run();
+            self.0.write_here();
         }
     }
 

@@ -157,10 +157,12 @@ impl Conn {
         (conn, held)
     }
 
+    #[inline]
     pub(crate) fn state(&self) -> State {
         State::ALL[usize::from(self.state.load(Ordering::Relaxed))]
     }
 
+    #[inline]
     pub(crate) fn set_state(&self, state: State) {
         self.state.store(state as u8, Ordering::Relaxed);
     }
@@ -172,6 +174,7 @@ impl Conn {
     }
 
     /// The task is being polled.
+    #[inline]
     pub(crate) fn polled(&self) {
         let polls = self.polls.load(Ordering::Relaxed);
         self.polls.store(polls.wrapping_add(1), Ordering::Relaxed);
@@ -195,11 +198,13 @@ impl Conn {
         self.handle.shared().epoch + Duration::from_nanos(nanos)
     }
 
+    #[inline]
     pub(crate) fn phase(&self) -> Phase {
         self.handle.shared().phase.now()
     }
 
     /// Bytes have been read, while this was HTTP/1 or not yet known to be.
+    #[inline]
     pub(crate) fn bytes_read(&self, bytes: &[u8]) {
         let state = self.state();
         match state {
@@ -217,6 +222,7 @@ impl Conn {
     }
 
     /// All that was written is with the kernel.
+    #[inline]
     pub(crate) fn flushed(&self) {
         let state = self.state();
         if !matches!(state, State::Flushing | State::Unsettled) {
@@ -255,6 +261,7 @@ impl Conn {
     }
 
     /// The response is on its way to the kernel; `complete`: to its end.
+    #[inline]
     pub(crate) fn response_ended(&self, complete: bool) {
         self.answered.store(complete, Ordering::Relaxed);
         self.set_state(State::Flushing);

@@ -50,6 +50,7 @@ impl Io {
         Self { stream, prefix: None, closing: Closing::No, http2: false, held }
     }
 
+    #[inline]
     fn conn(&self) -> &Conn {
         self.held.conn()
     }
@@ -79,6 +80,7 @@ impl Io {
 
     /// After the cut, streams that have left HTTP fail, so that their owners come to an end. Until
     /// then their reader is who the cut wakes.
+    #[inline]
     fn check_upgraded(&self, half: Half, cx: &Context<'_>) -> io::Result<()> {
         if self.conn().state() != State::Upgraded {
             return Ok(());

@@ -42,6 +42,7 @@ impl Label {
     }
 
     /// Writes `method` and `path`. There is one writer.
+    #[inline]
     pub(crate) fn write(&self, method: &str, path: &str) {
         let mut text = [0; CAPACITY];
         let mut length = 0;

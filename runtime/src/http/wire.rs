@@ -38,11 +38,13 @@ impl Wire {
     }
 
     /// A new message begins with the next byte.
+    #[inline]
     pub(crate) fn next_message(&self) {
         self.end.store(UNKNOWN, Ordering::Relaxed);
     }
 
     /// `bytes` have been read; `in_head`: they belong to a head.
+    #[inline]
     pub(crate) fn record(&self, bytes: &[u8], in_head: bool) {
         let before = self.read.load(Ordering::Relaxed);
         let after = before + bytes.len() as u64;
@@ -74,6 +76,7 @@ impl Wire {
     }
 
     /// The head is complete, and a body of this size follows; `None`: chunked.
+    #[inline]
     pub(crate) fn head_complete(&self, body: Option<u64>) {
         let end = self.end.load(Ordering::Relaxed);
         let end = match body {
@@ -93,6 +96,7 @@ impl Wire {
     }
 
     /// How much has been read, as measured by the current message.
+    #[inline]
     pub(crate) fn progress(&self) -> Progress {
         match self.end.load(Ordering::Relaxed) {
             UNKNOWN if ends_with(self.tail.load(Ordering::Relaxed), &LAST_CHUNK) => {
@@ -108,6 +112,7 @@ impl Wire {
     }
 }
 
+#[inline]
 fn ends_with(tail: u64, bytes: &[u8]) -> bool {
     tail.to_be_bytes().ends_with(bytes)
 }

@@ -1,5 +1,7 @@
 //! The figures, each measured on one server at a time.
 
+#![allow(clippy::unnecessary_wraps, reason = "one form for all measures")]
+
 use std::fs;
 
 use crate::{
@@ -119,13 +121,13 @@ fn idle_silent(server: &str, scale: &Scale) -> Option<f64> {
     resident(server, scale.idle, false)
 }
 
-fn resident(server: &str, count: usize, served: bool) -> Option<f64> {
+fn resident(server: &str, count: usize, ask: bool) -> Option<f64> {
     let process = Server::start(server);
     let mut last = connect(process.addr);
     requests(std::slice::from_mut(&mut last), 10);
     let before = process.resident();
     let mut streams: Vec<_> = (0..count).map(|_| connect(process.addr)).collect();
-    if served {
+    if ask {
         requests(&mut streams, count);
     }
     // Answered after they were all accepted.
