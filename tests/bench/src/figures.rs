@@ -20,7 +20,7 @@ pub(crate) struct Scale {
 
 impl Scale {
     pub(crate) const FULL: Self =
-        Self { rounds: 7, requests: 200_000, connections: 20_000, idle: 10_000, counted: 2_000 };
+        Self { rounds: 5, requests: 100_000, connections: 5_000, idle: 10_000, counted: 2_000 };
     pub(crate) const QUICK: Self =
         Self { rounds: 1, requests: 20_000, connections: 2_000, idle: 1_000, counted: 500 };
 }

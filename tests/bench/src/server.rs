@@ -105,16 +105,19 @@ fn main() -> std::process::ExitCode {
     } else {
         tokio::runtime::Builder::new_multi_thread()
     };
-    let result = builder.enable_all().build().and_then(|runtime| {
-        runtime.block_on(async {
-            match &*server {
-                "bare" => bare().await,
-                "hyper-util" => hyper_util().await,
-                "axum" => axum().await,
-                _ => Err(io::Error::other("which server?")),
-            }
-        })
-    });
+    let serve = async move {
+        match &*server {
+            "bare" => bare().await,
+            "hyper-util" => hyper_util().await,
+            "axum" => axum().await,
+            _ => Err(io::Error::other("which server?")),
+        }
+    };
+    // All accept on a worker thread, as ours does: a connection then need not change threads.
+    let result = builder
+        .enable_all()
+        .build()
+        .and_then(|runtime| runtime.block_on(async { tokio::spawn(serve).await? }));
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
