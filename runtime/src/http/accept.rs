@@ -53,8 +53,9 @@ pub(crate) fn run(
         if !door.close().await {
             return Ok(());
         }
-        // Nobody new comes any more, but handshakes that were under way may still complete. For as long as the rest of the drain takes anyway, whoever comes late is let in, too. This
-        // does not hold the drain.
+        // Nobody new comes any more, but handshakes that were under way may still complete. For as long
+        // as the rest of the drain takes anyway, whoever they bring is let in, too. This does not hold
+        // the drain.
         let runtime = handle.runtime().clone();
         runtime.spawn(async move {
             let over = handle.shared().phase.reached(Phase::Cleanup);
