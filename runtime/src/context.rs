@@ -91,11 +91,16 @@ impl<F: Future> Future for InContext<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let _entered = this.handle.clone().map(enter);
-        match this.future.as_pin_mut() {
-            Some(future) => future.poll(cx),
-            // Only a drop takes it.
-            None => Poll::Pending,
+        // Only a drop takes it.
+        let Some(future) = this.future.as_pin_mut() else {
+            return Poll::Pending;
+        };
+        match this.handle {
+            None => future.poll(cx),
+            Some(handle) => {
+                let _entered = enter(handle.clone());
+                future.poll(cx)
+            }
         }
     }
 }

@@ -42,7 +42,6 @@ pub(crate) struct Shared {
     pub(crate) work: Work,
     pub(crate) hooks: Hooks,
     pub(crate) log: Log,
-    pub(crate) epoch: Instant,
     /// Whether the runtime's threads carry the context (`Config::run`), or our futures have to.
     pub(crate) owns_threads: bool,
     /// How many `Shutdown`s the body of `main` holds.
@@ -108,7 +107,6 @@ impl Handle {
             work: Work::new(),
             hooks: Hooks::default(),
             log: Log::new(owns == Owns::Process),
-            epoch: Instant::now(),
             owns_threads: owns != Owns::Nothing,
             main_holds: AtomicUsize::new(0),
             drain_started: OnceLock::new(),

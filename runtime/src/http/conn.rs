@@ -7,13 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Method, Uri};
-use slab::Slab;
-use tokio::task::AbortHandle;
-
 use super::{
+    clock,
     label::Label,
     listener::Peer,
+    streams::Streams,
     wire::{Progress, Wire},
 };
 use crate::{
@@ -21,14 +19,15 @@ use crate::{
     in_flight::InFlight,
     phase::Phase,
     registry::Key,
-    sync::{
-        AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicWaker, Mutex, Ordering, lock, register,
-    },
+    sync::{AtomicU8, AtomicU64, AtomicWaker, Ordering, register},
     work::{Kind, Piece},
 };
 
 /// What an HTTP/1 connection is at, or that it is none any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// In groups, so that steady state needs one comparison: the first may not last for ever, drain or not
+/// (`is_limited`); those around the border to the second read differently (`reads_plainly`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum State {
     /// Accepted, nothing read yet.
@@ -37,44 +36,51 @@ pub(crate) enum State {
     NewHead,
     /// A head is incomplete.
     Head,
+    /// The write side is shut; what the client still sends is read and dropped.
+    LastWords,
+    /// Quiet for too long: to be closed, unless bytes are found in the kernel's buffer.
+    Closable,
+
+    /// HTTP/2: `Streams` has the rest.
+    Http2,
+    /// Not HTTP any more: somebody else owns the stream.
+    Upgraded,
+    /// The stream is gone.
+    Closed,
     /// A request is with the service.
     Busy,
     /// The head of the response is out.
     Responding,
     /// The body of the response has ended; its last bytes may not be written yet.
     Flushing,
+    /// Answered; the body of the request is still being read.
+    Answered,
     /// Answered; whether more of the request's body is to come, or half a head is there, is not known.
     Unsettled,
     /// Answered, nothing read since.
     Idle,
-    /// Quiet for too long: to be closed, unless bytes are found in the kernel's buffer.
-    Closable,
-    /// The write side is shut; what the client still sends is read and dropped.
-    LastWords,
-    /// HTTP/2: `H2` has the rest.
-    Http2,
-    /// Not HTTP any more: somebody else owns the stream.
-    Upgraded,
-    /// The stream is gone.
-    Closed,
 }
 
 impl State {
-    const ALL: [Self; 13] = [
-        Self::Fresh,
-        Self::NewHead,
-        Self::Head,
-        Self::Busy,
-        Self::Responding,
-        Self::Flushing,
-        Self::Unsettled,
-        Self::Idle,
-        Self::Closable,
-        Self::LastWords,
-        Self::Http2,
-        Self::Upgraded,
-        Self::Closed,
-    ];
+    #[inline]
+    fn from_byte(byte: u8) -> Self {
+        match byte {
+            0 => Self::Fresh,
+            1 => Self::NewHead,
+            2 => Self::Head,
+            3 => Self::LastWords,
+            4 => Self::Closable,
+            5 => Self::Http2,
+            6 => Self::Upgraded,
+            7 => Self::Closed,
+            8 => Self::Busy,
+            9 => Self::Responding,
+            10 => Self::Flushing,
+            11 => Self::Answered,
+            12 => Self::Unsettled,
+            _ => Self::Idle,
+        }
+    }
 }
 
 /// How late a connection may be with its end before that is taken as a sign of blocked threads.
@@ -86,14 +92,8 @@ pub(crate) struct Conn {
     /// Relaxed wherever it is used: one task writes, and whoever reads from outside takes a picture
     /// of a moment that is over anyway. The wake-ups carry the order that matters.
     state: AtomicU8,
-    /// Since when: nanoseconds after the handle's epoch.
+    /// Since when, by `clock`.
     since: AtomicU64,
-    /// Whether the response that is being flushed was complete.
-    answered: AtomicBool,
-    /// Polls of the task, and the one in which the current request began: a request that is answered
-    /// within one poll needs no second look at the clock.
-    polls: AtomicU32,
-    began_in: AtomicU32,
     accepted: Instant,
     peer: Peer,
     pub(crate) wire: Wire,
@@ -103,7 +103,7 @@ pub(crate) struct Conn {
     /// After an upgrade: whoever reads, and whoever writes.
     owners: OnceLock<Box<[AtomicWaker; 2]>>,
     key: OnceLock<Key>,
-    h2: OnceLock<Box<Mutex<H2>>>,
+    streams: OnceLock<Box<Streams>>,
 }
 
 /// Which half of an upgraded stream.
@@ -113,43 +113,22 @@ pub(crate) enum Half {
     Write,
 }
 
-/// The streams of an HTTP/2 connection. Its lock is shared by them alone.
-#[derive(Debug, Default)]
-struct H2 {
-    requests: Slab<Request>,
-    tasks: Slab<Arc<OnceLock<AbortHandle>>>,
-}
-
-#[derive(Debug)]
-struct Request {
-    method: Method,
-    uri: Uri,
-    since: Instant,
-    responding: bool,
-    upgraded: bool,
-}
-
 impl Conn {
     /// A connection that has just been accepted: counted and listed.
     pub(crate) fn accepted(handle: &Handle, peer: Peer) -> (Arc<Self>, Held) {
-        let accepted = Instant::now();
         let conn = Arc::new(Self {
             handle: handle.clone(),
             state: AtomicU8::new(State::Fresh as u8),
-            since: AtomicU64::new(0),
-            answered: AtomicBool::new(false),
-            polls: AtomicU32::new(0),
-            began_in: AtomicU32::new(0),
-            accepted,
+            since: AtomicU64::new(clock::now()),
+            accepted: Instant::now(),
             peer,
             wire: Wire::new(),
             label: Label::new(),
             waker: AtomicWaker::new(),
             owners: OnceLock::new(),
             key: OnceLock::new(),
-            h2: OnceLock::new(),
+            streams: OnceLock::new(),
         });
-        conn.stamp(accepted);
         let key = handle.shared().work.add(conn.clone());
         // The only place that sets it.
         let _ = conn.key.set(key);
@@ -159,7 +138,25 @@ impl Conn {
 
     #[inline]
     pub(crate) fn state(&self) -> State {
-        State::ALL[usize::from(self.state.load(Ordering::Relaxed))]
+        State::from_byte(self.state.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    pub(crate) fn is(&self, state: State) -> bool {
+        self.state.load(Ordering::Relaxed) == state as u8
+    }
+
+    /// Whether the state may not last, even while nothing drains.
+    #[inline]
+    pub(crate) fn is_limited(&self) -> bool {
+        self.state.load(Ordering::Relaxed) <= State::Closable as u8
+    }
+
+    /// Whether reading is nothing more than that.
+    #[inline]
+    pub(crate) fn reads_plainly(&self) -> bool {
+        let special = State::Closable as u8..=State::Closed as u8;
+        !special.contains(&self.state.load(Ordering::Relaxed))
     }
 
     #[inline]
@@ -168,34 +165,31 @@ impl Conn {
     }
 
     /// Enters `state`, now.
+    #[inline]
     pub(crate) fn enter(&self, state: State) {
-        self.stamp(Instant::now());
+        self.stamp();
         self.set_state(state);
     }
 
-    /// The task is being polled.
-    #[inline]
-    pub(crate) fn polled(&self) {
-        let polls = self.polls.load(Ordering::Relaxed);
-        self.polls.store(polls.wrapping_add(1), Ordering::Relaxed);
-    }
-
-    /// The head of an HTTP/1 request is complete.
-    pub(crate) fn request_begins(&self) {
-        self.began_in.store(self.polls.load(Ordering::Relaxed), Ordering::Relaxed);
+    /// The head of an HTTP/1 request is complete; for `body` see [`Wire::head_complete`]. Returns whether its
+    /// name is known.
+    #[inline(never)]
+    pub(crate) fn request_begins(&self, body: Option<u64>) -> bool {
+        self.wire.head_complete(body);
+        // Then it came in one piece, of which the beginning was kept.
+        let named = self.is(State::NewHead);
         self.enter(State::Busy);
+        named
     }
 
-    fn stamp(&self, now: Instant) {
-        let since = now.saturating_duration_since(self.handle.shared().epoch);
-        let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
-        self.since.store(nanos, Ordering::Relaxed);
+    #[inline]
+    fn stamp(&self) {
+        self.since.store(clock::now(), Ordering::Relaxed);
     }
 
     /// Since when the connection is in its state, as far as the state is one that is timed.
     pub(crate) fn since(&self) -> Instant {
-        let nanos = self.since.load(Ordering::Relaxed);
-        self.handle.shared().epoch + Duration::from_nanos(nanos)
+        clock::instant(self.since.load(Ordering::Relaxed))
     }
 
     #[inline]
@@ -206,46 +200,40 @@ impl Conn {
     /// Bytes have been read, while this was HTTP/1 or not yet known to be.
     #[inline]
     pub(crate) fn bytes_read(&self, bytes: &[u8]) {
-        let state = self.state();
-        match state {
+        match self.state() {
             State::Fresh | State::Idle | State::Closable => {
-                self.wire.next_message();
+                self.label.write_head(bytes);
+                self.wire.record_head(bytes);
                 self.set_state(State::NewHead);
             }
-            _ => {}
+            State::NewHead => {
+                self.enter(State::Head);
+                self.wire.record_head(bytes);
+            }
+            State::Head => self.wire.record_head(bytes),
+            _ => _ = self.wire.record_rest(bytes),
         }
-        let in_head = matches!(
-            state,
-            State::Fresh | State::Idle | State::Closable | State::NewHead | State::Head
-        );
-        self.wire.record(bytes, in_head);
     }
 
     /// All that was written is with the kernel.
     #[inline]
     pub(crate) fn flushed(&self) {
-        let state = self.state();
-        if !matches!(state, State::Flushing | State::Unsettled) {
+        let flushing = self.is(State::Flushing);
+        if flushing {
+            self.handle.shared().request_drained();
+        } else if !matches!(self.state(), State::Answered | State::Unsettled) {
             return;
         }
-        if state == State::Flushing && self.answered.swap(false, Ordering::Relaxed) {
-            self.handle.shared().request_drained();
-        }
         match self.wire.progress() {
-            Progress::Complete | Progress::LooksComplete => {
-                if self.began_in.load(Ordering::Relaxed) != self.polls.load(Ordering::Relaxed) {
-                    self.stamp(Instant::now());
-                }
-                self.set_state(State::Idle);
-            }
+            Progress::Complete | Progress::LooksComplete => self.enter(State::Idle),
             Progress::Beyond => {
                 self.wire.next_message();
                 self.enter(State::Head);
             }
-            Progress::Unknown if state == State::Unsettled => {}
+            Progress::Unknown | Progress::Incomplete if self.is(State::Unsettled) => {}
             Progress::Unknown => self.enter(State::Unsettled),
-            // Somebody still reads the body; hyper flushes again when it is through.
-            Progress::Incomplete => {}
+            // hyper flushes again when it is through.
+            Progress::Incomplete => self.set_state(State::Answered),
         }
     }
 
@@ -258,13 +246,6 @@ impl Conn {
     pub(crate) fn register_owner(&self, half: Half, waker: &Waker) {
         let owners = self.owners.get_or_init(|| Box::new([AtomicWaker::new(), AtomicWaker::new()]));
         register(&owners[half as usize], waker);
-    }
-
-    /// The response is on its way to the kernel; `complete`: to its end.
-    #[inline]
-    pub(crate) fn response_ended(&self, complete: bool) {
-        self.answered.store(complete, Ordering::Relaxed);
-        self.set_state(State::Flushing);
     }
 
     /// The head of a response is out that leaves HTTP.
@@ -291,76 +272,32 @@ impl Conn {
 
     // ----- HTTP/2 -----
 
-    fn h2(&self) -> &Mutex<H2> {
-        self.h2.get_or_init(Box::default)
-    }
-
-    pub(crate) fn stream_opened(&self, method: Method, uri: Uri) -> usize {
-        lock(self.h2()).requests.insert(Request {
-            method,
-            uri,
-            since: Instant::now(),
-            responding: false,
-            upgraded: false,
-        })
-    }
-
-    pub(crate) fn stream_responds(&self, stream: usize) {
-        lock(self.h2()).requests[stream].responding = true;
-    }
-
-    pub(crate) fn stream_upgraded(&self, stream: usize) {
-        lock(self.h2()).requests[stream].upgraded = true;
+    pub(crate) fn streams(&self) -> &Streams {
+        self.streams.get_or_init(Box::default)
     }
 
     pub(crate) fn stream_closed(&self, stream: usize) {
-        self.h2_less(|h2| drop(h2.requests.remove(stream)));
-    }
-
-    /// A place for a task of this connection, and for the means to abort it.
-    pub(crate) fn task_slot(&self) -> (usize, Arc<OnceLock<AbortHandle>>) {
-        let abort = Arc::new(OnceLock::new());
-        (lock(self.h2()).tasks.insert(abort.clone()), abort)
-    }
-
-    pub(crate) fn task_spawned(&self, place: &OnceLock<AbortHandle>, abort: AbortHandle) {
-        {
-            // Under the lock that the cut's walk takes: either it finds the handle, or the phase is
-            // visible below.
-            let _h2 = lock(self.h2());
-            // The only one who sets it.
-            let _ = place.set(abort);
-        }
-        if self.phase() >= Phase::Cut
-            && let Some(abort) = place.get()
-        {
-            abort.abort();
+        if self.streams().closed(stream) {
+            self.settled();
         }
     }
 
     pub(crate) fn task_ended(&self, slot: usize) {
-        self.h2_less(|h2| drop(h2.tasks.remove(slot)));
-    }
-
-    /// Takes something off the connection, which has to look up when it was the last.
-    fn h2_less(&self, take: impl FnOnce(&mut H2)) {
-        let none_left = {
-            let mut h2 = lock(self.h2());
-            take(&mut h2);
-            h2.requests.is_empty() && h2.tasks.is_empty()
-        };
-        if none_left {
-            self.stamp(Instant::now());
-            if self.phase() >= Phase::Draining {
-                self.wake();
-            }
+        if self.streams().task_ended(slot) {
+            self.settled();
         }
     }
 
-    /// Whether a stream is still worked on, or its response not yet all written.
+    /// The last stream is done.
+    fn settled(&self) {
+        self.stamp();
+        if self.phase() >= Phase::Draining {
+            self.wake();
+        }
+    }
+
     pub(crate) fn has_streams(&self) -> bool {
-        let busy = |h2: &H2| !(h2.requests.is_empty() && h2.tasks.is_empty());
-        self.h2.get().is_some_and(|h2| busy(&lock(h2)))
+        self.streams.get().is_some_and(|streams| streams.is_busy())
     }
 }
 
@@ -371,7 +308,7 @@ impl Piece for Conn {
         let label = || self.label.read().unwrap_or_else(|| ("?".into(), "?".into()));
         let state = self.state();
         match state {
-            State::Busy | State::Responding | State::Flushing => {
+            State::Busy | State::Responding | State::Flushing | State::Answered => {
                 let (method, path) = label();
                 let responding = state != State::Busy;
                 out.push(InFlight::Request { method, path, peer, age, responding });
@@ -386,10 +323,8 @@ impl Piece for Conn {
             _ => {}
         }
         let before = out.len();
-        if let Some(h2) = self.h2.get() {
-            for (_, request) in &lock(h2).requests {
-                out.push(request.describe(now, peer.clone()));
-            }
+        if let Some(streams) = self.streams.get() {
+            streams.describe(&peer, now, out);
         }
         if out.len() == before {
             let overdue = self.is_overdue(now);
@@ -411,23 +346,9 @@ impl Piece for Conn {
         for owner in self.owners.get().into_iter().flat_map(|owners| owners.iter()) {
             owner.wake();
         }
-        if let Some(h2) = self.h2.get() {
-            let tasks: Vec<_> = lock(h2).tasks.iter().map(|(_, task)| task.clone()).collect();
-            tasks.iter().filter_map(|task| task.get()).for_each(AbortHandle::abort);
+        if let Some(streams) = self.streams.get() {
+            streams.abort_all();
         }
-    }
-}
-
-impl Request {
-    fn describe(&self, now: Instant, peer: String) -> InFlight {
-        let age = now.saturating_duration_since(self.since);
-        let path = self.uri.path().to_owned();
-        if self.upgraded {
-            return InFlight::Upgraded { path, peer, age };
-        }
-        let method = self.method.to_string();
-        let responding = self.responding;
-        InFlight::Request { method, path, peer, age, responding }
     }
 }
 

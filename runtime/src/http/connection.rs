@@ -2,7 +2,6 @@
 //! ends it at the right moment.
 
 use std::{
-    marker::PhantomData,
     mem::{self, MaybeUninit},
     pin::Pin,
     sync::Arc,
@@ -15,12 +14,13 @@ use hyper_util::rt::TokioIo;
 use tokio::io::ReadBuf;
 
 use super::{
-    body::{Http1, Http2},
     conn::{Conn, State},
     exec::Exec,
+    http1::Http1,
+    http2::Http2,
     io::Io,
     server::{Options, Readiness, http2_builder},
-    service::{ConnService, Service},
+    service::Service,
     stream::Received,
     timer::Timer,
 };
@@ -40,8 +40,8 @@ const PONG_GRACE: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_secs(5);
 const LAST_WORDS_DRAINING: Duration = Duration::from_secs(1);
 
-type Http1Conn<S> = http1::UpgradeableConnection<TokioIo<Io>, ConnService<S, Http1>>;
-type Http2Conn<S> = http2::Connection<TokioIo<Io>, ConnService<S, Http2>, Exec>;
+type Http1Conn<S> = http1::UpgradeableConnection<TokioIo<Io>, Http1<S>>;
+type Http2Conn<S> = http2::Connection<TokioIo<Io>, Http2<S>, Exec>;
 
 /// The task of a connection.
 pub(crate) struct Connection<S: Service> {
@@ -51,7 +51,8 @@ pub(crate) struct Connection<S: Service> {
     header_timeout: Option<Duration>,
     /// When this connection has learned of the drain.
     draining: Option<Instant>,
-    registered: bool,
+    /// Whether nothing drains, and the waker is where the drain will find it.
+    steady: bool,
 }
 
 /// How far a connection is. hyper's futures are large and boxed: most connections are quiet most of
@@ -91,32 +92,17 @@ impl<S: Service> Connection<S> {
             timer: Timer::default(),
             header_timeout: options.header_timeout,
             draining: None,
-            registered: false,
+            steady: false,
         }
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.conn.polled();
-        if !self.registered || self.draining.is_some() {
-            // Before the look at the phase. A task keeps its waker for life, so in steady state once is
-            // enough; what is woken has to register again, for the next.
-            self.conn.register(cx.waker());
-            self.registered = true;
-        }
-        let phase = self.conn.phase();
-        if phase >= Phase::Draining {
-            if phase >= Phase::Cut {
+        // A task keeps its waker for life, so in steady state it is registered once.
+        if !self.steady || self.conn.phase() >= Phase::Draining {
+            self.look_up(cx);
+            if self.conn.phase() >= Phase::Cut {
                 self.stage = Stage::Done;
                 return Poll::Ready(());
-            }
-            if self.draining.is_none() {
-                self.start_draining();
-                // For the cut, which may have come between these lines.
-                self.conn.register(cx.waker());
-                if self.conn.phase() >= Phase::Cut {
-                    self.stage = Stage::Done;
-                    return Poll::Ready(());
-                }
             }
         }
         loop {
@@ -125,6 +111,9 @@ impl<S: Service> Connection<S> {
                 return Poll::Ready(());
             }
             // Nothing to wait for: the way of every poll in steady state.
+            if self.steady && !self.conn.is_limited() {
+                return Poll::Pending;
+            }
             let Some(deadline) = self.deadline() else {
                 return Poll::Pending;
             };
@@ -134,6 +123,20 @@ impl<S: Service> Connection<S> {
             if self.expire().is_ready() {
                 self.finish();
                 return Poll::Ready(());
+            }
+        }
+    }
+
+    /// Looks at the phase.
+    #[cold]
+    fn look_up(&mut self, cx: &mut Context<'_>) {
+        // Before the look. What is woken has to register again, for the next time.
+        self.conn.register(cx.waker());
+        self.steady = self.conn.phase() < Phase::Draining;
+        if !self.steady && self.draining.is_none() {
+            self.draining = Some(Instant::now());
+            if let Stage::Http2(http2) = &mut self.stage {
+                http2.as_mut().graceful_shutdown();
             }
         }
     }
@@ -163,11 +166,11 @@ impl<S: Service> Connection<S> {
         let io = TokioIo::new(io);
         self.stage = match version {
             Version::Http1 => {
-                let service = ConnService { service, conn, readiness, protocol: PhantomData };
+                let service = Http1 { service, conn, readiness };
                 Stage::Http1(Box::pin(http1.serve_connection(io, service).with_upgrades()))
             }
             Version::Http2 => {
-                let service = ConnService { service, conn, readiness, protocol: PhantomData };
+                let service = Http2 { service, conn, readiness };
                 self.conn.enter(State::Http2);
                 let builder = http2_builder(Exec(held));
                 let mut http2 = Box::pin(builder.serve_connection(io, service));
@@ -177,13 +180,6 @@ impl<S: Service> Connection<S> {
                 Stage::Http2(http2)
             }
         };
-    }
-
-    fn start_draining(&mut self) {
-        self.draining = Some(Instant::now());
-        if let Stage::Http2(http2) = &mut self.stage {
-            http2.as_mut().graceful_shutdown();
-        }
     }
 
     /// When something is to happen without anything from the client.
@@ -221,6 +217,7 @@ impl<S: Service> Connection<S> {
                 | State::Busy
                 | State::Responding
                 | State::Flushing
+                | State::Answered
                 | State::Http2
                 | State::Upgraded
                 | State::Closed,

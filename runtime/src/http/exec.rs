@@ -9,7 +9,7 @@ use std::{
 
 use hyper::rt::Executor;
 
-use super::{conn::Held, service::RequestGuard};
+use super::{conn::Held, http2::RequestGuard};
 use crate::context::InContext;
 
 thread_local! {
@@ -33,7 +33,7 @@ where
 {
     fn execute(&self, future: F) {
         let held = self.0.clone();
-        let (slot, place) = held.conn().task_slot();
+        let (slot, place) = held.conn().streams().task();
         let guard = TaskGuard { slot, held, _upgraded: UPGRADING.take() };
         let handle = &self.0.conn().handle;
         let join = handle.runtime().spawn(InContext::new(handle, async move {
@@ -47,7 +47,8 @@ where
             })
             .await;
         }));
-        self.0.conn().task_spawned(&place, join.abort_handle());
+        let conn = self.0.conn();
+        conn.streams().task_spawned(&place, join.abort_handle(), &conn.handle.shared().phase);
     }
 }
 

@@ -78,11 +78,51 @@ impl Io {
         self.stream.peek()
     }
 
+    /// Reads where that is more than reading HTTP/1 from the stream.
+    #[inline(never)]
+    fn poll_read_otherwise(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(prefix) = &mut self.prefix {
+            let rest = &prefix.bytes[prefix.taken..];
+            let taken = rest.len().min(buf.remaining());
+            buf.put_slice(&rest[..taken]);
+            prefix.taken += taken;
+            if prefix.taken == prefix.bytes.len() {
+                self.prefix = None;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        let state = self.conn().state();
+        if state == State::Upgraded {
+            self.check_upgraded(Half::Read, cx)?;
+            return self.poll_read_stream(cx, buf);
+        }
+        let before = buf.filled().len();
+        if let Poll::Ready(result) = self.poll_read_stream(cx, buf) {
+            result?;
+            match &buf.filled()[before..] {
+                [] => self.closing = Closing::Clear,
+                _ if state == State::Http2 => {}
+                bytes => self.conn().bytes_read(bytes),
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if state == State::Closable && self.stream.peek() != Received::Something {
+            // An end of file is how hyper is told that a quiet connection is over, whatever it is at.
+            self.closing = Closing::Clear;
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Pending
+    }
+
     /// After the cut, streams that have left HTTP fail, so that their owners come to an end. Until
     /// then their reader is who the cut wakes.
     #[inline]
     fn check_upgraded(&self, half: Half, cx: &Context<'_>) -> io::Result<()> {
-        if self.conn().state() != State::Upgraded {
+        if !self.conn().is(State::Upgraded) {
             return Ok(());
         }
         self.conn().register_owner(half, cx.waker());
@@ -122,37 +162,16 @@ impl AsyncRead for Io {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if let Some(prefix) = &mut this.prefix {
-            let rest = &prefix.bytes[prefix.taken..];
-            let taken = rest.len().min(buf.remaining());
-            buf.put_slice(&rest[..taken]);
-            prefix.taken += taken;
-            if prefix.taken == prefix.bytes.len() {
-                this.prefix = None;
-            }
-            return Poll::Ready(Ok(()));
+        if this.prefix.is_some() || !this.conn().reads_plainly() {
+            return this.poll_read_otherwise(cx, buf);
         }
         let before = buf.filled().len();
-        let state = this.conn().state();
-        if state == State::Upgraded {
-            this.check_upgraded(Half::Read, cx)?;
-            return this.poll_read_stream(cx, buf);
+        ready!(this.poll_read_stream(cx, buf))?;
+        match buf.filled().get(before..) {
+            None | Some([]) => this.closing = Closing::Clear,
+            Some(bytes) => this.conn().bytes_read(bytes),
         }
-        if let Poll::Ready(result) = this.poll_read_stream(cx, buf) {
-            result?;
-            match &buf.filled()[before..] {
-                [] => this.closing = Closing::Clear,
-                _ if state == State::Http2 => {}
-                bytes => this.conn().bytes_read(bytes),
-            }
-            return Poll::Ready(Ok(()));
-        }
-        if state == State::Closable && this.stream.peek() != Received::Something {
-            // An end of file is how hyper is told that a quiet connection is over, whatever it is at.
-            this.closing = Closing::Clear;
-            return Poll::Ready(Ok(()));
-        }
-        Poll::Pending
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -1,10 +1,10 @@
-//! "METHOD /path" of the request that a connection is busy with, written without a lock, an
-//! allocation or a reference count, and readable from another thread at any time.
+//! "METHOD /path" of the request that a connection is busy with, kept without a lock, an allocation or
+//! a reference count, and readable from another thread at any time.
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 #[cfg(not(graceful_loom))]
-const WORDS: usize = 12;
+const WORDS: usize = 14;
 #[cfg(graceful_loom)]
 const WORDS: usize = 2;
 
@@ -14,23 +14,22 @@ const ATTEMPTS: usize = 64;
 #[cfg(graceful_loom)]
 const ATTEMPTS: usize = 1;
 
-/// The longest method and path that are kept; what is longer ends in `…`.
+/// How much is kept of a head; a method and a path that are longer end in `…`.
 const CAPACITY: usize = WORDS * 8;
 
-/// A sequence lock around a few words: the writer, the connection's own task, never waits; a reader
-/// that meets a write under way tries again.
+/// A sequence lock around the beginning of a head as it came from the wire. Who writes copies a few
+/// words; what they say is found out by the reader, who comes seldom.
 ///
-/// `sequence` is odd while a write is under way. The fences are those of Boehm, "Can seqlocks get
-/// along with programming language memory models?" (MSPC 2012).
+/// The writer, the connection's own task, never waits; a reader that meets a write under way tries
+/// again. `sequence` is odd while a write is under way. The fences are those of Boehm, "Can seqlocks
+/// get along with programming language memory models?" (MSPC 2012).
 #[derive(Debug)]
 pub(crate) struct Label {
     sequence: AtomicU32,
-    /// Bytes of the text, and in the upper half whether it was cut short.
+    /// How many of the words are of the latest write.
     length: AtomicU32,
     words: [AtomicU64; WORDS],
 }
-
-const CUT_SHORT: u32 = 1 << 16;
 
 impl Label {
     pub(crate) fn new() -> Self {
@@ -41,31 +40,34 @@ impl Label {
         }
     }
 
-    /// Writes `method` and `path`. There is one writer.
+    /// Keeps the beginning of a head, up to the last multiple of eight bytes: what is left out of a whole
+    /// head is a part of its end, which is longer than that. There is one writer.
     #[inline]
-    pub(crate) fn write(&self, method: &str, path: &str) {
-        let mut text = [0; CAPACITY];
-        let mut length = 0;
-        for part in [method.as_bytes(), b" ", path.as_bytes()] {
-            let fits = part.len().min(CAPACITY - length);
-            text[length..length + fits].copy_from_slice(&part[..fits]);
-            length += fits;
-        }
-        let whole = method.len() + 1 + path.len();
-        let flag = if whole > CAPACITY { CUT_SHORT } else { 0 };
-
+    pub(crate) fn write_head(&self, head: &[u8]) {
         let sequence = self.sequence.load(Ordering::Relaxed);
         self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
         // A reader that sees any of the words below sees the odd sequence above.
         fence(Ordering::Release);
-        self.length.store(u32::try_from(length).unwrap_or(0) | flag, Ordering::Relaxed);
-        let chunks = text.chunks_exact(8).take(length.div_ceil(8));
+        let (chunks, _) = head.as_chunks();
+        let mut length = 0;
         for (word, chunk) in self.words.iter().zip(chunks) {
-            let bytes = chunk.try_into().unwrap_or_default();
-            word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
+            word.store(u64::from_ne_bytes(*chunk), Ordering::Relaxed);
+            length += 1;
         }
+        self.length.store(length, Ordering::Relaxed);
         // Release: a reader that sees the even sequence sees the words.
         self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
+    }
+
+    /// For a head that did not come in one piece.
+    #[cold]
+    pub(crate) fn write(&self, method: &str, path: &str) {
+        let mut head = [0; CAPACITY];
+        let line = [method.as_bytes(), b" ", path.as_bytes(), b" "];
+        for (to, from) in head.iter_mut().zip(line.iter().copied().flatten()) {
+            *to = *from;
+        }
+        self.write_head(&head);
     }
 
     /// Method and path as last written; `None` where writes come faster than this can read.
@@ -78,14 +80,36 @@ impl Label {
             fence(Ordering::Acquire);
             let after = self.sequence.load(Ordering::Relaxed);
             let whole = before == after && before.is_multiple_of(2);
-            whole.then_some((words.map(u64::to_le_bytes), length))
+            whole.then_some((words.map(u64::to_ne_bytes), length))
         })?;
-        let text = &bytes.as_flattened()[..(length & (CUT_SHORT - 1)) as usize];
-        let text = String::from_utf8_lossy(text);
-        let (method, path) = text.split_once(' ').unwrap_or((&text, ""));
-        let more = if length & CUT_SHORT == 0 { "" } else { "…" };
-        Some((method.to_owned(), format!("{path}{more}")))
+        let head = bytes[..length as usize].as_flattened();
+        Some(request_line(&String::from_utf8_lossy(head)))
     }
+}
+
+/// Method and path of what may be the beginning of a request line (RFC 9112, section 3).
+fn request_line(head: &str) -> (String, String) {
+    // A server may have to skip empty lines before it (section 2.2).
+    let line = head.trim_start_matches(['\r', '\n']);
+    let (method, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let (target, mut more) = match rest.split_once(' ') {
+        Some((target, _)) => (target, ""),
+        None => (rest, "…"),
+    };
+    let path = match target.split_once(['?', '#']) {
+        Some((path, _)) => {
+            more = "";
+            path
+        }
+        None => target,
+    };
+    let path = match path.split_once("://") {
+        _ if path.starts_with(['/', '*']) => path,
+        Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]),
+        // Only an authority, for CONNECT.
+        None => "",
+    };
+    (method.to_owned(), format!("{path}{more}"))
 }
 
 #[cfg(all(test, not(graceful_loom)))]
@@ -102,8 +126,9 @@ mod tests {
     #[test]
     fn keeps_what_fits() {
         assert_eq!(text("GET", "/"), ("GET".into(), "/".into()));
-        let path = format!("/{}", "x".repeat(CAPACITY - 5));
+        let path = format!("/{}", "x".repeat(CAPACITY - 6));
         assert_eq!(text("GET", &path), ("GET".into(), path));
+        assert_eq!(text("VERSION-CONTROL", "*"), ("VERSION-CONTROL".into(), "*".into()));
     }
 
     #[test]
@@ -114,6 +139,48 @@ mod tests {
         assert!(kept.ends_with("xx…") && kept.len() == CAPACITY - 4 + "…".len(), "{kept}");
         let umlauts = format!("/{}", "ü".repeat(CAPACITY));
         assert!(text("GET", &umlauts).1.ends_with('…'));
+    }
+
+    /// What hyper would say of the head.
+    fn parsed(target: &str) -> String {
+        target.parse::<http::Uri>().unwrap().path().to_owned()
+    }
+
+    #[test]
+    fn reads_heads_as_hyper_does() {
+        let targets = [
+            "/",
+            "/a/b",
+            "/a?token=secret",
+            "/?x",
+            "*",
+            "http://example.org",
+            "http://example.org/",
+            "http://example.org/a?b",
+            "http://example.org?b",
+            "/redirect?to=http://example.org/x",
+            "example.org:443",
+            "/a:b//c",
+        ];
+        for target in targets {
+            for before in ["", "\r\n", "\n"] {
+                // The shortest head: nothing of the target is in the bytes that are left out.
+                let head = format!("{before}DELETE {target} HTTP/1.1\r\n\r\n");
+                let label = Label::new();
+                label.write("GET", "/something/else/that/is/longer");
+                label.write_head(head.as_bytes());
+                let read = label.read().unwrap();
+                assert_eq!(read, ("DELETE".into(), parsed(target)), "{head:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_query_that_does_not_fit_is_no_part_of_the_path() {
+        let head = format!("GET /a?{} HTTP/1.1\r\n\r\n", "x".repeat(CAPACITY));
+        let label = Label::new();
+        label.write_head(head.as_bytes());
+        assert_eq!(label.read().unwrap(), ("GET".into(), "/a".into()));
     }
 }
 

@@ -1,20 +1,24 @@
 //! The HTTP server: from an address to answered requests.
 //!
-//! `address` → `listener` → `accept` → `connection` (a task each) → `service` (a call each). What a
+//! `address` → `listener` → `accept` → `connection` (a task each) → `http1`, `http2` (a call each). What a
 //! connection is doing is kept in its `conn`, which the drain and the report read from outside.
 
 mod accept;
 mod address;
 mod body;
+mod clock;
 mod conn;
 mod connection;
 mod exec;
+mod http1;
+mod http2;
 mod io;
 mod label;
 mod listener;
 mod server;
 mod service;
 mod stream;
+mod streams;
 mod timer;
 mod wire;
 

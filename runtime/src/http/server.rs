@@ -83,13 +83,14 @@ pub(crate) struct Readiness {
 }
 
 impl Readiness {
-    pub(crate) fn is_asked<B>(&self, request: &Request<B>) -> bool {
-        request.uri().path() == self.path && matches!(*request.method(), Method::GET | Method::HEAD)
-    }
-
-    pub(crate) fn status(&self, phase: Phase) -> StatusCode {
+    /// The answer, where `request` asks for this.
+    #[inline]
+    pub(crate) fn answer<B>(&self, request: &Request<B>, phase: Phase) -> Option<StatusCode> {
+        let asked = request.uri().path() == self.path
+            && matches!(*request.method(), Method::GET | Method::HEAD);
         let last = if self.through_delay { Phase::Stopping } else { Phase::Serving };
-        if phase <= last { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+        let status = if phase <= last { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        asked.then_some(status)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::sync::{AtomicBool, AtomicU64, Ordering};
 const HEAD_END: [u8; 4] = *b"\r\n\r\n";
 
 /// The end of a chunked body without trailers. Chunks of text can look like it, but seldom do.
-const LAST_CHUNK: [u8; 7] = *b"\r\n0\r\n\r\n";
+const LAST_CHUNK: [u8; 8] = *b"\0\r\n0\r\n\r\n";
 
 /// The place of something that is not known.
 const UNKNOWN: u64 = u64::MAX;
@@ -21,7 +21,7 @@ pub(crate) struct Wire {
     read: AtomicU64,
     /// While a head is read: where it ends, once that has been seen. After: where the message ends.
     end: AtomicU64,
-    /// The last eight bytes read, the latest in the lowest byte.
+    /// The last eight bytes read, the latest in the highest byte.
     tail: AtomicU64,
     /// Whether `end` was taken from where the bytes ended, without a look at what is before.
     guessed: AtomicBool,
@@ -43,36 +43,48 @@ impl Wire {
         self.end.store(UNKNOWN, Ordering::Relaxed);
     }
 
-    /// `bytes` have been read; `in_head`: they belong to a head.
+    /// `bytes` have been read, which belong to a head.
     #[inline]
-    pub(crate) fn record(&self, bytes: &[u8], in_head: bool) {
-        let before = self.read.load(Ordering::Relaxed);
-        let after = before + bytes.len() as u64;
+    pub(crate) fn record_head(&self, bytes: &[u8]) {
+        let after = self.record_rest(bytes);
+        // Nearly every head without a body comes alone, in one piece: nothing to search for.
+        let guessed = self.at_head_end() && matches!(bytes.first(), Some(b'G' | b'H'));
+        self.guessed.store(guessed, Ordering::Relaxed);
+        let end = if guessed { after } else { self.find_head_end(bytes, after) };
+        self.end.store(end, Ordering::Relaxed);
+    }
+
+    fn find_head_end(&self, bytes: &[u8], after: u64) -> u64 {
+        match bytes.windows(4).position(|window| window == HEAD_END) {
+            Some(at) => after - (bytes.len() - at) as u64 + 4,
+            // Its last bytes came one by one.
+            None if self.at_head_end() => after,
+            None => UNKNOWN,
+        }
+    }
+
+    /// `bytes` have been read. Returns how many there have been so far.
+    #[inline]
+    pub(crate) fn record_rest(&self, bytes: &[u8]) -> u64 {
+        let after = self.read.load(Ordering::Relaxed) + bytes.len() as u64;
         self.read.store(after, Ordering::Relaxed);
-        let tail = match bytes.last_chunk::<8>() {
-            Some(last) => u64::from_be_bytes(*last),
+        let tail = match bytes.last_chunk() {
+            Some(last) => u64::from_le_bytes(*last),
             None => bytes.iter().fold(self.tail.load(Ordering::Relaxed), |tail, &byte| {
-                (tail << 8) | u64::from(byte)
+                (tail >> 8) | (u64::from(byte) << 56)
             }),
         };
         self.tail.store(tail, Ordering::Relaxed);
-        if !in_head {
-            return;
-        }
-        // Nearly every head without a body comes alone, in one piece: nothing to search for.
-        let guessed = ends_with(tail, &HEAD_END) && matches!(bytes.first(), Some(b'G' | b'H'));
-        let end = if guessed {
-            after
-        } else {
-            match bytes.windows(4).position(|window| window == HEAD_END) {
-                Some(at) => before + at as u64 + 4,
-                // Its last bytes came one by one.
-                None if ends_with(tail, &HEAD_END) => after,
-                None => UNKNOWN,
-            }
-        };
-        self.guessed.store(guessed, Ordering::Relaxed);
-        self.end.store(end, Ordering::Relaxed);
+        after
+    }
+
+    #[inline]
+    fn at_head_end(&self) -> bool {
+        self.tail.load(Ordering::Relaxed) >> 32 == u64::from(u32::from_le_bytes(HEAD_END))
+    }
+
+    fn at_last_chunk(&self) -> bool {
+        self.tail.load(Ordering::Relaxed) >> 8 == u64::from_le_bytes(LAST_CHUNK) >> 8
     }
 
     /// The head is complete, and a body of this size follows; `None`: chunked.
@@ -81,11 +93,7 @@ impl Wire {
         let end = self.end.load(Ordering::Relaxed);
         let end = match body {
             // The second of a pipeline, read together with the first.
-            Some(0)
-                if end == UNKNOWN && ends_with(self.tail.load(Ordering::Relaxed), &HEAD_END) =>
-            {
-                self.read.load(Ordering::Relaxed)
-            }
+            Some(0) if end == UNKNOWN && self.at_head_end() => self.read.load(Ordering::Relaxed),
             Some(0) => end,
             Some(size) if end != UNKNOWN && !self.guessed.load(Ordering::Relaxed) => {
                 end.saturating_add(size)
@@ -99,9 +107,7 @@ impl Wire {
     #[inline]
     pub(crate) fn progress(&self) -> Progress {
         match self.end.load(Ordering::Relaxed) {
-            UNKNOWN if ends_with(self.tail.load(Ordering::Relaxed), &LAST_CHUNK) => {
-                Progress::LooksComplete
-            }
+            UNKNOWN if self.at_last_chunk() => Progress::LooksComplete,
             UNKNOWN => Progress::Unknown,
             end => match self.read.load(Ordering::Relaxed).cmp(&end) {
                 std::cmp::Ordering::Less => Progress::Incomplete,
@@ -110,11 +116,6 @@ impl Wire {
             },
         }
     }
-}
-
-#[inline]
-fn ends_with(tail: u64, bytes: &[u8]) -> bool {
-    tail.to_be_bytes().ends_with(bytes)
 }
 
 /// How much of a message has been read.
@@ -139,7 +140,7 @@ mod tests {
     fn after(chunks: &[&str], body: Option<u64>) -> Progress {
         let wire = Wire::new();
         for chunk in chunks {
-            wire.record(chunk.as_bytes(), true);
+            wire.record_head(chunk.as_bytes());
         }
         wire.head_complete(body);
         wire.progress()
@@ -194,12 +195,12 @@ mod tests {
     #[test]
     fn a_body_that_comes_later() {
         let wire = Wire::new();
-        wire.record(b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\n", true);
+        wire.record_head(b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\n");
         wire.head_complete(Some(3));
         assert_eq!(wire.progress(), Progress::Incomplete);
-        wire.record(b"abc", false);
+        wire.record_rest(b"abc");
         assert_eq!(wire.progress(), Progress::Complete);
-        wire.record(b"G", false);
+        wire.record_rest(b"G");
         assert_eq!(wire.progress(), Progress::Beyond);
     }
 }

@@ -27,7 +27,7 @@ impl Server {
         command
             .args(["--tool=callgrind", "--quiet", &format!("--callgrind-out-file={out}")])
             .arg(program())
-            .env("ONE_THREAD", "1");
+            .env("ONE_WORKER", "1");
         Self::start_by(command, name)
     }
 

@@ -84,15 +84,17 @@ async fn axum() -> io::Result<()> {
 
 fn graceful() -> graceful::Exit {
     let mut config = graceful::Config::new();
-    if one_thread() {
-        config = config.flavor(graceful::Flavor::CurrentThread);
+    if one_worker() {
+        config = config.worker_threads(1);
     }
     // Bound by the library, with its backlog; the others bind as tokio does.
     config.run(async || graceful::serve("127.0.0.1:0", service_fn(slow)))
 }
 
-fn one_thread() -> bool {
-    std::env::var_os("ONE_THREAD").is_some()
+/// Instructions repeat when nobody steals work. Still a process of several threads, as every server is
+/// that people run: glibc takes shorter ways through `recv` and `malloc` in a process of one.
+fn one_worker() -> bool {
+    std::env::var_os("ONE_WORKER").is_some()
 }
 
 fn main() -> std::process::ExitCode {
@@ -100,11 +102,10 @@ fn main() -> std::process::ExitCode {
     if server == "graceful" {
         return graceful().into();
     }
-    let mut builder = if one_thread() {
-        tokio::runtime::Builder::new_current_thread()
-    } else {
-        tokio::runtime::Builder::new_multi_thread()
-    };
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if one_worker() {
+        builder.worker_threads(1);
+    }
     let serve = async move {
         match &*server {
             "bare" => bare().await,
