@@ -1,7 +1,8 @@
 //! Prints what four servers cost, as ratios to a bare hyper loop: all of them in one run, taking turns,
 //! with the clients in this process on bare sockets.
 //!
-//! `cargo run --release -p graceful-bench`; with the argument `quick`, a run of half a minute.
+//! `cargo run --release -p graceful-bench`; with the argument `quick`, a run of a minute. Any other
+//! argument is a part of the names of the figures that are wanted.
 
 mod client;
 mod figures;
@@ -13,12 +14,16 @@ use figures::{FIGURES, Figure, Scale};
 const SERVERS: [&str; 4] = ["bare", "hyper-util", "axum", "graceful"];
 
 fn main() {
-    let quick = std::env::args().any(|arg| arg == "quick");
-    let scale = if quick { Scale::QUICK } else { Scale::FULL };
+    let (quick, wanted): (Vec<_>, Vec<_>) =
+        std::env::args().skip(1).partition(|arg| arg == "quick");
+    let scale = if quick.is_empty() { Scale::FULL } else { Scale::QUICK };
+    let is_wanted = |figure: &&Figure| {
+        wanted.is_empty() || wanted.iter().any(|part| figure.name.contains(part.as_str()))
+    };
     process::raise_file_limit();
     println!("| figure | {} |", SERVERS.join(" | "));
     println!("|---|{}", "---|".repeat(SERVERS.len()));
-    for figure in FIGURES {
+    for figure in FIGURES.iter().filter(is_wanted) {
         let mut values: Vec<Vec<f64>> = vec![Vec::new(); SERVERS.len()];
         // In turns: what else the machine does falls on all of them.
         for _ in 0..if figure.exact { 1 } else { scale.rounds } {
