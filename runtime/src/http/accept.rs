@@ -96,8 +96,7 @@ impl Door {
 
     fn admit(&mut self, stream: Stream, peer: Peer) {
         self.last = Some(Instant::now());
-        let (_, held) = Conn::accepted(&self.handle, peer);
-        self.maker.spawn(Io::new(stream, held));
+        self.maker.spawn(Io::new(stream, Conn::accepted(&self.handle, peer)));
     }
 
     /// Turns new clients away, then serves those that the kernel has let in before. Returns whether more

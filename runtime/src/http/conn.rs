@@ -19,7 +19,7 @@ use crate::{
     in_flight::InFlight,
     phase::Phase,
     registry::Key,
-    sync::{AtomicU8, AtomicU64, AtomicWaker, Ordering, register},
+    sync::{AtomicU8, AtomicU64, AtomicUsize, AtomicWaker, Ordering, register},
     work::{Kind, Piece},
 };
 
@@ -94,7 +94,7 @@ pub(crate) struct Conn {
     state: AtomicU8,
     /// Since when, by `clock`.
     since: AtomicU64,
-    accepted: Instant,
+    accepted: u64,
     peer: Peer,
     pub(crate) wire: Wire,
     pub(crate) label: Label,
@@ -102,7 +102,8 @@ pub(crate) struct Conn {
     waker: AtomicWaker,
     /// After an upgrade: whoever reads, and whoever writes.
     owners: OnceLock<Box<[AtomicWaker; 2]>>,
-    key: OnceLock<Key>,
+    /// How many `Held`s there are.
+    holds: AtomicUsize,
     streams: OnceLock<Box<Streams>>,
 }
 
@@ -115,25 +116,23 @@ pub(crate) enum Half {
 
 impl Conn {
     /// A connection that has just been accepted: counted and listed.
-    pub(crate) fn accepted(handle: &Handle, peer: Peer) -> (Arc<Self>, Held) {
+    pub(crate) fn accepted(handle: &Handle, peer: Peer) -> Held {
+        let accepted = clock::now();
         let conn = Arc::new(Self {
             handle: handle.clone(),
             state: AtomicU8::new(State::Fresh as u8),
-            since: AtomicU64::new(clock::now()),
-            accepted: Instant::now(),
+            since: AtomicU64::new(accepted),
+            accepted,
             peer,
             wire: Wire::new(),
             label: Label::new(),
             waker: AtomicWaker::new(),
             owners: OnceLock::new(),
-            key: OnceLock::new(),
+            holds: AtomicUsize::new(1),
             streams: OnceLock::new(),
         });
         let key = handle.shared().work.add(conn.clone());
-        // The only place that sets it.
-        let _ = conn.key.set(key);
-        let held = Held(Arc::new(Guard(conn.clone())));
-        (conn, held)
+        Held { conn, key }
     }
 
     #[inline]
@@ -328,7 +327,7 @@ impl Piece for Conn {
         }
         if out.len() == before {
             let overdue = self.is_overdue(now);
-            let age = now.saturating_duration_since(self.accepted);
+            let age = now.saturating_duration_since(clock::instant(self.accepted));
             out.push(InFlight::Connection { peer, age, overdue });
         }
     }
@@ -352,24 +351,35 @@ impl Piece for Conn {
     }
 }
 
-/// Holds the drain for a connection: goes wherever its stream goes, also out of HTTP.
-#[derive(Clone, Debug)]
-pub(crate) struct Held(Arc<Guard>);
-
+/// Holds the drain for a connection: goes wherever its stream goes, also out of HTTP. The last one to be
+/// dropped takes the connection off the table.
 #[derive(Debug)]
-struct Guard(Arc<Conn>);
+pub(crate) struct Held {
+    conn: Arc<Conn>,
+    key: Key,
+}
 
 impl Held {
+    #[inline]
     pub(crate) fn conn(&self) -> &Arc<Conn> {
-        &self.0.0
+        &self.conn
     }
 }
 
-impl Drop for Guard {
+impl Clone for Held {
+    fn clone(&self) -> Self {
+        // Relaxed, as in `Arc::clone`: whoever clones holds it, too.
+        self.conn.holds.fetch_add(1, Ordering::Relaxed);
+        Self { conn: self.conn.clone(), key: self.key }
+    }
+}
+
+impl Drop for Held {
     fn drop(&mut self) {
-        self.0.set_state(State::Closed);
-        if let Some(key) = self.0.key.get() {
-            self.0.handle.shared().finished(*key, Kind::Connection);
+        // As in `Arc`: what the others did comes before what the last one does.
+        if self.conn.holds.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.conn.set_state(State::Closed);
+            self.conn.handle.shared().finished(self.key, Kind::Connection);
         }
     }
 }

@@ -57,8 +57,12 @@ pub(crate) struct Connection<S: Service> {
 
 /// How far a connection is. hyper's futures are large and boxed: most connections are quiet most of
 /// the time, and many never send a byte.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "an allocation less for each connection; the task is large enough anyway"
+)]
 enum Stage<S: Service> {
-    Detect(Box<Detect<S>>),
+    Detect(Detect<S>),
     Http1(Pin<Box<Http1Conn<S>>>),
     Http2(Pin<Box<Http2Conn<S>>>),
     Done,
@@ -88,7 +92,7 @@ impl<S: Service> Connection<S> {
         let detect = Detect { io, matched: 0, service, http1, readiness };
         Self {
             conn,
-            stage: Stage::Detect(Box::new(detect)),
+            stage: Stage::Detect(detect),
             timer: Timer::default(),
             header_timeout: options.header_timeout,
             draining: None,
@@ -160,7 +164,7 @@ impl<S: Service> Connection<S> {
         let Stage::Detect(detect) = mem::replace(&mut self.stage, Stage::Done) else {
             return;
         };
-        let Detect { io, service, http1, readiness, .. } = *detect;
+        let Detect { io, service, http1, readiness, .. } = detect;
         let conn = self.conn.clone();
         let held = io.held().clone();
         let io = TokioIo::new(io);

@@ -21,7 +21,7 @@ use crate::phase::Phase;
 pub(crate) struct Io {
     stream: Stream,
     /// Bytes that were read to find out the protocol.
-    prefix: Option<Box<Prefix>>,
+    prefix: Option<Prefix>,
     closing: Closing,
     http2: bool,
     /// Dropped last: the stream is closed when the drain stops waiting for it.
@@ -61,8 +61,7 @@ impl Io {
 
     /// Puts bytes back to be read first.
     pub(crate) fn set_prefix(&mut self, bytes: &[u8]) {
-        let bytes = bytes.into();
-        self.prefix = Some(Box::new(Prefix { bytes, taken: 0 }));
+        self.prefix = Some(Prefix { bytes: bytes.into(), taken: 0 });
     }
 
     /// Reads from the stream itself.
