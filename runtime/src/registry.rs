@@ -73,34 +73,7 @@ mod loom_models {
     use loom::{sync::Arc as LoomArc, thread};
 
     use super::{Arc, Registry};
-    use crate::sync::{AtomicU8, AtomicWaker, Ordering, register};
-
-    /// The task of a connection registers before it looks at the phase, each time: so neither the drain
-    /// nor the cut that follows it is missed, though a wake-up uses the registration up.
-    #[test]
-    fn loom_drain_and_cut_both_wake() {
-        loom::model(|| {
-            let shared = LoomArc::new((AtomicU8::new(0), AtomicWaker::new()));
-            let sentinel = {
-                let shared = shared.clone();
-                thread::spawn(move || {
-                    for phase in 1..=2 {
-                        shared.0.store(phase, Ordering::Relaxed);
-                        shared.1.wake();
-                    }
-                })
-            };
-            let cut = std::future::poll_fn(|cx| {
-                register(&shared.1, cx.waker());
-                match shared.0.load(Ordering::Relaxed) {
-                    2 => std::task::Poll::Ready(()),
-                    _ => std::task::Poll::Pending,
-                }
-            });
-            loom::future::block_on(cut);
-            sentinel.join().unwrap();
-        });
-    }
+    use crate::sync::{AtomicU8, Ordering};
 
     /// A connection is accepted while the drain starts: either the walk finds it, or it sees the
     /// new phase by itself. Then it finishes.

@@ -47,6 +47,12 @@ async fn block() -> &'static str {
     "blocked"
 }
 
+/// Computes for longer than the usual linger, without waiting for anything.
+async fn compute() -> &'static str {
+    std::thread::sleep(Duration::from_millis(400));
+    "computed"
+}
+
 async fn block_a_thread() -> &'static str {
     graceful::spawn_blocking(|| {
         println!("blocking thread begins");
@@ -109,6 +115,7 @@ pub fn router() -> Router {
         .route("/", post(|body: Bytes| async move { body.len().to_string() }))
         .route("/hold", get(hold))
         .route("/block", get(block))
+        .route("/compute", get(compute))
         .route("/block-a-thread", get(block_a_thread))
         .route("/stream", get(streaming))
         .route("/large", get(|| async { "x".repeat(3_000_000) }))

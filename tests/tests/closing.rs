@@ -131,6 +131,19 @@ fn a_request_within_the_linger_is_answered_and_told() {
 }
 
 #[test]
+fn the_linger_begins_with_the_answer_however_long_it_took() {
+    let (mut process, addr) = web().serve();
+    let mut client = Client::connect(addr);
+    assert_eq!(client.fetch("/compute").text(), "computed");
+    term(&mut process);
+    let response = client.fetch("/");
+    assert_eq!(response.text(), "fine");
+    assert!(response.closes(), "{response:?}");
+    client.closed();
+    let _ = process.wait().expect(0);
+}
+
+#[test]
 fn a_connection_long_idle_closes_at_once() {
     let (mut process, addr) = web().env("LINGER", "200ms").serve();
     let mut client = Client::connect(addr);

@@ -89,8 +89,8 @@ const OVERDUE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Conn {
     pub(crate) handle: Handle,
-    /// Relaxed wherever it is used: one task writes, and whoever reads from outside takes a picture
-    /// of a moment that is over anyway. The wake-ups carry the order that matters.
+    /// Written by the connection's task alone, which reads it relaxed. Release, and acquire for whoever
+    /// looks from outside: with a state come the label and the time that belong to it, or later ones.
     state: AtomicU8,
     /// Since when, by `clock`.
     since: AtomicU64,
@@ -137,7 +137,7 @@ impl Conn {
 
     #[inline]
     pub(crate) fn state(&self) -> State {
-        State::from_byte(self.state.load(Ordering::Relaxed))
+        State::from_byte(self.state.load(Ordering::Acquire))
     }
 
     #[inline]
@@ -160,7 +160,7 @@ impl Conn {
 
     #[inline]
     pub(crate) fn set_state(&self, state: State) {
-        self.state.store(state as u8, Ordering::Relaxed);
+        self.state.store(state as u8, Ordering::Release);
     }
 
     /// Enters `state`, now.
@@ -302,10 +302,11 @@ impl Conn {
 
 impl Piece for Conn {
     fn describe(&self, now: Instant, out: &mut Vec<InFlight>) {
+        // First: what is read after it belongs to it.
+        let state = self.state();
         let peer = self.peer.to_string();
         let age = now.saturating_duration_since(self.since());
         let label = || self.label.read().unwrap_or_else(|| ("?".into(), "?".into()));
-        let state = self.state();
         match state {
             State::Busy | State::Responding | State::Flushing | State::Answered => {
                 let (method, path) = label();
@@ -381,5 +382,134 @@ impl Drop for Held {
             self.conn.set_state(State::Closed);
             self.conn.handle.shared().finished(self.key, Kind::Connection);
         }
+    }
+}
+
+#[cfg(all(test, graceful_loom))]
+mod loom_models {
+    use loom::{future::block_on, thread};
+    use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+
+    use super::{Conn, Held, State};
+    use crate::{
+        handle::{Handle, Owns},
+        http::listener::Peer,
+        in_flight::InFlight,
+        limits::Limits,
+        phase::Phase,
+        work::{Kind, Piece},
+    };
+
+    fn handle() -> Handle {
+        let limits =
+            Limits { timeout: None, delay: Duration::ZERO, linger: Duration::ZERO, cleanup: None };
+        Handle::new(limits, Owns::Nothing, tokio::sync::mpsc::unbounded_channel().0)
+    }
+
+    /// What the task of a connection does about the phases: it ends when it sees `last`.
+    fn run_until(last: Phase, held: Held) {
+        let conn = held.conn().clone();
+        block_on(poll_fn(|cx| {
+            conn.register(cx.waker());
+            if conn.phase() >= last { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        drop(held);
+        assert_eq!(conn.state(), State::Closed);
+    }
+
+    /// The accept loop, as far as the table is concerned.
+    struct Door;
+
+    impl Piece for Door {
+        fn describe(&self, _: std::time::Instant, _: &mut Vec<InFlight>) {}
+        fn kind(&self) -> Kind {
+            Kind::Other
+        }
+    }
+
+    /// One is accepted while the drain starts, and ends as soon as it hears of it; the door closes.
+    /// The drain is over when both are, whoever is last.
+    #[test]
+    fn loom_accept_and_finish_against_drain_start() {
+        loom::model(|| {
+            let handle = handle();
+            let door = handle.shared().work.add(Arc::new(Door));
+            let accept = {
+                let handle = handle.clone();
+                thread::spawn(move || {
+                    let held = Conn::accepted(&handle, Peer::Unix);
+                    let task = thread::spawn(move || run_until(Phase::Draining, held));
+                    handle.shared().finished(door, Kind::Other);
+                    task.join().unwrap();
+                })
+            };
+            let shared = handle.shared();
+            shared.phase.advance(Phase::Draining);
+            shared.work.drain();
+            block_on(shared.work.none());
+            accept.join().unwrap();
+            assert!(shared.work.is_none());
+        });
+    }
+
+    /// One is accepted at any point of drain and cut, and would go on for good: the cut ends it.
+    #[test]
+    fn loom_accept_against_drain_and_cut() {
+        loom::model(|| {
+            let handle = handle();
+            let task = {
+                let handle = handle.clone();
+                thread::spawn(move || run_until(Phase::Cut, Conn::accepted(&handle, Peer::Unix)))
+            };
+            let shared = handle.shared();
+            shared.phase.advance(Phase::Draining);
+            shared.work.drain();
+            shared.phase.advance(Phase::Cut);
+            shared.work.cut();
+            task.join().unwrap();
+            assert!(shared.work.is_none());
+        });
+    }
+
+    /// The report is made while a request begins on a connection that has answered one before.
+    #[test]
+    fn loom_a_request_is_never_called_by_the_name_of_the_one_before() {
+        loom::model(|| {
+            let handle = handle();
+            let held = Conn::accepted(&handle, Peer::Unix);
+            held.conn().bytes_read(b"GET /a HTTP/1.1\r\n\r\n");
+            held.conn().enter(State::Idle);
+            let task = thread::spawn(move || {
+                held.conn().bytes_read(b"GET /b HTTP/1.1\r\n\r\n");
+                assert!(held.conn().request_begins(Some(0)));
+                held
+            });
+            if let [InFlight::Request { path, .. }] = &handle.in_flight()[..] {
+                // Or it was being written.
+                assert!(path == "/b" || path == "?", "{path}");
+            }
+            drop(task.join().unwrap());
+        });
+    }
+
+    /// The stream and a task of HTTP/2 hold a connection; each may be the last, also while the table is
+    /// walked. It is taken off once, and is not closed before.
+    #[test]
+    fn loom_the_last_of_several_holders_takes_it_off() {
+        loom::model(|| {
+            let handle = handle();
+            let held = Conn::accepted(&handle, Peer::Unix);
+            let other = held.clone();
+            let holders = [held, other].map(|held| {
+                thread::spawn(move || {
+                    held.conn().set_state(State::Http2);
+                    assert_ne!(held.conn().state(), State::Closed);
+                })
+            });
+            handle.shared().work.drain();
+            holders.into_iter().for_each(|holder| holder.join().unwrap());
+            assert!(handle.shared().work.is_none());
+            assert_eq!(handle.shared().work.counts().connections, 0);
+        });
     }
 }
