@@ -6,7 +6,8 @@ use std::{fmt, time::Duration};
 /// ([`Report::cut`](crate::Report::cut)).
 ///
 /// Its [`Display`](fmt::Display) form is one line, safe for a terminal: paths come without their
-/// query string, which may hold secrets, and control characters are escaped.
+/// query string, which may hold secrets, and control characters are escaped. The ages of connections
+/// and of their requests are exact to a tick of the kernel's clock (1 to 10 ms).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {

@@ -138,9 +138,13 @@ impl<S: Service> Connection<S> {
         self.conn.register(cx.waker());
         self.steady = self.conn.phase() < Phase::Draining;
         if !self.steady && self.draining.is_none() {
-            self.draining = Some(Instant::now());
+            let now = Instant::now();
+            self.draining = Some(now);
             if let Stage::Http2(http2) = &mut self.stage {
                 http2.as_mut().graceful_shutdown();
+            } else if self.conn.is(State::Idle) && self.deadline().is_some_and(|at| at <= now) {
+                // Long quiet, as most are: hyper need not be asked before it is told.
+                self.conn.enter(State::Closable);
             }
         }
     }
@@ -166,18 +170,17 @@ impl<S: Service> Connection<S> {
         };
         let Detect { io, service, http1, readiness, .. } = detect;
         let conn = self.conn.clone();
-        let held = io.held().clone();
-        let io = TokioIo::new(io);
         self.stage = match version {
             Version::Http1 => {
                 let service = Http1 { service, conn, readiness };
-                Stage::Http1(Box::pin(http1.serve_connection(io, service).with_upgrades()))
+                let http1 = http1.serve_connection(TokioIo::new(io), service);
+                Stage::Http1(Box::pin(http1.with_upgrades()))
             }
             Version::Http2 => {
                 let service = Http2 { service, conn, readiness };
                 self.conn.enter(State::Http2);
-                let builder = http2_builder(Exec(held));
-                let mut http2 = Box::pin(builder.serve_connection(io, service));
+                let builder = http2_builder(Exec(io.held().clone()));
+                let mut http2 = Box::pin(builder.serve_connection(TokioIo::new(io), service));
                 if self.draining.is_some() {
                     http2.as_mut().graceful_shutdown();
                 }
