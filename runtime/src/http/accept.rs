@@ -29,6 +29,11 @@ const WATCH: Duration = Duration::from_millis(5);
 /// A listener that had nobody come for so long is not watched: an idle process exits at once.
 const RECENT: Duration = Duration::from_secs(1);
 
+/// How many are let in at the drain where new clients cannot be turned away: as many as Linux keeps in a
+/// queue, unless told otherwise (`net.core.somaxconn`, listen(2)). Clients that never stop connecting
+/// must not hold the exit.
+const QUEUE: usize = 4096;
+
 /// The waits between tries while the system is out of descriptors or memory.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -106,8 +111,9 @@ impl Door {
         let recent = self.last.is_some_and(|last| last.elapsed() < RECENT);
         let mut watch = handshakes_go_on && recent;
         let mut trouble = Trouble::default();
+        let most = if handshakes_go_on { usize::MAX } else { QUEUE };
         loop {
-            match self.empty_queue() {
+            match self.empty_queue(most) {
                 Ok(any) => watch |= any && handshakes_go_on,
                 // Somebody is waiting, and there is no descriptor to be had.
                 Err(error) => {
@@ -129,10 +135,10 @@ impl Door {
         }
     }
 
-    /// Accepts what the kernel has ready; returns whether there was anything.
-    fn empty_queue(&mut self) -> io::Result<bool> {
+    /// Accepts what the kernel has ready, within reason; returns whether there was anything.
+    fn empty_queue(&mut self, most: usize) -> io::Result<bool> {
         let mut any = false;
-        loop {
+        for _ in 0..most {
             match self.listener.try_accept() {
                 Ok((stream, peer)) => {
                     any = true;
@@ -143,6 +149,7 @@ impl Door {
                 Err(error) => return Err(error),
             }
         }
+        Ok(any)
     }
 }
 

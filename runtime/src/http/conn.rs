@@ -365,6 +365,11 @@ impl Held {
     pub(crate) fn conn(&self) -> &Arc<Conn> {
         &self.conn
     }
+
+    /// Whether nobody else holds the connection.
+    pub(crate) fn is_last(&self) -> bool {
+        self.conn.holds.load(Ordering::Acquire) == 1
+    }
 }
 
 impl Clone for Held {

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::ReadBuf;
 
 use super::{
-    conn::{Conn, State},
+    conn::{Conn, Held, State},
     exec::Exec,
     http1::Http1,
     http2::Http2,
@@ -45,7 +45,6 @@ type Http2Conn<S> = http2::Connection<TokioIo<Io>, Http2<S>, Exec>;
 
 /// The task of a connection.
 pub(crate) struct Connection<S: Service> {
-    conn: Arc<Conn>,
     stage: Stage<S>,
     timer: Timer,
     header_timeout: Option<Duration>,
@@ -53,6 +52,8 @@ pub(crate) struct Connection<S: Service> {
     draining: Option<Instant>,
     /// Whether nothing drains, and the waker is where the drain will find it.
     steady: bool,
+    /// Dropped last: what the handlers hold is dropped before the drain stops waiting for them.
+    held: Held,
 }
 
 /// How far a connection is. hyper's futures are large and boxed: most connections are quiet most of
@@ -87,24 +88,29 @@ struct Detect<S> {
 
 impl<S: Service> Connection<S> {
     pub(crate) fn new(io: Io, service: S, http1: http1::Builder, options: &Options) -> Self {
-        let conn = io.held().conn().clone();
+        let held = io.held().clone();
         let readiness = options.readiness.clone();
         let detect = Detect { io, matched: 0, service, http1, readiness };
         Self {
-            conn,
             stage: Stage::Detect(detect),
             timer: Timer::default(),
             header_timeout: options.header_timeout,
             draining: None,
             steady: false,
+            held,
         }
+    }
+
+    #[inline]
+    fn conn(&self) -> &Conn {
+        self.held.conn()
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // A task keeps its waker for life, so in steady state it is registered once.
-        if !self.steady || self.conn.phase() >= Phase::Draining {
+        if !self.steady || self.conn().phase() >= Phase::Draining {
             self.look_up(cx);
-            if self.conn.phase() >= Phase::Cut {
+            if self.conn().phase() >= Phase::Cut {
                 self.stage = Stage::Done;
                 return Poll::Ready(());
             }
@@ -115,7 +121,7 @@ impl<S: Service> Connection<S> {
                 return Poll::Ready(());
             }
             // Nothing to wait for: the way of every poll in steady state.
-            if self.steady && !self.conn.is_limited() {
+            if self.steady && !self.conn().is_limited() {
                 return Poll::Pending;
             }
             let Some(deadline) = self.deadline() else {
@@ -135,16 +141,16 @@ impl<S: Service> Connection<S> {
     #[cold]
     fn look_up(&mut self, cx: &mut Context<'_>) {
         // Before the look. What is woken has to register again, for the next time.
-        self.conn.register(cx.waker());
-        self.steady = self.conn.phase() < Phase::Draining;
+        self.conn().register(cx.waker());
+        self.steady = self.conn().phase() < Phase::Draining;
         if !self.steady && self.draining.is_none() {
             let now = Instant::now();
             self.draining = Some(now);
             if let Stage::Http2(http2) = &mut self.stage {
                 http2.as_mut().graceful_shutdown();
-            } else if self.conn.is(State::Idle) && self.deadline().is_some_and(|at| at <= now) {
+            } else if self.conn().is(State::Idle) && self.deadline().is_some_and(|at| at <= now) {
                 // Long quiet, as most are: hyper need not be asked before it is told.
-                self.conn.enter(State::Closable);
+                self.conn().enter(State::Closable);
             }
         }
     }
@@ -169,7 +175,7 @@ impl<S: Service> Connection<S> {
             return;
         };
         let Detect { io, service, http1, readiness, .. } = detect;
-        let conn = self.conn.clone();
+        let conn = self.held.conn().clone();
         self.stage = match version {
             Version::Http1 => {
                 let service = Http1 { service, conn, readiness };
@@ -178,8 +184,8 @@ impl<S: Service> Connection<S> {
             }
             Version::Http2 => {
                 let service = Http2 { service, conn, readiness };
-                self.conn.enter(State::Http2);
-                let builder = http2_builder(Exec(io.held().clone()));
+                self.conn().enter(State::Http2);
+                let builder = http2_builder(Exec(self.held.clone()));
                 let mut http2 = Box::pin(builder.serve_connection(TokioIo::new(io), service));
                 if self.draining.is_some() {
                     http2.as_mut().graceful_shutdown();
@@ -191,7 +197,7 @@ impl<S: Service> Connection<S> {
 
     /// When something is to happen without anything from the client.
     fn deadline(&self) -> Option<Instant> {
-        let conn = &*self.conn;
+        let conn = self.conn();
         let linger = conn.handle.shared().limits.linger;
         match (conn.state(), self.draining) {
             (State::Fresh | State::Head, None) => self.header_deadline(),
@@ -234,23 +240,23 @@ impl<S: Service> Connection<S> {
     }
 
     fn header_deadline(&self) -> Option<Instant> {
-        self.header_timeout.map(|limit| self.conn.since() + limit)
+        self.header_timeout.map(|limit| self.conn().since() + limit)
     }
 
     /// The deadline has passed. Ready: the connection is over.
     fn expire(&mut self) -> Poll<()> {
-        match (self.conn.state(), &self.stage) {
+        match (self.conn().state(), &self.stage) {
             // Quiet for as long as the linger. One last look at what the kernel has.
             (State::Fresh, Stage::Detect(detect)) if self.draining.is_some() => {
                 if detect.io.peek() != Received::Something {
                     return Poll::Ready(());
                 }
                 // The runtime is about to hear of it.
-                self.conn.enter(State::Head);
+                self.conn().enter(State::Head);
                 Poll::Pending
             }
             (State::Idle, _) => {
-                self.conn.enter(State::Closable);
+                self.conn().enter(State::Closable);
                 Poll::Pending
             }
             _ => Poll::Ready(()),
@@ -261,9 +267,9 @@ impl<S: Service> Connection<S> {
     fn finish(&mut self) {
         let http1 = matches!(self.stage, Stage::Http1(_));
         self.stage = Stage::Done;
-        if http1 && self.conn.state() != State::Closed {
+        if http1 && !self.held.is_last() {
             // hyper has handed the stream to whoever asked for the upgrade.
-            self.conn.upgraded();
+            self.conn().upgraded();
         }
     }
 }
