@@ -27,7 +27,8 @@ use crate::{
     work::{Kind, Work},
 };
 
-/// The context that the free functions ([`spawn`], [`on_stop`], [`shutdown`], [`stop`], …) act on, in
+/// The context that the free functions ([`spawn`](crate::spawn), [`on_stop`](crate::on_stop),
+/// [`shutdown`](crate::shutdown()), [`stop`](crate::stop), …) act on, in
 /// explicit form: for threads that the runtime does not own, and for code that wants to be handed
 /// what it uses.
 ///
@@ -155,17 +156,17 @@ impl Handle {
         context::current()
     }
 
-    /// As [`shutdown`].
+    /// As [`shutdown`](crate::shutdown()).
     pub fn shutdown(&self) -> Shutdown {
         Shutdown::new(self.clone())
     }
 
-    /// As [`stop`].
+    /// As [`stop`](crate::stop).
     pub fn stop(&self) {
         self.0.tell(Event::Stop);
     }
 
-    /// As [`spawn`].
+    /// As [`spawn`](crate::spawn).
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
@@ -174,7 +175,7 @@ impl Handle {
         task::spawn(self, Role::Task, Name::Line(Location::caller()), future)
     }
 
-    /// As [`spawn_named`].
+    /// As [`spawn_named`](crate::spawn_named).
     pub fn spawn_named<F>(
         &self,
         name: impl Into<std::borrow::Cow<'static, str>>,
@@ -186,7 +187,7 @@ impl Handle {
         task::spawn(self, Role::Task, Name::Text(name.into()), future)
     }
 
-    /// As [`spawn_blocking`].
+    /// As [`spawn_blocking`](crate::spawn_blocking).
     #[track_caller]
     pub fn spawn_blocking<F, T>(&self, f: F) -> JoinHandle<T>
     where
@@ -196,7 +197,7 @@ impl Handle {
         task::spawn_blocking(self, Name::Line(Location::caller()), f)
     }
 
-    /// As [`on_stop`].
+    /// As [`on_stop`](crate::on_stop).
     #[track_caller]
     pub fn on_stop(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.0.hooks.push(Location::caller(), future);
@@ -229,152 +230,4 @@ impl fmt::Debug for Handle {
             .field("work", &self.0.work)
             .finish_non_exhaustive()
     }
-}
-
-/// A future that resolves when the drain starts, after the `delay`.
-///
-/// For loops and long-lived connections: what awaits it learns that it is time to come to an end.
-/// While the body of `main` holds one, a stop waits for `main` instead of dropping it.
-///
-/// ```no_run
-/// #[graceful::main]
-/// async fn main() {
-///     let mut jobs = tokio::time::interval(std::time::Duration::from_secs(60));
-///     let mut shutdown = graceful::shutdown();
-///     loop {
-///         tokio::select! {
-///             _ = jobs.tick() => println!("one more job"),
-///             () = &mut shutdown => break,
-///         }
-///     }
-/// }
-/// ```
-///
-/// # Panics
-///
-/// Outside of a context, as [`Handle::current`].
-#[track_caller]
-pub fn shutdown() -> Shutdown {
-    Handle::current().shutdown()
-}
-
-/// Starts the drain from code, as a signal would. Returns at once; a second call changes nothing.
-///
-/// ```no_run
-/// # async fn lost_lease() {}
-/// #[graceful::main]
-/// async fn main() -> impl graceful::Serve {
-///     graceful::spawn(async {
-///         lost_lease().await;
-///         graceful::stop();
-///     });
-///     graceful::serve_fn(|shutdown| shutdown)
-/// }
-/// ```
-///
-/// # Panics
-///
-/// Outside of a context, as [`Handle::current`].
-#[track_caller]
-pub fn stop() {
-    Handle::current().stop();
-}
-
-/// Spawns a task that the drain waits for: what Go needs a `sync.WaitGroup` for.
-///
-/// In messages it is named by the line of this call. It may spawn more tasks while the drain is under
-/// way. The limit aborts it, as [`JoinHandle::abort`] does. A panic is logged, and is the result of
-/// the returned handle.
-///
-/// A task of [`tokio::spawn`] is *not* waited for.
-///
-/// ```no_run
-/// # async fn send_mail() {}
-/// # async fn handler() -> &'static str {
-/// graceful::spawn(send_mail());
-/// "accepted"
-/// # }
-/// ```
-///
-/// # Panics
-///
-/// Outside of a context, as [`Handle::current`].
-#[track_caller]
-pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    Handle::current().spawn(future)
-}
-
-/// [`spawn`] with a name for messages, in place of the caller's line.
-///
-/// ```no_run
-/// # async fn rebuild() {}
-/// # async fn handler() {
-/// graceful::spawn_named("rebuild the index", rebuild());
-/// # }
-/// ```
-///
-/// # Panics
-///
-/// Outside of a context, as [`Handle::current`].
-#[track_caller]
-pub fn spawn_named<F>(
-    name: impl Into<std::borrow::Cow<'static, str>>,
-    future: F,
-) -> JoinHandle<F::Output>
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    Handle::current().spawn_named(name, future)
-}
-
-/// Runs a blocking closure on a thread of its own; the drain waits for it.
-///
-/// Nothing can abort it: at the limit it is named in the report and left behind, and the end of the
-/// process ends it.
-///
-/// ```no_run
-/// # fn compress() {}
-/// # async fn handler() {
-/// graceful::spawn_blocking(|| compress());
-/// # }
-/// ```
-///
-/// # Panics
-///
-/// Outside of a context, as [`Handle::current`].
-#[track_caller]
-pub fn spawn_blocking<F, T>(f: F) -> JoinHandle<T>
-where
-    F: FnOnce() -> T + Send + 'static,
-    T: Send + 'static,
-{
-    Handle::current().spawn_blocking(f)
-}
-
-/// Registers a cleanup hook: a future that runs after the drain, whether or not the drain was cut.
-///
-/// Hooks run one after the other, the last registered first, within the `cleanup` limit, on a thread
-/// of their own. A hook that panics is reported, and the next one runs. A second signal skips them.
-/// One registered after the last hook has run is not run.
-///
-/// ```no_run
-/// # struct Pool; impl Pool { async fn close(&self) {} }
-/// # async fn connect() -> Pool { Pool }
-/// #[graceful::main]
-/// async fn main() -> impl graceful::Serve {
-///     let pool = connect().await;
-///     graceful::on_stop(async move { pool.close().await });
-///     graceful::serve_fn(|shutdown| shutdown)
-/// }
-/// ```
-///
-/// # Panics
-///
-/// Outside of a context, as [`Handle::current`].
-#[track_caller]
-pub fn on_stop(future: impl Future<Output = ()> + Send + 'static) {
-    Handle::current().on_stop(future);
 }

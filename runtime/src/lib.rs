@@ -80,8 +80,15 @@
 //!
 //! Runs on Unix.
 
+#![cfg_attr(
+    not(feature = "http"),
+    allow(dead_code, unused_imports, reason = "some of the core serves connections alone")
+)]
+
+mod caught;
 mod config;
 mod context;
+mod current;
 mod duration;
 mod exit;
 mod failure;
@@ -123,9 +130,10 @@ pub use graceful_main_macros::test;
 pub use self::http::{HttpService, Listen, Server, serve};
 pub use self::{
     config::{Config, Flavor, OnUnhandledPanic, StartPaused, UnhandledPanic},
+    current::{on_stop, shutdown, spawn, spawn_blocking, spawn_named, stop},
     exit::Exit,
     failure::Failure,
-    handle::{Handle, on_stop, shutdown, spawn, spawn_blocking, spawn_named, stop},
+    handle::Handle,
     in_flight::InFlight,
     limits::{Env, IntoLimit, IntoWait, env},
     main_fn::{Fail, Main, Outcome, via},

@@ -12,6 +12,7 @@ use std::{
 use tokio::sync::{mpsc::unbounded_channel, oneshot};
 
 use crate::{
+    caught::poll_caught,
     config::Config,
     context,
     exit::Exit,
@@ -178,11 +179,9 @@ async fn until_dropped<M: Future>(
             }
             decided = true;
         }
-        let poll = AssertUnwindSafe(|| context::as_main(|| main.as_mut().poll(cx)));
-        match catch_unwind(poll) {
-            Ok(Poll::Ready(output)) => return Poll::Ready(Some(Ok(output))),
-            Err(panic) => return Poll::Ready(Some(Err(panic))),
-            Ok(Poll::Pending) => {}
+        let poll = poll_caught(|| context::as_main(|| main.as_mut().poll(cx)));
+        if poll.is_ready() {
+            return poll.map(Some);
         }
         // The drain may have started in the middle of that poll, and `main` may have seen it and let
         // go of its `Shutdown` in the same moment: then it has its last steps still to do.

@@ -2,14 +2,14 @@
 
 use std::{
     future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    panic::resume_unwind,
     pin::pin,
-    task::Poll,
 };
 
 use tokio::sync::{mpsc::unbounded_channel, oneshot};
 
 use crate::{
+    caught::poll_caught,
     config::Config,
     context,
     handle::{Handle, Owns},
@@ -56,14 +56,7 @@ impl Config {
             let guard = TaskGuard::new(&handle, Role::Main, Name::Text("the test".into()));
             handle.shared().tell(Event::Serving);
             let mut body = pin!(async { body().await });
-            let output = poll_fn(|cx| {
-                let poll = catch_unwind(AssertUnwindSafe(|| body.as_mut().poll(cx)));
-                match poll {
-                    Ok(poll) => poll.map(Ok),
-                    Err(panic) => Poll::Ready(Err(panic)),
-                }
-            })
-            .await;
+            let output = poll_fn(|cx| poll_caught(|| body.as_mut().poll(cx))).await;
             drop(guard);
             handle.stop();
             (output, over.await.expect("the sentinel reports before it ends"))

@@ -10,7 +10,7 @@ use std::{
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
-use crate::{handle::shutdown, shutdown::Shutdown};
+use crate::{current::shutdown, shutdown::Shutdown};
 
 /// Ends `stream` when the drain starts: for responses that would never end by themselves, such as
 /// server-sent events. What the stream has ready in that moment is not sent any more.

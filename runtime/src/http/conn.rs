@@ -9,8 +9,10 @@ use std::{
 
 use super::{
     clock,
+    held::Held,
     label::Label,
     listener::Peer,
+    state::State,
     streams::Streams,
     wire::{Progress, Wire},
 };
@@ -18,70 +20,9 @@ use crate::{
     handle::Handle,
     in_flight::InFlight,
     phase::Phase,
-    registry::Key,
     sync::{AtomicU8, AtomicU64, AtomicUsize, AtomicWaker, Ordering, register},
     work::{Kind, Piece},
 };
-
-/// What an HTTP/1 connection is at, or that it is none any more.
-///
-/// In groups, so that steady state needs one comparison: the first may not last for ever, drain or not
-/// (`is_limited`); those around the border to the second read differently (`reads_plainly`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub(crate) enum State {
-    /// Accepted, nothing read yet.
-    Fresh,
-    /// The first bytes of a head have just been read.
-    NewHead,
-    /// A head is incomplete.
-    Head,
-    /// The write side is shut; what the client still sends is read and dropped.
-    LastWords,
-    /// Quiet for too long: to be closed, unless bytes are found in the kernel's buffer.
-    Closable,
-
-    /// HTTP/2: `Streams` has the rest.
-    Http2,
-    /// Not HTTP any more: somebody else owns the stream.
-    Upgraded,
-    /// The stream is gone.
-    Closed,
-    /// A request is with the service.
-    Busy,
-    /// The head of the response is out.
-    Responding,
-    /// The body of the response has ended; its last bytes may not be written yet.
-    Flushing,
-    /// Answered; the body of the request is still being read.
-    Answered,
-    /// Answered; whether more of the request's body is to come, or half a head is there, is not known.
-    Unsettled,
-    /// Answered, nothing read since.
-    Idle,
-}
-
-impl State {
-    #[inline]
-    fn from_byte(byte: u8) -> Self {
-        match byte {
-            0 => Self::Fresh,
-            1 => Self::NewHead,
-            2 => Self::Head,
-            3 => Self::LastWords,
-            4 => Self::Closable,
-            5 => Self::Http2,
-            6 => Self::Upgraded,
-            7 => Self::Closed,
-            8 => Self::Busy,
-            9 => Self::Responding,
-            10 => Self::Flushing,
-            11 => Self::Answered,
-            12 => Self::Unsettled,
-            _ => Self::Idle,
-        }
-    }
-}
 
 /// How late a connection may be with its end before that is taken as a sign of blocked threads.
 const OVERDUE: Duration = Duration::from_millis(100);
@@ -102,8 +43,8 @@ pub(crate) struct Conn {
     waker: AtomicWaker,
     /// After an upgrade: whoever reads, and whoever writes.
     owners: OnceLock<Box<[AtomicWaker; 2]>>,
-    /// How many `Held`s there are.
-    holds: AtomicUsize,
+    /// How many `Held`s there are; theirs.
+    pub(crate) holds: AtomicUsize,
     streams: OnceLock<Box<Streams>>,
 }
 
@@ -132,7 +73,7 @@ impl Conn {
             streams: OnceLock::new(),
         });
         let key = handle.shared().work.add(conn.clone());
-        Held { conn, key }
+        Held::new(conn, key)
     }
 
     #[inline]
@@ -349,172 +290,5 @@ impl Piece for Conn {
         if let Some(streams) = self.streams.get() {
             streams.abort_all();
         }
-    }
-}
-
-/// Holds the drain for a connection: goes wherever its stream goes, also out of HTTP. The last one to be
-/// dropped takes the connection off the table.
-#[derive(Debug)]
-pub(crate) struct Held {
-    conn: Arc<Conn>,
-    key: Key,
-}
-
-impl Held {
-    #[inline]
-    pub(crate) fn conn(&self) -> &Arc<Conn> {
-        &self.conn
-    }
-
-    /// Whether nobody else holds the connection.
-    pub(crate) fn is_last(&self) -> bool {
-        self.conn.holds.load(Ordering::Acquire) == 1
-    }
-}
-
-impl Clone for Held {
-    fn clone(&self) -> Self {
-        // Relaxed, as in `Arc::clone`: whoever clones holds it, too.
-        self.conn.holds.fetch_add(1, Ordering::Relaxed);
-        Self { conn: self.conn.clone(), key: self.key }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        // As in `Arc`: what the others did comes before what the last one does.
-        if self.conn.holds.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.conn.set_state(State::Closed);
-            self.conn.handle.shared().finished(self.key, Kind::Connection);
-        }
-    }
-}
-
-#[cfg(all(test, graceful_loom))]
-mod loom_models {
-    use loom::{future::block_on, thread};
-    use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
-
-    use super::{Conn, Held, State};
-    use crate::{
-        handle::{Handle, Owns},
-        http::listener::Peer,
-        in_flight::InFlight,
-        limits::Limits,
-        phase::Phase,
-        work::{Kind, Piece},
-    };
-
-    fn handle() -> Handle {
-        let limits =
-            Limits { timeout: None, delay: Duration::ZERO, linger: Duration::ZERO, cleanup: None };
-        Handle::new(limits, Owns::Nothing, tokio::sync::mpsc::unbounded_channel().0)
-    }
-
-    /// What the task of a connection does about the phases: it ends when it sees `last`.
-    fn run_until(last: Phase, held: Held) {
-        let conn = held.conn().clone();
-        block_on(poll_fn(|cx| {
-            conn.register(cx.waker());
-            if conn.phase() >= last { Poll::Ready(()) } else { Poll::Pending }
-        }));
-        drop(held);
-        assert_eq!(conn.state(), State::Closed);
-    }
-
-    /// The accept loop, as far as the table is concerned.
-    struct Door;
-
-    impl Piece for Door {
-        fn describe(&self, _: std::time::Instant, _: &mut Vec<InFlight>) {}
-        fn kind(&self) -> Kind {
-            Kind::Other
-        }
-    }
-
-    /// One is accepted while the drain starts, and ends as soon as it hears of it; the door closes.
-    /// The drain is over when both are, whoever is last.
-    #[test]
-    fn loom_accept_and_finish_against_drain_start() {
-        loom::model(|| {
-            let handle = handle();
-            let door = handle.shared().work.add(Arc::new(Door));
-            let accept = {
-                let handle = handle.clone();
-                thread::spawn(move || {
-                    let held = Conn::accepted(&handle, Peer::Unix);
-                    let task = thread::spawn(move || run_until(Phase::Draining, held));
-                    handle.shared().finished(door, Kind::Other);
-                    task.join().unwrap();
-                })
-            };
-            let shared = handle.shared();
-            shared.phase.advance(Phase::Draining);
-            shared.work.drain();
-            block_on(shared.work.none());
-            accept.join().unwrap();
-            assert!(shared.work.is_none());
-        });
-    }
-
-    /// One is accepted at any point of drain and cut, and would go on for good: the cut ends it.
-    #[test]
-    fn loom_accept_against_drain_and_cut() {
-        loom::model(|| {
-            let handle = handle();
-            let task = {
-                let handle = handle.clone();
-                thread::spawn(move || run_until(Phase::Cut, Conn::accepted(&handle, Peer::Unix)))
-            };
-            let shared = handle.shared();
-            shared.phase.advance(Phase::Draining);
-            shared.work.drain();
-            shared.phase.advance(Phase::Cut);
-            shared.work.cut();
-            task.join().unwrap();
-            assert!(shared.work.is_none());
-        });
-    }
-
-    /// The report is made while a request begins on a connection that has answered one before.
-    #[test]
-    fn loom_a_request_is_never_called_by_the_name_of_the_one_before() {
-        loom::model(|| {
-            let handle = handle();
-            let held = Conn::accepted(&handle, Peer::Unix);
-            held.conn().bytes_read(b"GET /a HTTP/1.1\r\n\r\n");
-            held.conn().enter(State::Idle);
-            let task = thread::spawn(move || {
-                held.conn().bytes_read(b"GET /b HTTP/1.1\r\n\r\n");
-                assert!(held.conn().request_begins(Some(0)));
-                held
-            });
-            if let [InFlight::Request { path, .. }] = &handle.in_flight()[..] {
-                // Or it was being written.
-                assert!(path == "/b" || path == "?", "{path}");
-            }
-            drop(task.join().unwrap());
-        });
-    }
-
-    /// The stream and a task of HTTP/2 hold a connection; each may be the last, also while the table is
-    /// walked. It is taken off once, and is not closed before.
-    #[test]
-    fn loom_the_last_of_several_holders_takes_it_off() {
-        loom::model(|| {
-            let handle = handle();
-            let held = Conn::accepted(&handle, Peer::Unix);
-            let other = held.clone();
-            let holders = [held, other].map(|held| {
-                thread::spawn(move || {
-                    held.conn().set_state(State::Http2);
-                    assert_ne!(held.conn().state(), State::Closed);
-                })
-            });
-            handle.shared().work.drain();
-            holders.into_iter().for_each(|holder| holder.join().unwrap());
-            assert!(handle.shared().work.is_none());
-            assert_eq!(handle.shared().work.counts().connections, 0);
-        });
     }
 }

@@ -14,13 +14,15 @@ use hyper_util::rt::TokioIo;
 use tokio::io::ReadBuf;
 
 use super::{
-    conn::{Conn, Held, State},
+    conn::Conn,
     exec::Exec,
+    held::Held,
     http1::Http1,
     http2::Http2,
     io::Io,
     server::{Options, Readiness, http2_builder},
     service::Service,
+    state::State,
     stream::Received,
     timer::Timer,
 };

@@ -9,7 +9,7 @@ use std::{
 
 use hyper::rt::Executor;
 
-use super::{conn::Held, http2::RequestGuard};
+use super::{held::Held, http2::RequestGuard};
 use crate::context::InContext;
 
 thread_local! {

@@ -15,9 +15,10 @@ use pin_project_lite::pin_project;
 
 use super::{
     body::{MaybeBody, without_body},
-    conn::{Conn, State},
+    conn::Conn,
     server::Readiness,
     service::Service,
+    state::State,
 };
 use crate::phase::Phase;
 

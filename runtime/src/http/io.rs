@@ -11,7 +11,9 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    conn::{Conn, Half, Held, State},
+    conn::{Conn, Half},
+    held::Held,
+    state::State,
     stream::{Received, Stream},
     wire::Progress,
 };
