@@ -110,7 +110,7 @@ fn a_quiet_connection_is_kept_for_its_linger() {
     term(&mut process);
     client.closed();
     let after = start.elapsed();
-    assert!(after > Duration::from_millis(390) && after < Duration::from_secs(2), "{after:?}");
+    assert!(after > Duration::from_millis(385) && after < Duration::from_secs(2), "{after:?}");
     let _ = process.wait().expect(0);
 }
 
