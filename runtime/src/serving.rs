@@ -1,15 +1,18 @@
 //! From a list of servers to running tasks: all are bound first, then all serve.
 
+use std::future::poll_fn;
+
 use tokio::task::JoinHandle;
 
 use crate::{
+    caught::poll_caught,
     context::InContext,
     failure::Failure,
     handle::Handle,
     phase::Phase,
     race::{First, race},
     sentinel::Event,
-    serve::{Bound, Servers},
+    serve::{Bound, BoxFuture, Servers},
     task::{self, Name, Role, TaskGuard, message_of},
 };
 
@@ -49,8 +52,8 @@ pub(crate) fn serve(handle: &Handle, bound: Vec<Bound>) -> Vec<JoinHandle<()>> {
         if let Some(addr) = addr {
             handle.shared().log.listening(&addr);
         }
-        let server = task::spawn(handle, Role::Server, Name::Text(name.clone().into()), run);
-        running.push(handle.runtime().spawn(watch(handle.clone(), name, server)));
+        let server = watched(handle.clone(), name.clone(), run);
+        running.push(task::spawn(handle, Role::Server, Name::Text(name.into()), server));
     }
     // Without a server there is nothing that could be ready.
     if !running.is_empty() {
@@ -62,20 +65,19 @@ pub(crate) fn serve(handle: &Handle, bound: Vec<Bound>) -> Vec<JoinHandle<()>> {
 /// Waits for the last server and tells the sentinel.
 pub(crate) async fn ended(handle: &Handle, running: Vec<JoinHandle<()>>) {
     for server in running {
-        // `watch` neither panics nor is aborted.
+        // Its failure has been told, and what the cut aborts is named by the cut.
         let _ = server.await;
     }
     handle.shared().tell(Event::Finished);
 }
 
-/// Tells the sentinel how a server has ended, if not well.
-async fn watch(handle: Handle, name: String, server: JoinHandle<Result<(), Failure>>) {
-    let failure = match server.await {
+/// Runs a server and tells the sentinel how it has ended, if not well: from within, so that the drain
+/// does not end before that is told.
+async fn watched(handle: Handle, name: String, mut run: BoxFuture<Result<(), Failure>>) {
+    let failure = match poll_fn(|cx| poll_caught(|| run.as_mut().poll(cx))).await {
         Ok(Ok(())) => return,
         Ok(Err(failure)) => failure,
-        // Aborted by the cut, which has named it already.
-        Err(error) if error.is_cancelled() => return,
-        Err(error) => Failure::new(format!("panicked: {}", message_of(&*error.into_panic()))),
+        Err(panic) => Failure::new(format!("panicked: {}", message_of(&*panic))),
     };
     let failure = failure.context(&format!("server {name}"));
     handle.shared().tell(Event::Failed(failure));

@@ -136,6 +136,8 @@ fn the_linger_begins_with_the_answer_however_long_it_took() {
     let mut client = Client::connect(addr);
     assert_eq!(client.fetch("/compute").text(), "computed");
     term(&mut process);
+    // Well within the linger.
+    std::thread::sleep(Duration::from_millis(50));
     let response = client.fetch("/");
     assert_eq!(response.text(), "fine");
     assert!(response.closes(), "{response:?}");

@@ -10,7 +10,7 @@ pub use serve_fn::{ServeFn, serve_fn};
 
 use crate::{failure::Failure, handle::Handle};
 
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A server, or several.
 ///
