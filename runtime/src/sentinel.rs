@@ -92,6 +92,10 @@ impl Sentinel {
         let Self { handle, mut events, mut signals } = self;
         let shared = handle.shared();
         let limits = shared.limits;
+        // What was told before the cause came, such as that every listener is bound.
+        while let Ok(event) = events.try_recv() {
+            trouble.note(&handle, event);
+        }
         let ready = shared.phase.now() == Phase::Serving;
         // Those that already know have no lame duck: nobody is served who could be told.
         let delay = match cause {
@@ -156,7 +160,7 @@ impl Sentinel {
                 First::Right(event) => event.unwrap_or(Event::Stop),
             };
             match event {
-                Event::Serving => self.handle.shared().phase.advance(Phase::Serving),
+                Event::Serving => trouble.note(&self.handle, event),
                 Event::Stop => return Cause::Stop,
                 Event::Finished => return Cause::Finished,
                 Event::Failed(_) => {
@@ -180,7 +184,9 @@ impl Trouble {
                 self.failures.push(failure);
             }
             Event::Panicked => self.panicked = true,
-            Event::Serving | Event::Stop | Event::Finished => {}
+            // Too late for that once the stop has begun: no phase is passed backwards.
+            Event::Serving => handle.shared().phase.advance(Phase::Serving),
+            Event::Stop | Event::Finished => {}
         }
     }
 }

@@ -47,6 +47,10 @@ pub(crate) async fn bind(handle: &Handle, servers: Servers) -> Result<Vec<Bound>
 
 /// Spawns a task for each server and says that it listens.
 pub(crate) fn serve(handle: &Handle, bound: Vec<Bound>) -> Vec<JoinHandle<()>> {
+    // Before anybody can read that it listens. Without a server there is nothing that could be ready.
+    if !bound.is_empty() {
+        handle.shared().tell(Event::Serving);
+    }
     let mut running = Vec::with_capacity(bound.len());
     for Bound { name, addr, run } in bound {
         if let Some(addr) = addr {
@@ -54,10 +58,6 @@ pub(crate) fn serve(handle: &Handle, bound: Vec<Bound>) -> Vec<JoinHandle<()>> {
         }
         let server = watched(handle.clone(), name.clone(), run);
         running.push(task::spawn(handle, Role::Server, Name::Text(name.into()), server));
-    }
-    // Without a server there is nothing that could be ready.
-    if !running.is_empty() {
-        handle.shared().tell(Event::Serving);
     }
     running
 }

@@ -428,8 +428,12 @@ fn a_head_request_is_counted() {
     let mut client = Client::connect(addr);
     assert_eq!(client.fetch("/").text(), "fine");
     term(&mut process);
+    // The drain has begun when nobody new is let in.
+    while Client::try_connect(addr).is_ok() {}
     client.send("HEAD / HTTP/1.1\r\nhost: x\r\n\r\n");
     client.read_until(|bytes| find(bytes, b"\r\n\r\n")).unwrap();
     let ended = process.wait().expect(0);
-    assert!(ended.said("drained 1 request, 1 connection in "), "{ended:#?}");
+    // On a busy machine the flush of the first one can come after the signal: it is counted, too.
+    let counted = ended.said("drained 1 request, ") || ended.said("drained 2 requests, ");
+    assert!(counted, "{ended:#?}");
 }
