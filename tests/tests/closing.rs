@@ -110,7 +110,7 @@ fn a_quiet_connection_is_kept_for_its_linger() {
     term(&mut process);
     client.closed();
     let after = start.elapsed();
-    assert!(after > Duration::from_millis(385) && after < Duration::from_secs(2), "{after:?}");
+    assert!(after > Duration::from_millis(390) && after < Duration::from_secs(2), "{after:?}");
     let _ = process.wait().expect(0);
 }
 
@@ -426,14 +426,11 @@ fn nobody_is_served_while_the_hooks_run() {
 fn a_head_request_is_counted() {
     let (mut process, addr) = web().env("LINGER", "5s").serve();
     let mut client = Client::connect(addr);
-    assert_eq!(client.fetch("/").text(), "fine");
     term(&mut process);
     // The drain has begun when nobody new is let in.
     while Client::try_connect(addr).is_ok() {}
     client.send("HEAD / HTTP/1.1\r\nhost: x\r\n\r\n");
     client.read_until(|bytes| find(bytes, b"\r\n\r\n")).unwrap();
     let ended = process.wait().expect(0);
-    // On a busy machine the flush of the first one can come after the signal: it is counted, too.
-    let counted = ended.said("drained 1 request, ") || ended.said("drained 2 requests, ");
-    assert!(counted, "{ended:#?}");
+    assert!(ended.said("drained 1 request, "), "{ended:#?}");
 }
