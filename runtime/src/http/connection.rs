@@ -2,34 +2,30 @@
 //! ends it at the right moment.
 
 use std::{
-    mem::{self, MaybeUninit},
+    mem,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
-use tokio::io::ReadBuf;
 
 use super::{
     conn::Conn,
+    detect::{Detect, Version},
     exec::Exec,
     held::Held,
     http1::Http1,
     http2::Http2,
     io::Io,
-    server::{Options, Readiness, http2_builder},
+    server::{Options, http2_builder},
     service::Service,
     state::State,
     stream::Received,
     timer::Timer,
 };
 use crate::phase::Phase;
-
-/// How an HTTP/2 connection begins (RFC 9113, section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How long a head may take to become complete once the drain has started.
 const HEAD_GRACE: Duration = Duration::from_secs(1);
@@ -69,23 +65,6 @@ enum Stage<S: Service> {
     Http1(Pin<Box<Http1Conn<S>>>),
     Http2(Pin<Box<Http2Conn<S>>>),
     Done,
-}
-
-/// Which protocol a connection speaks.
-#[derive(Clone, Copy, Debug)]
-enum Version {
-    Http1,
-    Http2,
-}
-
-/// Before the protocol is known.
-struct Detect<S> {
-    io: Io,
-    /// How much of the preface of HTTP/2 has been read.
-    matched: usize,
-    service: S,
-    http1: http1::Builder,
-    readiness: Option<Arc<Readiness>>,
 }
 
 impl<S: Service> Connection<S> {
@@ -272,33 +251,6 @@ impl<S: Service> Connection<S> {
         if http1 && !self.held.is_last() {
             // hyper has handed the stream to whoever asked for the upgrade.
             self.conn().upgraded();
-        }
-    }
-}
-
-impl<S> Detect<S> {
-    /// Reads until the protocol is known; `None`: the client has gone.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Version>> {
-        let mut space = [MaybeUninit::uninit(); 2048];
-        loop {
-            let mut buf = ReadBuf::uninit(&mut space);
-            buf.put_slice(&PREFACE[..self.matched]);
-            match std::task::ready!(self.io.poll_read_stream(cx, &mut buf)) {
-                Ok(()) if buf.filled().len() > self.matched => {}
-                Ok(()) | Err(_) => return Poll::Ready(None),
-            }
-            let bytes = buf.filled();
-            let conn = self.io.held().conn().clone();
-            conn.bytes_read(&bytes[self.matched..]);
-            if bytes.starts_with(PREFACE) {
-                self.io.set_prefix(bytes);
-                return Poll::Ready(Some(Version::Http2));
-            }
-            if !PREFACE.starts_with(bytes) {
-                self.io.set_prefix(bytes);
-                return Poll::Ready(Some(Version::Http1));
-            }
-            self.matched = bytes.len();
         }
     }
 }

@@ -9,6 +9,7 @@ mod body;
 mod clock;
 mod conn;
 mod connection;
+mod detect;
 mod exec;
 mod held;
 mod http1;
