@@ -34,6 +34,9 @@ pub enum InFlight {
         age: Duration,
         /// Whether the head of the response has been handed on.
         responding: bool,
+        /// Where all of the response has been written: how many bytes of it the client's system has not
+        /// acknowledged. The age counts from the end of the response then.
+        undelivered: u32,
     },
     /// A connection that has left HTTP, such as a WebSocket.
     #[non_exhaustive]
@@ -45,16 +48,15 @@ pub enum InFlight {
         /// Since the upgrade was asked for.
         age: Duration,
     },
-    /// A connection without a complete request: quiet, or in the middle of a head.
+    /// A connection without a request that is under way.
     #[non_exhaustive]
     Connection {
         /// The client's address.
         peer: String,
         /// Since it was accepted.
         age: Duration,
-        /// Whether it should have been closed by now: the threads are blocked, and whatever the client
-        /// has sent was never read.
-        overdue: bool,
+        /// What it is at.
+        doing: Doing,
     },
     /// A task of [`spawn`](crate::spawn), [`spawn_named`](crate::spawn_named) or
     /// [`spawn_blocking`](crate::spawn_blocking).
@@ -89,6 +91,23 @@ pub enum InFlight {
     },
 }
 
+/// What a connection without a request is at: [`InFlight::Connection`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Doing {
+    /// Nothing: it is idle, and nothing is lost with it.
+    Nothing,
+    /// Nothing, and it should have been closed by now: the threads are blocked, and whatever the client has
+    /// sent was never read.
+    Overdue,
+    /// The head of a request is being read.
+    ReadingHead,
+    /// Its responses are written, and the client's system has not acknowledged so many bytes.
+    Delivering(u32),
+    /// It is being closed, and the client goes on sending.
+    Closing,
+}
+
 impl InFlight {
     /// How long it had been running.
     #[must_use]
@@ -113,25 +132,35 @@ impl InFlight {
         !matches!(self, Self::Hook { age: Duration::ZERO, .. })
     }
 
-    pub(crate) fn is_quiet(&self) -> bool {
-        matches!(self, Self::Connection { overdue: false, .. })
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(self, Self::Connection { doing: Doing::Nothing, .. })
     }
 }
 
 impl fmt::Display for InFlight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Request { method, path, peer, responding, .. } => {
-                let progress = if *responding { "response begun" } else { "no response yet" };
-                write!(f, "{} {} from {peer}, {progress}", Plain(method), Plain(path))
+            Self::Request { method, path, peer, responding, undelivered, .. } => {
+                write!(f, "{} {} from {peer}, ", Plain(method), Plain(path))?;
+                match (responding, undelivered) {
+                    (false, _) => f.write_str("no response yet"),
+                    (true, 0) => f.write_str("response begun"),
+                    (true, bytes) => write!(f, "{bytes} bytes of the response not acknowledged"),
+                }
             }
             Self::Upgraded { path, peer, .. } => {
                 write!(f, "upgraded connection {} from {peer}", Plain(path))
             }
-            Self::Connection { peer, overdue: true, .. } => {
-                write!(f, "connection from {peer}, what it sent was never read")
+            Self::Connection { peer, doing, .. } => {
+                write!(f, "connection from {peer}")?;
+                match doing {
+                    Doing::Nothing => Ok(()),
+                    Doing::Overdue => f.write_str(", what it sent was never read"),
+                    Doing::ReadingHead => f.write_str(", the head of a request not complete"),
+                    Doing::Delivering(bytes) => write!(f, ", {bytes} bytes not acknowledged"),
+                    Doing::Closing => f.write_str(", still sending after the last response"),
+                }
             }
-            Self::Connection { peer, .. } => write!(f, "connection from {peer}"),
             Self::Task { name, .. } => write!(f, "task {}", Plain(name)),
             Self::Server { name, .. } => write!(f, "server {}", Plain(name)),
             Self::Hook { name, .. } => write!(f, "hook {}", Plain(name)),
@@ -211,6 +240,7 @@ mod tests {
             peer: "127.0.0.1:1".into(),
             age: Duration::from_secs(3),
             responding: false,
+            undelivered: 0,
         };
         assert_eq!(
             request.to_string(),

@@ -100,6 +100,8 @@ mod in_flight;
 mod limits;
 mod log;
 mod main_fn;
+#[cfg(feature = "http")]
+mod net;
 mod pending;
 mod phase;
 mod progress;
@@ -127,14 +129,16 @@ pub use graceful_main_macros::main;
 pub use graceful_main_macros::test;
 
 #[cfg(feature = "http")]
-pub use self::http::{HttpService, Listen, Server, serve};
+pub use self::http::{HttpService, Server, serve};
+#[cfg(feature = "http")]
+pub use self::net::address::Listen;
 pub use self::{
     config::{Config, Flavor, OnUnhandledPanic, StartPaused, UnhandledPanic},
     current::{on_stop, shutdown, spawn, spawn_blocking, spawn_named, stop},
     exit::Exit,
     failure::Failure,
     handle::Handle,
-    in_flight::InFlight,
+    in_flight::{Doing, InFlight},
     limits::{Env, IntoLimit, IntoWait, env},
     main_fn::{Fail, Main, Outcome, via},
     report::{Cause, Report},

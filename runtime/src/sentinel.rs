@@ -234,7 +234,7 @@ async fn cut(handle: &Handle) -> Vec<InFlight> {
     let shared = handle.shared();
     let mut in_flight = shared.work.in_flight();
     // Quiet connections are closed without anybody missing anything.
-    in_flight.retain(|work| !work.is_quiet());
+    in_flight.retain(|work| !work.is_idle());
     shared.phase.advance(Phase::Cut);
     shared.work.cut();
     within(Some(LET_GO), shared.work.none()).await;

@@ -2,26 +2,29 @@
 //! drain and the report from outside.
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, OnceLock},
     task::Waker,
     time::{Duration, Instant},
 };
 
 use super::{
-    clock,
+    framing::{Brought, Framing, Position},
     held::Held,
     label::Label,
-    listener::Peer,
-    state::State,
+    state::{
+        Behind, Event,
+        State::{self, Answered, Flushing, Fresh, Idle, Named},
+    },
     streams::Streams,
-    wire::{Progress, Wire},
 };
 use crate::{
     handle::Handle,
-    in_flight::InFlight,
+    net::{clock, kernel::Kernel, listener::Peer, stream::Stream},
     phase::Phase,
-    sync::{AtomicU8, AtomicU64, AtomicUsize, AtomicWaker, Ordering, register},
-    work::{Kind, Piece},
+    sync::{
+        AtomicU8, AtomicU32, AtomicU64, AtomicUsize, AtomicWaker, Mutex, Ordering, lock, register,
+    },
 };
 
 /// How late a connection may be with its end before that is taken as a sign of blocked threads.
@@ -37,7 +40,14 @@ pub(crate) struct Conn {
     since: AtomicU64,
     accepted: u64,
     peer: Peer,
-    pub(crate) wire: Wire,
+    /// `None` for a Unix socket.
+    kernel: Option<Arc<Kernel>>,
+    /// Whether the kernel says when the client has last acknowledged something.
+    knows_acks: bool,
+    /// How many requests hyper has handed to the service; wraps. Written as `state` is.
+    calls: AtomicU32,
+    /// Bytes that have not reached the client, as of the latest look.
+    undelivered: AtomicU32,
     pub(crate) label: Label,
     /// The connection's task.
     waker: AtomicWaker,
@@ -46,6 +56,16 @@ pub(crate) struct Conn {
     /// How many `Held`s there are; theirs.
     pub(crate) holds: AtomicUsize,
     streams: OnceLock<Box<Streams>>,
+    /// The stream, once the protocol is over and it has to be closed with care.
+    left: Mutex<Option<Left>>,
+}
+
+/// What a protocol leaves behind.
+#[derive(Debug)]
+pub(crate) struct Left {
+    pub(crate) stream: Stream,
+    /// Whether the client has nothing more to say: nothing unread can spoil the close.
+    pub(crate) is_silent: bool,
 }
 
 /// Which half of an upgraded stream.
@@ -57,7 +77,7 @@ pub(crate) enum Half {
 
 impl Conn {
     /// A connection that has just been accepted: counted and listed.
-    pub(crate) fn accepted(handle: &Handle, peer: Peer) -> Held {
+    pub(crate) fn accepted(handle: &Handle, peer: Peer, kernel: Option<Arc<Kernel>>) -> Held {
         let accepted = clock::now();
         let conn = Arc::new(Self {
             handle: handle.clone(),
@@ -65,12 +85,16 @@ impl Conn {
             since: AtomicU64::new(accepted),
             accepted,
             peer,
-            wire: Wire::new(),
+            knows_acks: kernel.as_ref().is_some_and(|kernel| kernel.knows_acks()),
+            kernel,
+            calls: AtomicU32::new(0),
+            undelivered: AtomicU32::new(0),
             label: Label::new(),
             waker: AtomicWaker::new(),
             owners: OnceLock::new(),
             holds: AtomicUsize::new(1),
             streams: OnceLock::new(),
+            left: Mutex::new(None),
         });
         let key = handle.shared().work.add(conn.clone());
         Held::new(conn, key)
@@ -88,42 +112,64 @@ impl Conn {
 
     /// Whether the state may not last, even while nothing drains.
     #[inline]
-    pub(crate) fn is_limited(&self) -> bool {
-        self.state.load(Ordering::Relaxed) <= State::Closable as u8
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.own_state().is_bounded_in_service()
     }
 
     /// Whether reading is nothing more than that.
     #[inline]
-    pub(crate) fn reads_plainly(&self) -> bool {
-        let special = State::Closable as u8..=State::Closed as u8;
-        !special.contains(&self.state.load(Ordering::Relaxed))
+    pub(crate) fn reads_http1(&self) -> bool {
+        self.own_state().reads_http1()
+    }
+
+    /// For the connection's own task, which wrote it.
+    #[inline]
+    fn own_state(&self) -> State {
+        State::from_byte(self.state.load(Ordering::Relaxed))
+    }
+
+    /// Something has happened.
+    #[allow(clippy::inline_always, reason = "as of `State::after`")]
+    #[inline(always)]
+    pub(crate) fn on(&self, event: Event) {
+        self.step(self.own_state(), event);
+    }
+
+    /// From `state` on.
+    #[allow(clippy::inline_always, reason = "as of `State::after`")]
+    #[inline(always)]
+    fn step(&self, state: State, event: Event) {
+        if state.notes_time(event) {
+            self.note_time();
+        }
+        self.set(state.after(event));
     }
 
     #[inline]
-    pub(crate) fn set_state(&self, state: State) {
+    fn set(&self, state: State) {
         self.state.store(state as u8, Ordering::Release);
     }
 
-    /// Enters `state`, now.
-    #[inline]
-    pub(crate) fn enter(&self, state: State) {
-        self.stamp();
-        self.set_state(state);
-    }
-
-    /// The head of an HTTP/1 request is complete; for `body` see [`Wire::head_complete`]. Returns whether its
-    /// name is known.
+    /// The head of an HTTP/1 request is complete, and the service is called. Returns whether the name of the request
+    /// is known.
     #[inline(never)]
-    pub(crate) fn request_begins(&self, body: Option<u64>) -> bool {
-        self.wire.head_complete(body);
-        // Then it came in one piece, of which the beginning was kept.
-        let named = self.is(State::NewHead);
-        self.enter(State::Busy);
-        named
+    pub(crate) fn request_begins(&self) -> bool {
+        let state = self.own_state();
+        let calls = self.calls.load(Ordering::Relaxed).wrapping_add(1);
+        self.calls.store(calls, Ordering::Relaxed);
+        self.step(state, Event::Called);
+        state == Named
+    }
+
+    /// Whether the time of an answer has to be noted: not while the process serves, where the kernel knows when
+    /// the client has acknowledged it. That saves a look at the clock for each request.
+    #[inline]
+    fn notes_answers(&self) -> bool {
+        !self.knows_acks || self.phase() >= Phase::Draining
     }
 
     #[inline]
-    fn stamp(&self) {
+    fn note_time(&self) {
         self.since.store(clock::now(), Ordering::Relaxed);
     }
 
@@ -137,44 +183,49 @@ impl Conn {
         self.handle.shared().phase.now()
     }
 
-    /// Bytes have been read, while this was HTTP/1 or not yet known to be.
+    /// `bytes` have been read, while this was HTTP/1 or not yet known to be.
     #[inline]
-    pub(crate) fn bytes_read(&self, bytes: &[u8]) {
-        match self.state() {
-            State::Fresh | State::Idle | State::Closable => {
-                self.label.write_head(bytes);
-                self.wire.record_head(bytes);
-                self.set_state(State::NewHead);
+    pub(crate) fn bytes_read(&self, brought: Brought, bytes: &[u8]) {
+        match brought {
+            Brought::WholeHead(begin) => {
+                let state = self.own_state();
+                if state.after(Event::WholeHead) == Named {
+                    self.label.write_head(&bytes[begin..]);
+                }
+                self.step(state, Event::WholeHead);
             }
-            State::NewHead => {
-                self.enter(State::Head);
-                self.wire.record_head(bytes);
-            }
-            State::Head => self.wire.record_head(bytes),
-            _ => _ = self.wire.record_rest(bytes),
+            Brought::NoHead => {}
+            Brought::PartOfHead => self.on(Event::PartOfHead),
+            Brought::OtherHeads => self.on(Event::OtherHead),
         }
     }
 
     /// All that was written is with the kernel.
     #[inline]
-    pub(crate) fn flushed(&self) {
-        let flushing = self.is(State::Flushing);
-        if flushing {
+    pub(crate) fn flushed(&self, framing: &Framing) {
+        let state = self.own_state();
+        if state == Flushing {
             self.handle.shared().request_drained();
-        } else if !matches!(self.state(), State::Answered | State::Unsettled) {
+        } else if state != Answered {
             return;
         }
-        match self.wire.progress() {
-            Progress::Complete | Progress::LooksComplete => self.enter(State::Idle),
-            Progress::Beyond => {
-                self.wire.next_message();
-                self.enter(State::Head);
+        let called = self.calls.load(Ordering::Relaxed);
+        let behind = match framing.position() {
+            _ if framing.heads() != called => Behind::Head,
+            Position::Between if !self.notes_answers() => {
+                return self.set(state.after(Event::Flushed(Behind::Nothing)));
             }
-            Progress::Unknown | Progress::Incomplete if self.is(State::Unsettled) => {}
-            Progress::Unknown => self.enter(State::Unsettled),
-            // hyper flushes again when it is through.
-            Progress::Incomplete => self.set_state(State::Answered),
-        }
+            Position::Between => Behind::Nothing,
+            Position::InHead => Behind::PartOfHead,
+            // hyper closes what is invalid, and flushes again when it is through with a body.
+            Position::InBody | Position::Invalid => Behind::RestOfBody,
+        };
+        self.step(state, Event::Flushed(behind));
+    }
+
+    /// Whether there has been a request.
+    pub(crate) fn has_been_called(&self) -> bool {
+        self.calls.load(Ordering::Relaxed) > 0
     }
 
     /// Who is woken by the next thing that happens to the connection: once, then it is due again.
@@ -188,25 +239,61 @@ impl Conn {
         register(&owners[half as usize], waker);
     }
 
-    /// The head of a response is out that leaves HTTP.
-    pub(crate) fn upgraded(&self) {
-        if self.state() != State::Upgraded {
-            self.enter(State::Upgraded);
-        }
-    }
-
     pub(crate) fn wake(&self) {
         self.waker.wake();
     }
 
+    // ----- the end -----
+
+    /// The protocol is over.
+    pub(crate) fn leave(&self, left: Left) {
+        *lock(&self.left) = Some(left);
+    }
+
+    pub(crate) fn take_left(&self) -> Option<Left> {
+        lock(&self.left).take()
+    }
+
+    /// What the kernel knows of this listener's connections, and which of them this is.
+    pub(crate) fn kernel(&self) -> Option<(&Kernel, SocketAddr)> {
+        match (self.kernel.as_deref(), self.peer) {
+            (Some(kernel), Peer::Tcp(peer)) => Some((kernel, peer)),
+            (None, _) | (_, Peer::Unix) => None,
+        }
+    }
+
+    pub(crate) fn set_undelivered(&self, bytes: u32) {
+        self.undelivered.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn undelivered(&self) -> u32 {
+        self.undelivered.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn accepted_at(&self) -> Instant {
+        clock::instant(self.accepted)
+    }
+
+    pub(crate) fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    pub(crate) fn owners(&self) -> impl Iterator<Item = &AtomicWaker> {
+        self.owners.get().into_iter().flat_map(|owners| owners.iter())
+    }
+
+    pub(crate) fn streams_if_any(&self) -> Option<&Streams> {
+        self.streams.get().map(|streams| &**streams)
+    }
+
     /// Whether it should have been closed by now: then its task has not had its turn, and what the
     /// client has sent was never read.
-    fn is_overdue(&self, now: Instant) -> bool {
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
         let shared = self.handle.shared();
-        let quiet = matches!(self.state(), State::Fresh | State::Idle);
+        let idle = matches!(self.state(), Fresh | Idle);
         let draining = shared.drain_started.get();
         draining.is_some_and(|&draining| {
-            quiet && now > draining.max(self.since()) + shared.limits.linger + OVERDUE
+            idle && now > draining.max(self.since()) + shared.limits.linger + OVERDUE
         })
     }
 
@@ -230,7 +317,7 @@ impl Conn {
 
     /// The last stream is done.
     fn settled(&self) {
-        self.stamp();
+        self.note_time();
         if self.phase() >= Phase::Draining {
             self.wake();
         }
@@ -238,57 +325,5 @@ impl Conn {
 
     pub(crate) fn has_streams(&self) -> bool {
         self.streams.get().is_some_and(|streams| streams.is_busy())
-    }
-}
-
-impl Piece for Conn {
-    fn describe(&self, now: Instant, out: &mut Vec<InFlight>) {
-        // First: what is read after it belongs to it.
-        let state = self.state();
-        let peer = self.peer.to_string();
-        let age = now.saturating_duration_since(self.since());
-        let label = || self.label.read().unwrap_or_else(|| ("?".into(), "?".into()));
-        match state {
-            State::Busy | State::Responding | State::Flushing | State::Answered => {
-                let (method, path) = label();
-                let responding = state != State::Busy;
-                out.push(InFlight::Request { method, path, peer, age, responding });
-                return;
-            }
-            State::Upgraded => {
-                let (_, path) = label();
-                out.push(InFlight::Upgraded { path, peer, age });
-                return;
-            }
-            State::Closed => return,
-            _ => {}
-        }
-        let before = out.len();
-        if let Some(streams) = self.streams.get() {
-            streams.describe(&peer, now, out);
-        }
-        if out.len() == before {
-            let overdue = self.is_overdue(now);
-            let age = now.saturating_duration_since(clock::instant(self.accepted));
-            out.push(InFlight::Connection { peer, age, overdue });
-        }
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Connection
-    }
-
-    fn drain(&self) {
-        self.wake();
-    }
-
-    fn cut(&self) {
-        self.wake();
-        for owner in self.owners.get().into_iter().flat_map(|owners| owners.iter()) {
-            owner.wake();
-        }
-        if let Some(streams) = self.streams.get() {
-            streams.abort_all();
-        }
     }
 }

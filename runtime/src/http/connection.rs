@@ -12,31 +12,27 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 
 use super::{
-    conn::Conn,
+    bounds::{Due, Moments},
+    conn::{Conn, Left},
     detect::{Detect, Version},
     exec::Exec,
     held::Held,
     http1::Http1,
     http2::Http2,
     io::Io,
+    look::Draining,
     server::{Options, http2_builder},
     service::Service,
-    state::State,
-    stream::Received,
+    state::{
+        Event,
+        State::{Fresh, Http2 as SpeaksHttp2, Idle, Upgraded},
+    },
     timer::Timer,
 };
-use crate::phase::Phase;
-
-/// How long a head may take to become complete once the drain has started.
-const HEAD_GRACE: Duration = Duration::from_secs(1);
-
-/// How long an HTTP/2 client without open streams may take to answer the PING that comes with GOAWAY.
-const PONG_GRACE: Duration = Duration::from_secs(1);
-
-/// How long a client that is still sending after the last response is read from: long enough for it
-/// to see the response; short where a process wants to exit.
-const LAST_WORDS: Duration = Duration::from_secs(5);
-const LAST_WORDS_DRAINING: Duration = Duration::from_secs(1);
+use crate::{
+    net::{lingering::LingeringClose, stream::Received},
+    phase::Phase,
+};
 
 type Http1Conn<S> = http1::UpgradeableConnection<TokioIo<Io>, Http1<S>>;
 type Http2Conn<S> = http2::Connection<TokioIo<Io>, Http2<S>, Exec>;
@@ -46,8 +42,8 @@ pub(crate) struct Connection<S: Service> {
     stage: Stage<S>,
     timer: Timer,
     header_timeout: Option<Duration>,
-    /// When this connection has learned of the drain.
-    draining: Option<Instant>,
+    /// From the moment in which this connection has learned of the drain.
+    draining: Option<Box<Draining>>,
     /// Whether nothing drains, and the waker is where the drain will find it.
     steady: bool,
     /// Dropped last: what the handlers hold is dropped before the drain stops waiting for them.
@@ -64,6 +60,7 @@ enum Stage<S: Service> {
     Detect(Detect<S>),
     Http1(Pin<Box<Http1Conn<S>>>),
     Http2(Pin<Box<Http2Conn<S>>>),
+    Closing(LingeringClose),
     Done,
 }
 
@@ -98,22 +95,31 @@ impl<S: Service> Connection<S> {
         }
         loop {
             if self.poll_stage(cx).is_ready() {
-                self.finish();
-                return Poll::Ready(());
+                if self.finish().is_ready() {
+                    return Poll::Ready(());
+                }
+                continue;
             }
             // Nothing to wait for: the way of every poll in steady state.
-            if self.steady && !self.conn().is_limited() {
+            if self.steady && !self.conn().is_bounded() {
                 return Poll::Pending;
             }
-            let Some(deadline) = self.deadline() else {
+            let state = self.conn().state();
+            let moments = self.moments();
+            let Some(deadline) = state.deadline(&moments) else {
                 return Poll::Pending;
             };
             if !self.timer.has_passed(deadline, cx) {
                 return Poll::Pending;
             }
-            if self.expire().is_ready() {
-                self.finish();
-                return Poll::Ready(());
+            match state.due(&moments) {
+                Due::Look => self.look(),
+                Due::Expire => self.conn().on(Event::Expires),
+                Due::End => {
+                    if self.end().is_ready() {
+                        return Poll::Ready(());
+                    }
+                }
             }
         }
     }
@@ -124,15 +130,47 @@ impl<S: Service> Connection<S> {
         // Before the look. What is woken has to register again, for the next time.
         self.conn().register(cx.waker());
         self.steady = self.conn().phase() < Phase::Draining;
-        if !self.steady && self.draining.is_none() {
-            let now = Instant::now();
-            self.draining = Some(now);
-            if let Stage::Http2(http2) = &mut self.stage {
-                http2.as_mut().graceful_shutdown();
-            } else if self.conn().is(State::Idle) && self.deadline().is_some_and(|at| at <= now) {
-                // Long quiet, as most are: hyper need not be asked before it is told.
-                self.conn().enter(State::Closable);
+        if self.steady {
+            return;
+        }
+        if let Some(draining) = &mut self.draining {
+            draining.forget_what_is_void(self.held.conn());
+            return;
+        }
+        let now = Instant::now();
+        self.draining = Some(Box::new(Draining::new(now)));
+        if let Stage::Http2(http2) = &mut self.stage {
+            http2.as_mut().graceful_shutdown();
+        } else if self.conn().is(Idle) {
+            // Long idle, as most are: hyper need not be asked before it is told.
+            self.look();
+            if Idle.deadline(&self.moments()).is_some_and(|at| at <= now) {
+                self.conn().on(Event::Expires);
             }
+        }
+    }
+
+    fn look(&mut self) {
+        let local = || match &self.stage {
+            Stage::Detect(detect) => detect.io.stream().local_addr(),
+            Stage::Closing(closing) => closing.local_addr(),
+            Stage::Http1(_) | Stage::Http2(_) | Stage::Done => None,
+        };
+        if let Some(draining) = &mut self.draining {
+            draining.look(self.held.conn(), local);
+        }
+    }
+
+    fn moments(&self) -> Moments {
+        let conn = self.conn();
+        Moments {
+            accepted: conn.accepted_at(),
+            since: conn.since(),
+            draining: self.draining.as_ref().map(|draining| draining.since),
+            header_timeout: self.header_timeout,
+            linger: conn.handle.shared().limits.linger,
+            look: self.draining.as_ref().and_then(|draining| draining.look),
+            has_streams: conn.has_streams(),
         }
     }
 
@@ -146,8 +184,21 @@ impl<S: Service> Connection<S> {
                 // How a connection ends, well or badly, is its client's affair.
                 Stage::Http1(http1) => return http1.as_mut().poll(cx).map(drop),
                 Stage::Http2(http2) => return http2.as_mut().poll(cx).map(drop),
+                Stage::Closing(closing) => {
+                    std::task::ready!(closing.poll(cx));
+                    return self.poll_delivered();
+                }
                 Stage::Done => return Poll::Ready(()),
             }
+        }
+    }
+
+    /// In service the kernel sees to what is on its way; the end of the process is waited for until it has.
+    fn poll_delivered(&mut self) -> Poll<()> {
+        self.look();
+        match &self.draining {
+            Some(draining) if draining.look.is_some_and(|look| look.undelivered) => Poll::Pending,
+            Some(_) | None => Poll::Ready(()),
         }
     }
 
@@ -165,7 +216,7 @@ impl<S: Service> Connection<S> {
             }
             Version::Http2 => {
                 let service = Http2 { service, conn, readiness };
-                self.conn().enter(State::Http2);
+                self.conn().on(Event::SpeaksHttp2);
                 let builder = http2_builder(Exec(self.held.clone()));
                 let mut http2 = Box::pin(builder.serve_connection(TokioIo::new(io), service));
                 if self.draining.is_some() {
@@ -176,81 +227,41 @@ impl<S: Service> Connection<S> {
         };
     }
 
-    /// When something is to happen without anything from the client.
-    fn deadline(&self) -> Option<Instant> {
-        let conn = self.conn();
-        let linger = conn.handle.shared().limits.linger;
-        match (conn.state(), self.draining) {
-            (State::Fresh | State::Head, None) => self.header_deadline(),
-            (State::Fresh | State::Idle, Some(_)) => Some(conn.since() + linger),
-            (State::Closable, _) => Some(conn.since() + HEAD_GRACE),
-            (State::NewHead, _) => {
-                conn.enter(State::Head);
-                self.deadline()
-            }
-            (State::Unsettled, Some(draining)) => Some(conn.since().max(draining) + HEAD_GRACE),
-            (State::Head, Some(draining)) => {
-                let grace = conn.since().max(draining) + HEAD_GRACE;
-                Some(self.header_deadline().map_or(grace, |limit| limit.min(grace)))
-            }
-            (State::LastWords, draining) => {
-                let grace = match draining {
-                    None => LAST_WORDS,
-                    Some(_) => LAST_WORDS_DRAINING,
-                };
-                // Sending on does not prolong it, the start of the drain shortens it.
-                let since = draining.map_or(conn.since(), |at| at.max(conn.since()));
-                Some(since + grace)
-            }
-            (State::Http2, Some(draining)) if !conn.has_streams() => {
-                Some(conn.since().max(draining) + PONG_GRACE)
-            }
-            (
-                State::Idle
-                | State::Unsettled
-                | State::Busy
-                | State::Responding
-                | State::Flushing
-                | State::Answered
-                | State::Http2
-                | State::Upgraded
-                | State::Closed,
-                _,
-            ) => None,
-        }
-    }
-
-    fn header_deadline(&self) -> Option<Instant> {
-        self.header_timeout.map(|limit| self.conn().since() + limit)
-    }
-
-    /// The deadline has passed. Ready: the connection is over.
-    fn expire(&mut self) -> Poll<()> {
+    /// The deadline has passed, and the connection is over. Pending: not quite.
+    fn end(&mut self) -> Poll<()> {
         match (self.conn().state(), &self.stage) {
-            // Quiet for as long as the linger. One last look at what the kernel has.
-            (State::Fresh, Stage::Detect(detect)) if self.draining.is_some() => {
-                if detect.io.peek() != Received::Something {
-                    return Poll::Ready(());
-                }
+            // One last look at what the kernel has received.
+            (Fresh, Stage::Detect(detect))
+                if self.draining.is_some() && detect.io.stream().peek() == Received::Something =>
+            {
                 // The runtime is about to hear of it.
-                self.conn().enter(State::Head);
+                self.conn().on(Event::PartOfHead);
                 Poll::Pending
             }
-            (State::Idle, _) => {
-                self.conn().enter(State::Closable);
-                Poll::Pending
+            // A client of HTTP/2 that has had its time to answer has had its time to read.
+            (SpeaksHttp2, _) => {
+                self.conn().on(Event::Gone);
+                self.finish()
             }
-            _ => Poll::Ready(()),
+            _ => self.finish(),
         }
     }
 
-    /// The connection has ended, or has left HTTP.
-    fn finish(&mut self) {
+    /// The protocol is over, or the close. Pending: the stream is still to be closed.
+    fn finish(&mut self) -> Poll<()> {
         let http1 = matches!(self.stage, Stage::Http1(_));
+        // hyper lets go of the stream.
         self.stage = Stage::Done;
-        if http1 && !self.held.is_last() {
-            // hyper has handed the stream to whoever asked for the upgrade.
-            self.conn().upgraded();
+        if let Some(Left { stream, is_silent }) = self.conn().take_left() {
+            self.conn().on(Event::Closes);
+            self.draining.as_mut().into_iter().for_each(|draining| draining.forget());
+            self.stage = Stage::Closing(LingeringClose::new(stream, is_silent));
+            return Poll::Pending;
         }
+        if http1 && !self.held.is_last() && !self.conn().is(Upgraded) {
+            // Or has handed it to whoever asked for the upgrade.
+            self.conn().on(Event::Upgrades);
+        }
+        Poll::Ready(())
     }
 }

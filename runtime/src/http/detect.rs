@@ -43,8 +43,7 @@ impl<S> Detect<S> {
                 Ok(()) | Err(_) => return Poll::Ready(None),
             }
             let bytes = buf.filled();
-            let conn = self.io.held().conn().clone();
-            conn.bytes_read(&bytes[self.matched..]);
+            self.io.note_read(&bytes[self.matched..]);
             if bytes.starts_with(PREFACE) {
                 self.io.set_prefix(bytes);
                 return Poll::Ready(Some(Version::Http2));

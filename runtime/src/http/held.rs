@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{conn::Conn, state::State};
+use super::{conn::Conn, state::Event};
 use crate::{registry::Key, sync::Ordering, work::Kind};
 
 /// Holds the drain for a connection: goes wherever its stream goes, also out of HTTP. The last one to be
@@ -42,7 +42,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         // As in `Arc`: what the others did comes before what the last one does.
         if self.conn.holds.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.conn.set_state(State::Closed);
+            self.conn.on(Event::Gone);
             self.conn.handle.shared().finished(self.key, Kind::Connection);
         }
     }
@@ -56,9 +56,14 @@ mod loom_models {
     use super::Held;
     use crate::{
         handle::{Handle, Owns},
-        http::{conn::Conn, listener::Peer, state::State},
+        http::{
+            conn::Conn,
+            framing::Framing,
+            state::{Behind, Event, State},
+        },
         in_flight::InFlight,
         limits::Limits,
+        net::listener::Peer,
         phase::Phase,
         work::{Kind, Piece},
     };
@@ -100,7 +105,7 @@ mod loom_models {
             let accept = {
                 let handle = handle.clone();
                 thread::spawn(move || {
-                    let held = Conn::accepted(&handle, Peer::Unix);
+                    let held = Conn::accepted(&handle, Peer::Unix, None);
                     let task = thread::spawn(move || run_until(Phase::Draining, held));
                     handle.shared().finished(door, Kind::Other);
                     task.join().unwrap();
@@ -122,7 +127,9 @@ mod loom_models {
             let handle = handle();
             let task = {
                 let handle = handle.clone();
-                thread::spawn(move || run_until(Phase::Cut, Conn::accepted(&handle, Peer::Unix)))
+                thread::spawn(move || {
+                    run_until(Phase::Cut, Conn::accepted(&handle, Peer::Unix, None))
+                })
             };
             let shared = handle.shared();
             shared.phase.advance(Phase::Draining);
@@ -139,12 +146,18 @@ mod loom_models {
     fn loom_a_request_is_never_called_by_the_name_of_the_one_before() {
         loom::model(|| {
             let handle = handle();
-            let held = Conn::accepted(&handle, Peer::Unix);
-            held.conn().bytes_read(b"GET /a HTTP/1.1\r\n\r\n");
-            held.conn().enter(State::Idle);
+            let held = Conn::accepted(&handle, Peer::Unix, None);
+            let mut framing = Framing::new();
+            let mut read = move |held: &Held, bytes: &[u8]| {
+                held.conn().bytes_read(framing.read(bytes), bytes);
+            };
+            read(&held, b"GET /a HTTP/1.1\r\n\r\n");
+            assert!(held.conn().request_begins());
+            held.conn().on(Event::ResponseEnds);
+            held.conn().on(Event::Flushed(Behind::Nothing));
             let task = thread::spawn(move || {
-                held.conn().bytes_read(b"GET /b HTTP/1.1\r\n\r\n");
-                assert!(held.conn().request_begins(Some(0)));
+                read(&held, b"GET /b HTTP/1.1\r\n\r\n");
+                assert!(held.conn().request_begins());
                 held
             });
             if let [InFlight::Request { path, .. }] = &handle.in_flight()[..] {
@@ -161,11 +174,11 @@ mod loom_models {
     fn loom_the_last_of_several_holders_takes_it_off() {
         loom::model(|| {
             let handle = handle();
-            let held = Conn::accepted(&handle, Peer::Unix);
+            let held = Conn::accepted(&handle, Peer::Unix, None);
             let other = held.clone();
             let holders = [held, other].map(|held| {
                 thread::spawn(move || {
-                    held.conn().set_state(State::Http2);
+                    held.conn().on(Event::SpeaksHttp2);
                     assert_ne!(held.conn().state(), State::Closed);
                 })
             });

@@ -18,7 +18,7 @@ use super::{
     conn::Conn,
     server::Readiness,
     service::Service,
-    state::State,
+    state::Event,
 };
 use crate::phase::Phase;
 
@@ -36,7 +36,7 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Http1<S> {
 
     #[inline]
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let named = self.conn.request_begins(request.body().size_hint().exact());
+        let named = self.conn.request_begins();
         let shape = Shape::of(&request);
         let probe = match &self.readiness {
             None => None,
@@ -96,7 +96,7 @@ impl Exchange {
     fn answer<B>(&mut self, body: MaybeBody<B>, upgraded: bool) -> Tracked<B> {
         let conn = self.conn.take();
         if let Some(conn) = &conn {
-            conn.set_state(State::Responding);
+            conn.on(Event::Responds);
         }
         Tracked { body, conn, upgraded }
     }
@@ -204,8 +204,8 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             match this.conn {
-                Some(conn) if *this.upgraded => conn.upgraded(),
-                Some(conn) => conn.set_state(State::Flushing),
+                Some(conn) if *this.upgraded => conn.on(Event::Upgrades),
+                Some(conn) => conn.on(Event::ResponseEnds),
                 None => {}
             }
         }

@@ -3,7 +3,6 @@
 
 use std::{
     io::{self, IoSlice},
-    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -11,21 +10,25 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    conn::{Conn, Half},
+    conn::{Conn, Half, Left},
+    framing::{Framing, Position},
     held::Held,
     state::State,
-    stream::{Received, Stream},
-    wire::Progress,
 };
-use crate::phase::Phase;
+use crate::{
+    net::stream::{Received, Stream},
+    phase::Phase,
+};
 
 #[derive(Debug)]
 pub(crate) struct Io {
     stream: Stream,
     /// Bytes that were read to find out the protocol.
     prefix: Option<Prefix>,
-    closing: Closing,
-    http2: bool,
+    framing: Framing,
+    /// Whether the peer has closed its side, or was said to have.
+    ended: bool,
+    wrote: bool,
     /// Dropped last: the stream is closed when the drain stops waiting for it.
     held: Held,
 }
@@ -36,20 +39,10 @@ struct Prefix {
     taken: usize,
 }
 
-/// How far the end of the stream is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Closing {
-    /// Not begun.
-    No,
-    /// The peer has closed its side, or nothing is in its way: there are no bytes to wait for.
-    Clear,
-    /// The write side is shut, the peer may still be sending.
-    Dropping,
-}
-
 impl Io {
     pub(crate) fn new(stream: Stream, held: Held) -> Self {
-        Self { stream, prefix: None, closing: Closing::No, http2: false, held }
+        let framing = Framing::new();
+        Self { stream, prefix: None, framing, ended: false, wrote: false, held }
     }
 
     #[inline]
@@ -66,6 +59,17 @@ impl Io {
         self.prefix = Some(Prefix { bytes: bytes.into(), taken: 0 });
     }
 
+    /// `bytes` of HTTP/1 have been read, or what may become that.
+    #[inline]
+    pub(crate) fn note_read(&mut self, bytes: &[u8]) {
+        let brought = self.framing.read(bytes);
+        self.held.conn().bytes_read(brought, bytes);
+    }
+
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
     /// Reads from the stream itself.
     pub(crate) fn poll_read_stream(
         &mut self,
@@ -73,10 +77,6 @@ impl Io {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-
-    pub(crate) fn peek(&self) -> Received {
-        self.stream.peek()
     }
 
     /// Reads where that is more than reading HTTP/1 from the stream.
@@ -105,15 +105,14 @@ impl Io {
         if let Poll::Ready(result) = self.poll_read_stream(cx, buf) {
             result?;
             match &buf.filled()[before..] {
-                [] => self.closing = Closing::Clear,
+                [] => self.ended = true,
                 _ if state == State::Http2 => {}
-                bytes => self.conn().bytes_read(bytes),
+                bytes => self.note_read(bytes),
             }
             return Poll::Ready(Ok(()));
         }
-        if state == State::Closable && self.stream.peek() != Received::Something {
-            // An end of file is how hyper is told that a quiet connection is over, whatever it is at.
-            self.closing = Closing::Clear;
+        if state == State::Expired && self.stream.peek() != Received::Something {
+            // An end of file is how hyper is told that an idle connection is over, whatever it is at.
             return Poll::Ready(Ok(()));
         }
         Poll::Pending
@@ -134,25 +133,32 @@ impl Io {
         Ok(())
     }
 
-    /// Reads and drops what the client still sends, until it has closed its side.
-    fn poll_drop_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut scratch = [MaybeUninit::uninit(); 4096];
-        // Other connections want their turn, too.
-        for _ in 0..16 {
-            let mut buf = ReadBuf::uninit(&mut scratch);
-            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf)) {
-                // A client that is still reading a response acknowledges it: it gets more time.
-                Ok(()) if !buf.filled().is_empty() => {
-                    if self.http2 {
-                        self.conn().enter(State::LastWords);
-                    }
-                }
-                // An end or a broken connection: either way nothing more will come.
-                Ok(()) | Err(_) => return Poll::Ready(Ok(())),
-            }
+    /// What has to be closed with care once the protocol is over, if anything.
+    fn leaves(&mut self) -> Option<Left> {
+        let conn = self.held.conn();
+        let phase = conn.phase();
+        let state = conn.state();
+        if !self.wrote || matches!(state, State::Upgraded | State::Closed) || phase >= Phase::Cut {
+            return None;
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        // An HTTP/2 client always has something to say: window updates, acknowledgements.
+        let all_read = state != State::Http2 && self.framing.position() == Position::Between;
+        let is_silent = self.ended || all_read && self.stream.peek() != Received::Something;
+        // In service the kernel sees to what is on its way. So it may where it has said that nothing is: that
+        // is how a connection expires.
+        let is_seen_to = phase < Phase::Stopping || state == State::Expired;
+        if is_silent && is_seen_to {
+            return None;
+        }
+        Some(Left { stream: self.stream.take(), is_silent })
+    }
+}
+
+impl Drop for Io {
+    fn drop(&mut self) {
+        if let Some(left) = self.leaves() {
+            self.held.conn().leave(left);
+        }
     }
 }
 
@@ -163,14 +169,14 @@ impl AsyncRead for Io {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.prefix.is_some() || !this.conn().reads_plainly() {
+        if this.prefix.is_some() || !this.conn().reads_http1() {
             return this.poll_read_otherwise(cx, buf);
         }
         let before = buf.filled().len();
         ready!(this.poll_read_stream(cx, buf))?;
         match buf.filled().get(before..) {
-            None | Some([]) => this.closing = Closing::Clear,
-            Some(bytes) => this.conn().bytes_read(bytes),
+            None | Some([]) => this.ended = true,
+            Some(bytes) => this.note_read(bytes),
         }
         Poll::Ready(Ok(()))
     }
@@ -184,6 +190,7 @@ impl AsyncWrite for Io {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.check_upgraded(Half::Write, cx)?;
+        this.wrote = true;
         Pin::new(&mut this.stream).poll_write(cx, buf)
     }
 
@@ -194,6 +201,7 @@ impl AsyncWrite for Io {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.check_upgraded(Half::Write, cx)?;
+        this.wrote = true;
         Pin::new(&mut this.stream).poll_write_vectored(cx, bufs)
     }
 
@@ -203,35 +211,13 @@ impl AsyncWrite for Io {
 
     /// hyper flushes when it has written all it had. Streams of the kernel have nothing to flush.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.conn().flushed();
+        let this = self.get_mut();
+        this.held.conn().flushed(&this.framing);
         Poll::Ready(Ok(()))
     }
 
-    /// Shuts the write side, and then reads on for as long as the client may still be sending: bytes
-    /// that are left unread would turn the close into a reset, which can destroy a response that the
-    /// client has not read yet (RFC 9112, section 9.6). The connection's task bounds the wait.
+    /// Shuts the write side. What else there is to a close comes when hyper has let go of this.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let state = this.conn().state();
-        if state == State::Upgraded {
-            return Pin::new(&mut this.stream).poll_shutdown(cx);
-        }
-        if this.closing == Closing::No {
-            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            // After a request that was read to its end, with nothing behind it, nothing is unread. An
-            // HTTP/2 client always has something to say: window updates, acknowledgements.
-            this.http2 = state == State::Http2;
-            let all_read = !this.http2 && this.conn().wire.progress() == Progress::Complete;
-            if all_read && this.stream.peek() == Received::Nothing {
-                this.closing = Closing::Clear;
-            } else {
-                this.closing = Closing::Dropping;
-                this.conn().enter(State::LastWords);
-            }
-        }
-        match this.closing {
-            Closing::Dropping => this.poll_drop_rest(cx),
-            _ => Poll::Ready(Ok(())),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }

@@ -7,11 +7,9 @@ use hyper::server::conn::{http1, http2};
 
 use super::{
     accept,
-    address::{Listen, Target},
     connection::Connection,
     exec::Exec,
     io::Io,
-    listener::Listener,
     service::{HttpService, Service},
 };
 use crate::{
@@ -19,6 +17,10 @@ use crate::{
     failure::Failure,
     handle::Handle,
     limits::bounded,
+    net::{
+        address::{Listen, Target},
+        listener::{Holders, Listener},
+    },
     phase::Phase,
     serve::{Bound, Serve, Servers, sealed},
 };
@@ -49,7 +51,7 @@ where
     let service = service.into_service();
     Server {
         target: addr.into_target(),
-        shared_socket: false,
+        holders: None,
         options: Options { header_timeout: Some(Duration::from_secs(30)), readiness: None },
         make: Box::new(|handle, options| {
             Arc::new(Maker { handle, service, options, http1: http1_builder() })
@@ -62,7 +64,7 @@ where
 #[must_use = "it serves once it is returned from `main` or handed to `Config::start`"]
 pub struct Server {
     target: Target,
-    shared_socket: bool,
+    holders: Option<Holders>,
     options: Options,
     make: Box<dyn FnOnce(Handle, Options) -> Arc<dyn MakeConnection> + Send>,
 }
@@ -150,7 +152,27 @@ impl Server {
     ///
     /// Sockets that systemd has passed (`LISTEN_FDS`, `sd_listen_fds(3)`) are recognised without this.
     pub fn shared_socket(mut self, shared: bool) -> Self {
-        self.shared_socket = shared;
+        self.holders = shared.then_some(Holders::Others);
+        self
+    }
+
+    /// Says that nobody else holds the listening socket that was handed in: no other process, and no
+    /// `try_clone` of it in this one.
+    ///
+    /// The drain then turns new clients away without losing those on the way, as it does with a socket that
+    /// was bound from an address. What it does to that end is done to the socket, not to this descriptor
+    /// of it, and for good: whoever else holds it would never hear of a client again. So without this a
+    /// listener that was handed in is emptied and let go; a client whose handshake is under way in
+    /// that moment is reset, as with any other server.
+    ///
+    /// ```no_run
+    /// # let app = axum::Router::new();
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:8080")?;
+    /// let server = graceful::serve(listener, app).exclusive();
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn exclusive(mut self) -> Self {
+        self.holders = Some(Holders::Nobody);
         self
     }
 }
@@ -168,9 +190,9 @@ impl sealed::Sealed for Server {}
 
 impl Serve for Server {
     fn collect(self, servers: &mut Servers) {
-        let Self { target, shared_socket, options, make } = self;
+        let Self { target, holders, options, make } = self;
         servers.push(move |handle| async move {
-            let listener = Listener::bind(target, shared_socket).await?;
+            let listener = Listener::bind(target, holders).await?;
             let addr = listener.local_addr().map_err(|error| Failure::from_error(&error))?;
             let name = addr.to_string();
             let maker = make(handle.clone(), options);

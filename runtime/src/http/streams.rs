@@ -119,6 +119,6 @@ impl Request {
         }
         let method = self.method.to_string();
         let responding = self.responding;
-        InFlight::Request { method, path, peer, age, responding }
+        InFlight::Request { method, path, peer, age, responding, undelivered: 0 }
     }
 }

@@ -4,13 +4,14 @@ use std::{
     fmt, io,
     net::SocketAddr,
     os::{
-        fd::{AsRawFd, RawFd},
+        fd::{AsFd, AsRawFd, RawFd},
         unix::fs::MetadataExt,
     },
     path::{Path, PathBuf},
     task::{Context, Poll},
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -25,12 +26,22 @@ const BACKLOG: i32 = i32::MAX;
 #[cfg(target_os = "linux")]
 const NO_DEVICE: u32 = i32::MAX as u32;
 
+/// Who else may hold a listening socket. What is done to the socket is done to all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holders {
+    /// Nobody: it was bound here, or the program says so.
+    Nobody,
+    /// It was handed in: perhaps somebody.
+    Unknown,
+    /// Somebody who goes on accepting.
+    Others,
+}
+
 /// A bound listener.
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: ListenerSocket,
-    /// Whether another process may hold this socket too: then it is only let go, never closed.
-    shared: bool,
+    holders: Holders,
     /// The path of a Unix socket and which file it was, so that nobody else's is unlinked.
     path: Option<(PathBuf, FileId)>,
 }
@@ -61,12 +72,12 @@ impl fmt::Display for Peer {
 }
 
 impl Listener {
-    /// Binds `target`, or takes over the listener that it is.
+    /// Binds `target`, or takes over the listener that it is. `holders`: what the program says of it.
     ///
     /// # Errors
     ///
     /// Name the address.
-    pub(crate) async fn bind(target: Target, shared: bool) -> Result<Self, Failure> {
+    pub(crate) async fn bind(target: Target, holders: Option<Holders>) -> Result<Self, Failure> {
         let name = match &target {
             Target::Name(name) => name.clone(),
             Target::Host(host, port) => format!("{host}:{port}"),
@@ -75,6 +86,12 @@ impl Listener {
                 addrs.join(", ")
             }
             _ => "the given listener".to_owned(),
+        };
+        let handed_in = match &target {
+            Target::Name(_) | Target::Host(..) | Target::Addrs(_) => Holders::Nobody,
+            Target::Tcp(_) | Target::TokioTcp(_) | Target::Unix(_) | Target::TokioUnix(_) => {
+                Holders::Unknown
+            }
         };
         let bound = match target {
             Target::Name(name) => bind_resolved(name).await,
@@ -96,8 +113,11 @@ impl Listener {
             ListenerSocket::Tcp(tcp) => tcp.as_raw_fd(),
             ListenerSocket::Unix(unix) => unix.as_raw_fd(),
         };
-        let shared = shared || is_passed_by_systemd(fd);
-        Ok(Self { socket, shared, path })
+        let holders = holders.unwrap_or_else(|| match handed_in {
+            Holders::Unknown if is_passed_by_systemd(fd) => Holders::Others,
+            known => known,
+        });
+        Ok(Self { socket, holders, path })
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<LocalAddr> {
@@ -110,8 +130,20 @@ impl Listener {
         }
     }
 
+    /// Whether somebody else goes on accepting: then the socket is left as it is.
     pub(crate) fn is_shared(&self) -> bool {
-        self.shared
+        self.holders == Holders::Others
+    }
+
+    /// Whether somebody is in the queue. `accept` says that there are no descriptors left before it looks.
+    pub(crate) fn has_waiting(&self) -> bool {
+        let fd = match &self.socket {
+            ListenerSocket::Tcp(tcp) => tcp.as_fd(),
+            ListenerSocket::Unix(unix) => unix.as_fd(),
+        };
+        let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+        // What cannot be asked is tried.
+        poll(&mut fds, Some(&Timespec::default())).is_err() || !fds[0].revents().is_empty()
     }
 
     /// The next connection.
@@ -140,27 +172,35 @@ impl Listener {
                 Ok((Stream::tcp(stream), Peer::Tcp(peer)))
             }
             ListenerSocket::Unix(unix) => {
-                let (socket, _) = SockRef::from(unix).accept()?;
+                // `EINVAL`: the socket has been shut, and the queue is empty.
+                let (socket, _) =
+                    SockRef::from(unix).accept().map_err(|error| match error.kind() {
+                        io::ErrorKind::InvalidInput => io::ErrorKind::WouldBlock.into(),
+                        _ => error,
+                    })?;
                 socket.set_nonblocking(true)?;
                 Ok((Stream::Unix(UnixStream::from_std(socket.into())?), Peer::Unix))
             }
         }
     }
 
-    /// Turns new clients away while those that the kernel has already let in can still be accepted:
-    /// the queue, and on Linux also handshakes that are under way. Returns whether handshakes may
-    /// still complete.
+    /// Turns new clients away while those that the kernel has already let in can still be accepted, and
+    /// handshakes that are under way can complete. Whether that could be done: on a socket that somebody else
+    /// may hold it must not be, for it lasts as long as the socket does.
     ///
-    /// On Linux the TCP socket is bound to a network device that does not exist. A SYN then finds no
+    /// On Linux a TCP socket is bound to a network device that does not exist. A SYN then finds no
     /// listener and is refused, or goes to another socket of the `SO_REUSEPORT` group. Needs no
-    /// privilege; fails where the socket is already bound to a device, and before Linux 5.7.
+    /// privilege; fails where the socket is already bound to a device, and before Linux 5.7. A Unix socket is
+    /// shut for reading, which is what `connect` asks before it joins the queue
+    /// (`unix_stream_connect()` in the kernel).
     pub(crate) fn refuse_new(&self) -> bool {
+        if let ListenerSocket::Unix(_) = &self.socket {
+            self.unlink();
+        }
         match &self.socket {
+            _ if self.holders != Holders::Nobody => false,
             ListenerSocket::Tcp(tcp) => refuse_syns(tcp),
-            ListenerSocket::Unix(_) => {
-                self.unlink();
-                false
-            }
+            ListenerSocket::Unix(unix) => refuse_connects(unix),
         }
     }
 
@@ -189,6 +229,16 @@ fn refuse_syns(listener: &TcpListener) -> bool {
 
 #[cfg(not(target_os = "linux"))]
 fn refuse_syns(_: &TcpListener) -> bool {
+    false
+}
+
+#[cfg(target_os = "linux")]
+fn refuse_connects(listener: &UnixListener) -> bool {
+    SockRef::from(listener).shutdown(std::net::Shutdown::Read).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn refuse_connects(_: &UnixListener) -> bool {
     false
 }
 

@@ -1,0 +1,210 @@
+//! Where the head of a request ends, and what it says about its body. The head ends at its first empty line, with
+//! or without CRs, as `httparse` takes it; the body's length is read from its fields as hyper does (RFC 9112,
+//! section 6.3). Whether the rest of it makes sense is left to hyper, which closes the connection where not.
+
+/// How far a head has been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    line: Line,
+    sized: Option<u64>,
+    /// Whether there was a `transfer-encoding`, and whether its last word was `chunked`.
+    coded: Option<bool>,
+}
+
+/// How the end of a message is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    Sized(u64),
+    Chunked,
+    /// hyper answers this with 400 and closes the connection.
+    Invalid,
+}
+
+/// Where in a line of the head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    /// Nothing in the rest of it matters.
+    Rest,
+    Start,
+    /// The CR of the empty line.
+    EndCr,
+    /// So many bytes of the name were those of the field.
+    Name(Field, usize),
+    /// The value of `content-length`: its digits, once there are any.
+    Size(Option<u64>),
+    /// Blanks behind that value.
+    SizeEnd(u64),
+    /// The value of `transfer-encoding`: its latest word.
+    Coding(Word),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    ContentLength,
+    TransferEncoding,
+}
+
+impl Field {
+    const fn name(self) -> &'static [u8] {
+        match self {
+            Self::ContentLength => b"content-length",
+            Self::TransferEncoding => b"transfer-encoding",
+        }
+    }
+}
+
+/// How much of a word in a list is `chunked`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    /// So many letters.
+    Part(usize),
+    /// All of it, then blanks.
+    Whole,
+    Another,
+}
+
+const CHUNKED: &[u8] = b"chunked";
+
+impl Head {
+    pub(super) fn new() -> Self {
+        Self { line: Line::Rest, sized: None, coded: None }
+    }
+
+    /// Returns how many of `bytes` belong to the head, if it ends in them.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut i = 0;
+        loop {
+            if self.line == Line::Rest {
+                i = line_feed(bytes, i)? + 1;
+                self.line = Line::Start;
+            }
+            // Where a line begins, mostly.
+            let byte = *bytes.get(i)?;
+            i += 1;
+            match (self.line, byte) {
+                (Line::Start, b'\r') => self.line = Line::EndCr,
+                (Line::Start | Line::EndCr, b'\n') => return Some(i),
+                (Line::Start, b'c' | b'C') => self.line = Line::Name(Field::ContentLength, 1),
+                (Line::Start, b't' | b'T') => self.line = Line::Name(Field::TransferEncoding, 1),
+                (Line::Start, _) => self.line = Line::Rest,
+                _ => self.line = self.within(byte),
+            }
+        }
+    }
+
+    /// The next byte of a line that may matter.
+    fn within(&mut self, byte: u8) -> Line {
+        if byte == b'\n' {
+            self.line_ends();
+            return Line::Start;
+        }
+        let blank = matches!(byte, b' ' | b'\t' | b'\r');
+        match self.line {
+            Line::Name(field, matched) => match field.name().get(matched) {
+                Some(expected) if byte.eq_ignore_ascii_case(expected) => {
+                    Line::Name(field, matched + 1)
+                }
+                None if byte == b':' => match field {
+                    Field::ContentLength => Line::Size(None),
+                    Field::TransferEncoding => Line::Coding(Word::Part(0)),
+                },
+                _ => Line::Rest,
+            },
+            Line::Size(None) if blank => Line::Size(None),
+            Line::Size(Some(size)) | Line::SizeEnd(size) if blank => Line::SizeEnd(size),
+            Line::Size(size) if byte.is_ascii_digit() => {
+                let size = size.unwrap_or(0).checked_mul(10);
+                let size = size.and_then(|size| size.checked_add(u64::from(byte - b'0')));
+                size.map_or(Line::Rest, |size| Line::Size(Some(size)))
+            }
+            Line::Coding(word) => Line::Coding(match word {
+                _ if byte == b',' => Word::Part(0),
+                Word::Part(0) if blank => Word::Part(0),
+                Word::Part(n) if n == CHUNKED.len() && blank => Word::Whole,
+                Word::Whole if blank => Word::Whole,
+                Word::Part(n) if CHUNKED.get(n).is_some_and(|it| byte.eq_ignore_ascii_case(it)) => {
+                    Word::Part(n + 1)
+                }
+                Word::Part(_) | Word::Whole | Word::Another => Word::Another,
+            }),
+            // Not a number, or an empty line whose CR has no LF behind it: hyper rejects it.
+            Line::Size(_) | Line::SizeEnd(_) | Line::EndCr | Line::Rest | Line::Start => Line::Rest,
+        }
+    }
+
+    fn line_ends(&mut self) {
+        match self.line {
+            Line::Size(Some(size)) | Line::SizeEnd(size) => self.sized = Some(size),
+            Line::Coding(word) => {
+                let chunked = word == Word::Whole || word == Word::Part(CHUNKED.len());
+                self.coded = Some(chunked);
+            }
+            Line::Rest | Line::Start | Line::EndCr | Line::Name(..) | Line::Size(None) => {}
+        }
+    }
+
+    /// What follows the head.
+    pub(super) fn length(&self) -> Length {
+        match self.coded {
+            None => Length::Sized(self.sized.unwrap_or(0)),
+            Some(true) => Length::Chunked,
+            Some(false) => Length::Invalid,
+        }
+    }
+}
+
+/// Whether `bytes` are one head, whole and alone, that nothing follows: a quick look, which may say no where it
+/// should say yes. Nearly every request comes like that, so this is counted in instructions.
+#[inline]
+pub(super) fn is_plain(bytes: &[u8]) -> bool {
+    let Some((lines, end)) = bytes.split_last_chunk() else {
+        return false;
+    };
+    // As numbers: one comparison.
+    if u32::from_ne_bytes(*end) != u32::from_ne_bytes(*b"\r\n\r\n") {
+        return false;
+    }
+    let mut rest = lines;
+    while let Some((word, tail)) = rest.split_first_chunk() {
+        let found = line_feeds(*word);
+        if found != 0 && !all_start_well(found, bytes, bytes.len() - rest.len() - end.len()) {
+            return false;
+        }
+        rest = tail;
+    }
+    // The last word may begin in the one before: to look twice does no harm.
+    lines.last_chunk().is_some_and(|word| {
+        let found = line_feeds(*word);
+        found == 0 || all_start_well(found, bytes, lines.len() - WORD)
+    })
+}
+
+/// Whether each line behind the LFs that are `found`, in the word at `at`, is neither empty nor one that may speak
+/// of a body.
+#[inline]
+fn all_start_well(mut found: u64, bytes: &[u8], at: usize) -> bool {
+    while found != 0 {
+        let lf = at + found.trailing_zeros() as usize / 8;
+        if let Some([b'\n', b'\r' | b'\n' | b'c' | b'C' | b't' | b'T']) = bytes.get(lf..lf + 2) {
+            return false;
+        }
+        found &= found - 1;
+    }
+    true
+}
+
+const WORD: usize = size_of::<u64>();
+
+/// The highest bit of each byte that is an LF, and perhaps of one behind it; the lowest byte is the first.
+#[inline]
+fn line_feeds(word: [u8; WORD]) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; WORD]);
+    const LINE_FEEDS: u64 = u64::from_ne_bytes([b'\n'; WORD]);
+    let word = u64::from_le_bytes(word) ^ LINE_FEEDS;
+    word.wrapping_sub(ONES) & !word & (ONES << 7)
+}
+
+/// Where the first LF is, from `start` on.
+fn line_feed(bytes: &[u8], start: usize) -> Option<usize> {
+    bytes.get(start..)?.iter().position(|&byte| byte == b'\n').map(|offset| start + offset)
+}

@@ -1,0 +1,175 @@
+//! Where the messages on an HTTP/1 connection begin and end, known from the bytes themselves, however the
+//! network splits them. hyper does not say whether half a head lies in its buffer; whether it does decides between
+//! closing an idle connection and waiting for the rest of a request.
+//!
+//! The tests beside this compare it with hyper itself, at every byte, and so does the fuzz target in `fuzz/`.
+
+mod chunks;
+mod head;
+#[cfg(all(test, not(graceful_loom)))]
+mod oracle;
+#[cfg(all(test, not(graceful_loom)))]
+mod tests;
+
+use chunks::{Chunks, Fed};
+use head::{Head, Length};
+
+/// What the bytes read so far end in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// Nothing: every message is complete. CRs and LFs before a request are nothing, too (RFC 9112, section
+    /// 2.2).
+    Between,
+    Head(Head),
+    /// A body of which so many bytes are missing.
+    Body(u64),
+    Chunked(Chunks),
+    /// What hyper rejects: it will close the connection.
+    Invalid,
+}
+
+/// Follows the bytes of a connection.
+#[derive(Debug)]
+pub(crate) struct Framing {
+    at: At,
+    /// How many heads are complete; wraps.
+    heads: u32,
+}
+
+/// What a read has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Brought {
+    /// The rest of a message, or a part of it, or nothing but line breaks.
+    NoHead,
+    /// A part of a head, which is still incomplete.
+    PartOfHead,
+    /// One head, whole; it begins at this place. A body may follow.
+    WholeHead(usize),
+    /// The end of a head that had begun before, or more than one.
+    OtherHeads,
+}
+
+/// What the bytes read so far end in, in as much as it matters to the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Position {
+    Between,
+    InHead,
+    InBody,
+    Invalid,
+}
+
+impl Framing {
+    pub(crate) fn new() -> Self {
+        Self { at: At::Between, heads: 0 }
+    }
+
+    /// How many heads are complete; wraps.
+    #[inline]
+    pub(crate) fn heads(&self) -> u32 {
+        self.heads
+    }
+
+    #[inline]
+    pub(crate) fn position(&self) -> Position {
+        match self.at {
+            At::Between => Position::Between,
+            At::Head(_) => Position::InHead,
+            At::Body(_) | At::Chunked(_) => Position::InBody,
+            At::Invalid => Position::Invalid,
+        }
+    }
+
+    /// `bytes` have been read.
+    #[inline]
+    pub(crate) fn read(&mut self, bytes: &[u8]) -> Brought {
+        if matches!(self.at, At::Between)
+            && !bytes.first().is_some_and(|byte| is_line_break(*byte))
+            && head::is_plain(bytes)
+        {
+            self.heads = self.heads.wrapping_add(1);
+            return Brought::WholeHead(0);
+        }
+        self.read_on(bytes)
+    }
+
+    #[inline(never)]
+    fn read_on(&mut self, bytes: &[u8]) -> Brought {
+        let mut brought = Brought::NoHead;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match &mut self.at {
+                At::Between => {
+                    let blank = rest.iter().take_while(|byte| is_line_break(**byte)).count();
+                    rest = &rest[blank..];
+                    if rest.is_empty() {
+                        break;
+                    }
+                    let begins = bytes.len() - rest.len();
+                    let mut head = Head::new();
+                    brought = match (head.feed(rest), brought) {
+                        (None, _) => {
+                            self.at = At::Head(head);
+                            return match brought {
+                                Brought::NoHead => Brought::PartOfHead,
+                                Brought::PartOfHead
+                                | Brought::WholeHead(_)
+                                | Brought::OtherHeads => brought,
+                            };
+                        }
+                        (Some(length), before) => {
+                            rest = &rest[length..];
+                            self.head_ends(head.length());
+                            match before {
+                                Brought::NoHead => Brought::WholeHead(begins),
+                                Brought::PartOfHead
+                                | Brought::WholeHead(_)
+                                | Brought::OtherHeads => Brought::OtherHeads,
+                            }
+                        }
+                    };
+                }
+                At::Head(head) => {
+                    let Some(length) = head.feed(rest) else {
+                        return Brought::PartOfHead;
+                    };
+                    rest = &rest[length..];
+                    let length = head.length();
+                    self.head_ends(length);
+                    brought = Brought::OtherHeads;
+                }
+                At::Body(left) => {
+                    let taken = usize::try_from(*left).map_or(rest.len(), |it| it.min(rest.len()));
+                    *left -= taken as u64;
+                    rest = &rest[taken..];
+                    if *left == 0 {
+                        self.at = At::Between;
+                    }
+                }
+                At::Chunked(chunks) => match chunks.feed(rest) {
+                    Fed::More => break,
+                    Fed::Ended(length) => {
+                        rest = &rest[length..];
+                        self.at = At::Between;
+                    }
+                    Fed::Broken => self.at = At::Invalid,
+                },
+                At::Invalid => break,
+            }
+        }
+        brought
+    }
+
+    fn head_ends(&mut self, length: Length) {
+        self.heads = self.heads.wrapping_add(1);
+        self.at = match length {
+            Length::Sized(0) => At::Between,
+            Length::Sized(size) => At::Body(size),
+            Length::Chunked => At::Chunked(Chunks::new()),
+            Length::Invalid => At::Invalid,
+        };
+    }
+}
+
+fn is_line_break(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
+}

@@ -1,0 +1,213 @@
+use super::{
+    Brought, Framing, Position,
+    oracle::{self, Verdict},
+};
+
+/// What the framing says of `bytes`, read in these pieces.
+fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Framing {
+    let mut framing = Framing::new();
+    for piece in pieces {
+        framing.read(piece);
+    }
+    framing
+}
+
+/// Compares the two after the whole of `pieces`. Returns whether hyper rejects them: then it closes the connection,
+/// and there is nothing to know.
+fn compare(pieces: &[&[u8]]) -> bool {
+    let framing = read(pieces.iter().copied());
+    let Verdict { calls, complete, rejects, ends_well } = oracle::ask(pieces);
+    if rejects {
+        return true;
+    }
+    let heads = framing.heads();
+    let agrees = match framing.position() {
+        Position::Between => (calls, complete, ends_well) == (heads, heads, true),
+        Position::InHead => (calls, complete, ends_well) == (heads, heads, false),
+        // How the connection ends is up to the service, which is told of half a body.
+        Position::InBody => (calls, complete + 1) == (heads, heads),
+        Position::Invalid => false,
+    };
+    let text = || pieces.iter().map(|it| String::from_utf8_lossy(it)).collect::<Vec<_>>();
+    assert!(agrees, "{:?}: {framing:?}, hyper: {:?}", text(), oracle::ask(pieces));
+    false
+}
+
+/// Every prefix of `stream`, in one piece, byte by byte, and in two pieces.
+fn every_prefix(stream: &[u8]) {
+    for end in 0..=stream.len() {
+        let prefix = &stream[..end];
+        assert!(!compare(&[prefix]), "{}", String::from_utf8_lossy(prefix));
+        compare(&prefix.chunks(1).collect::<Vec<_>>());
+        compare(&[&prefix[..end / 2], &prefix[end / 2..]]);
+    }
+}
+
+#[test]
+fn agrees_with_hyper_at_every_byte() {
+    let streams: &[&[u8]] = &[
+        b"GET / HTTP/1.1\r\nhost: x\r\n\r\nGET /b HTTP/1.1\r\n\r\n",
+        b"\r\n\r\nGET / HTTP/1.1\r\n\r\n\r\n\nGET / HTTP/1.1\n\nGET / HTTP/1.1\n\r\n",
+        b"GET / HTTP/1.1\r\ncookie: a\r\nte: x\r\ncontent-type: y\r\n\r\n",
+        b"POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\na\r\n\r\nb\n\ncPOST / HTTP/1.1\r\nContent-Length: 1 \r\n\r\nxGET",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\ntransfer-encoding: gzip , chunked\t\r\n\r\n5;a=b;c\r\n\r\n0\r\n\r\n0 ;x\r\na: b\r\nc: d\r\n\r\nGET / HT",
+        b"GET / HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 3\r\n\r\nabc\r\n",
+        b"GET / HTTP/1.1\r\ncontent-lengthy: 3\r\ntransfer-encodin: chunked\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\ncontent-length: 0\r\n\r\nDELETE /a HTTP/1.1\r\n\r\n",
+    ];
+    for stream in streams {
+        every_prefix(stream);
+    }
+}
+
+/// hyper goes by the coding, and may close the connection after the answer (RFC 9112, section 6.3).
+#[test]
+fn a_coding_overrides_a_length() {
+    let streams: [&[u8]; 2] = [
+        b"POST / HTTP/1.1\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0a\r\n0123456789\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    ];
+    for stream in streams {
+        for end in 0..=stream.len() {
+            compare(&[&stream[..end]]);
+        }
+        assert_eq!(read([stream]).position(), Position::Between);
+        assert_eq!(read([&stream[..stream.len() - 1]]).position(), Position::InBody);
+    }
+}
+
+#[test]
+fn hyper_closes_what_it_rejects() {
+    let streams: &[&[u8]] = &[
+        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked, gzip\r\n\r\nabc",
+        b"POST / HTTP/1.1\r\ntransfer-encoding: chunkedx\r\n\r\nabc",
+        b"POST / HTTP/1.1\r\ncontent-length: 1, 1\r\n\r\nabc",
+        b"POST / HTTP/1.1\r\ncontent-length: +1\r\n\r\nabc",
+        b"POST / HTTP/1.1\r\ncontent-length: 99999999999999999999999\r\n\r\nabc",
+        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcdefgh\r\n",
+        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n-1\r\n",
+        b"GET / HTTP/1.1\rhost: x\r\n\r\n",
+    ];
+    for stream in streams {
+        assert!(compare(&[stream]), "{}", String::from_utf8_lossy(stream));
+    }
+}
+
+#[test]
+fn says_what_a_read_has_brought() {
+    let head = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+    let post = b"POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\n";
+    let mut framing = Framing::new();
+    assert_eq!(framing.read(head), Brought::WholeHead(0));
+    assert_eq!(framing.read(b"\r\n"), Brought::NoHead);
+    assert_eq!(framing.read(&[b"\r\n", &head[..]].concat()), Brought::WholeHead(2));
+    assert_eq!(framing.read(&[&head[..], head].concat()), Brought::OtherHeads);
+    assert_eq!(framing.read(&[&head[..], b"GET"].concat()), Brought::WholeHead(0));
+    assert_eq!(framing.read(b" /"), Brought::PartOfHead);
+    assert_eq!(framing.read(b" HTTP/1.1\n\n"), Brought::OtherHeads);
+    assert_eq!(framing.read(post), Brought::WholeHead(0));
+    assert_eq!(framing.read(&[b"body", &head[..]].concat()), Brought::WholeHead(4));
+    assert_eq!(framing.heads(), 8);
+}
+
+/// A xorshift: the same streams in each run, so that a failure can be looked at.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % limit as u64).unwrap()
+    }
+
+    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+
+    /// A message that hyper takes.
+    fn message(&mut self, out: &mut Vec<u8>) {
+        let end = self.of(&["\r\n", "\r\n", "\n"]);
+        out.extend(self.of(&["", "", "\r\n", "\n", "\r\n\r\n"]).bytes());
+        out.extend(self.of(&["GET / HTTP/1.1", "POST /a?b HTTP/1.1", "PUT /x HTTP/1.1"]).bytes());
+        out.extend(end.bytes());
+        for _ in 0..self.below(4) {
+            out.extend(
+                self.of(&["host: x", "cookie: c=d", "te: y", "t: ", "content-type: z", "x:\ty"])
+                    .bytes(),
+            );
+            out.extend(end.bytes());
+        }
+        let text = b"a\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n\n\n";
+        match self.below(3) {
+            0 => out.extend(end.bytes()),
+            1 => {
+                let size = self.below(text.len());
+                out.extend(
+                    self.of(&["content-length:", "Content-Length: ", "CONTENT-LENGTH:\t"]).bytes(),
+                );
+                out.extend(size.to_string().bytes().chain(end.bytes()).chain(end.bytes()));
+                out.extend(&text[..size]);
+            }
+            _ => {
+                out.extend(
+                    self.of(&["transfer-encoding:chunked", "Transfer-Encoding: x, Chunked "])
+                        .bytes(),
+                );
+                out.extend(end.bytes().chain(end.bytes()));
+                for _ in 0..self.below(3) {
+                    let size = 1 + self.below(text.len() - 1);
+                    out.extend(format!("{size:x}").bytes());
+                    out.extend(self.of(&["\r\n", " \r\n", ";ext=\"\\\"\"\r\n"]).bytes());
+                    out.extend(text[..size].iter().chain(b"\r\n"));
+                }
+                out.extend(self.of(&["0\r\n\r\n", "000\r\nt: r\r\n\r\n", "0;e\r\n\r\n"]).bytes());
+            }
+        }
+    }
+
+    fn split<'a>(&mut self, mut bytes: &'a [u8]) -> Vec<&'a [u8]> {
+        let longest = 1 + self.below(40);
+        let mut pieces = Vec::new();
+        while !bytes.is_empty() {
+            let (piece, rest) = bytes.split_at(bytes.len().min(1 + self.below(longest)));
+            pieces.push(piece);
+            bytes = rest;
+        }
+        pieces
+    }
+}
+
+/// Pipelines of sound messages, cut off anywhere, split anyhow.
+#[test]
+fn agrees_with_hyper_on_random_pipelines() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for _ in 0..4_000 {
+        let mut stream = Vec::new();
+        for _ in 0..=random.below(4) {
+            random.message(&mut stream);
+        }
+        let end = if random.below(3) == 0 { stream.len() } else { random.below(stream.len() + 1) };
+        assert!(!compare(&random.split(&stream[..end])), "{}", String::from_utf8_lossy(&stream));
+    }
+}
+
+/// The same with a few bytes changed: most of it is rejected somewhere.
+#[test]
+fn agrees_with_hyper_on_broken_pipelines() {
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let mut rejected = 0;
+    for _ in 0..4_000 {
+        let mut stream = Vec::new();
+        for _ in 0..=random.below(3) {
+            random.message(&mut stream);
+        }
+        for _ in 0..=random.below(3) {
+            let at = random.below(stream.len());
+            stream[at] = random.of(b"\r\n :;,0aCcTt\t\x00\x80");
+        }
+        rejected += u32::from(compare(&random.split(&stream)));
+    }
+    assert!((400..3_600).contains(&rejected), "{rejected} of 4,000");
+}

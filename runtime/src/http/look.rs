@@ -1,0 +1,67 @@
+//! What a connection finds out about itself while the drain lasts.
+
+use std::{net::SocketAddr, time::Instant};
+
+use super::{bounds::Look, conn::Conn, state::Event};
+use crate::net::kernel::Facts;
+
+/// A connection's part of the drain.
+#[derive(Debug)]
+pub(crate) struct Draining {
+    /// When the connection has learned of it.
+    pub(crate) since: Instant,
+    /// The latest look at what the kernel knows, as long as it holds.
+    pub(crate) look: Option<Look>,
+    /// The local address, once it is known: most connections are never asked for it.
+    local: Option<SocketAddr>,
+}
+
+impl Draining {
+    pub(crate) fn new(since: Instant) -> Self {
+        Self { since, look: None, local: None }
+    }
+
+    /// What was found out before the connection did something else is void.
+    pub(crate) fn forget_what_is_void(&mut self, conn: &Conn) {
+        if !conn.state().is_between_messages() || conn.has_streams() {
+            self.forget();
+        }
+    }
+
+    pub(crate) fn forget(&mut self) {
+        self.look = None;
+    }
+
+    /// Asks the kernel. What it cannot say counts as delivered, and as near.
+    pub(crate) fn look(&mut self, conn: &Conn, local: impl FnOnce() -> Option<SocketAddr>) {
+        let facts = self.facts(conn, local);
+        let at = Instant::now();
+        let undelivered = facts.map_or(0, |facts| facts.undelivered);
+        let before = self.look.and_then(|look| look.last_undelivered);
+        self.look = Some(Look {
+            at,
+            round_trip: facts.map(|facts| facts.round_trip).unwrap_or_default(),
+            last_ack: facts.and_then(|facts| facts.last_ack),
+            last_undelivered: if undelivered > 0 { Some(at) } else { before },
+            undelivered: undelivered > 0,
+        });
+        conn.set_undelivered(undelivered);
+        conn.on(if undelivered > 0 { Event::Unacknowledged } else { Event::Acknowledged });
+    }
+
+    fn facts(&mut self, conn: &Conn, local: impl FnOnce() -> Option<SocketAddr>) -> Option<Facts> {
+        let (kernel, peer) = conn.kernel()?;
+        if self.look.is_none() {
+            let at_the_drain = kernel.at_the_drain(peer);
+            self.local =
+                self.local.or_else(|| at_the_drain.map(|facts| facts.local)).or_else(local);
+            // That holds if the connection has done nothing since, and is asked again where it says that
+            // something is on its way.
+            let holds = |facts: &Facts| facts.undelivered == 0 && conn.since() < facts.at;
+            if let Some(facts) = at_the_drain.filter(holds) {
+                return Some(facts);
+            }
+        }
+        kernel.ask(self.local?, peer)
+    }
+}

@@ -1,0 +1,159 @@
+//! The questions, and which way they are asked.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Facts,
+    entry::{Entry, State, States},
+    proc_net,
+    sock_diag::SockDiag,
+};
+use crate::{
+    net::clock,
+    sync::{Mutex, lock},
+};
+
+/// What the kernel knows of the connections of one listener.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    listener: SocketAddr,
+    /// `None`: netlink is not to be had (seccomp, `RestrictAddressFamilies=`).
+    diag: Option<Mutex<SockDiag>>,
+    /// All connections as of the start of the drain.
+    table: OnceLock<Option<Table>>,
+}
+
+/// By peer.
+type Table = HashMap<SocketAddr, Facts>;
+
+impl Kernel {
+    /// For the listener that is bound to `listener`.
+    pub(crate) fn new(listener: SocketAddr) -> Self {
+        let diag = SockDiag::open().ok().map(Mutex::new);
+        Self { listener, diag, table: OnceLock::new() }
+    }
+
+    /// Whether answers say when a client has last acknowledged something.
+    pub(crate) fn knows_acks(&self) -> bool {
+        self.diag.is_some()
+    }
+
+    /// The clients whose handshake with the listener is under way.
+    pub(crate) fn arriving(&self) -> Option<HashSet<SocketAddr>> {
+        let mut arriving = HashSet::new();
+        self.dump(States::SYN_RECV, |entry| {
+            if entry.state == State::SynRecv && self.is_local(entry.local.ip()) {
+                arriving.insert(entry.peer);
+            }
+        })
+        .ok()?;
+        Some(arriving)
+    }
+
+    /// What was known of the connection to `peer` soon after the drain started. The first call asks, for
+    /// all connections at once.
+    pub(crate) fn at_the_drain(&self, peer: SocketAddr) -> Option<Facts> {
+        let table = self.table.get_or_init(|| self.table()).as_ref()?;
+        table.get(&canonical(peer)).copied()
+    }
+
+    /// What is known of a connection now.
+    pub(crate) fn ask(&self, local: SocketAddr, peer: SocketAddr) -> Option<Facts> {
+        let asked = Asked::now();
+        let entry = self.one(local, peer)?;
+        let mut facts = facts(&entry, &asked);
+        // All that was sent to this very host has arrived: loopback hands it over within the call. A peer
+        // that is slow to acknowledge, as Linux is by up to 40 ms, need not be waited for.
+        let all_sent = entry.timing.is_some_and(|timing| timing.unsent == Some(0));
+        if facts.undelivered > 0 && all_sent && self.one(peer, local).is_some() {
+            facts.undelivered = 0;
+            facts.last_ack = Some(asked.exact);
+        }
+        Some(facts)
+    }
+
+    fn table(&self) -> Option<Table> {
+        let mut table = Table::new();
+        let asked = Asked::now();
+        self.dump(States::CONNECTED, |entry| {
+            if !self.is_local(entry.local.ip()) {
+                return;
+            }
+            let facts = facts(&entry, &asked);
+            // A client may have one port at two addresses of ours: then what holds for either holds for both.
+            let both = table.entry(entry.peer).or_insert(facts);
+            both.undelivered = both.undelivered.max(facts.undelivered);
+            both.round_trip = both.round_trip.max(facts.round_trip);
+            both.last_ack = both.last_ack.max(facts.last_ack);
+        })
+        .ok()?;
+        Some(table)
+    }
+
+    fn is_local(&self, ip: IpAddr) -> bool {
+        let own = self.listener.ip();
+        own.is_unspecified() || own.to_canonical() == ip
+    }
+
+    fn dump(&self, states: States, mut each: impl FnMut(Entry)) -> io::Result<()> {
+        if let Some(diag) = &self.diag {
+            let mut entries = Vec::new();
+            if lock(diag).dump(self.listener, states, |entry| entries.push(entry)).is_ok() {
+                entries.into_iter().for_each(each);
+                return Ok(());
+            }
+        }
+        proc_net::dump(self.listener, &mut each)
+    }
+
+    fn one(&self, local: SocketAddr, peer: SocketAddr) -> Option<Entry> {
+        let (at, to) = (canonical(local), canonical(peer));
+        let is_asked_for = |entry: &Entry| entry.local == at && entry.peer == to;
+        if let Some(diag) = &self.diag
+            && let Ok(entry) = lock(diag).one(local, peer)
+        {
+            return entry.filter(is_asked_for);
+        }
+        let mut found = None;
+        // The family of the listener is that of its connections.
+        let family = SocketAddr::new(self.listener.ip(), local.port());
+        proc_net::dump(family, |entry| found = found.or(Some(entry).filter(is_asked_for))).ok()?;
+        found
+    }
+}
+
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+/// The moment before a question: what a connection does later is not in the answer.
+struct Asked {
+    exact: Instant,
+    /// By the clock that connections note their times by: what is before this was before the question.
+    at: Instant,
+}
+
+impl Asked {
+    fn now() -> Self {
+        Self { exact: Instant::now(), at: clock::instant(clock::now()) }
+    }
+}
+
+fn facts(entry: &Entry, asked: &Asked) -> Facts {
+    let round_trip = entry.timing.map_or(0, |timing| timing.round_trip_us);
+    let ack = entry.timing.and_then(|timing| timing.since_last_ack_ms);
+    let last_ack = ack.and_then(|ago| asked.exact.checked_sub(Duration::from_millis(ago.into())));
+    Facts {
+        at: asked.at,
+        local: entry.local,
+        undelivered: entry.undelivered(),
+        round_trip: Duration::from_micros(round_trip.into()),
+        last_ack,
+    }
+}

@@ -1,0 +1,40 @@
+//! What the kernel knows of the connections of one listener: who is on the way in, how far away each client
+//! is, and what has not reached it yet. Asked when the drain starts, and while it lasts; never before.
+//!
+//! By `sock_diag`, else from `/proc/net/tcp`; where neither is to be had, and on other systems than Linux,
+//! every answer is `None`: not known.
+
+#[cfg(target_os = "linux")]
+mod entry;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+mod proc_net;
+#[cfg(target_os = "linux")]
+mod sock_diag;
+#[cfg(not(target_os = "linux"))]
+mod unknown;
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+#[cfg(target_os = "linux")]
+pub(crate) use linux::Kernel;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use unknown::Kernel;
+
+/// What the kernel has said of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// A moment before it was asked: what a connection has done until then is in the answer.
+    pub(crate) at: Instant,
+    /// The local address of the connection: with the peer's, its name in the next question.
+    pub(crate) local: SocketAddr,
+    /// Bytes of responses that have not reached the peer's kernel, as far as this one can tell.
+    pub(crate) undelivered: u32,
+    pub(crate) round_trip: Duration,
+    /// When the peer has last acknowledged something, where that is known.
+    pub(crate) last_ack: Option<Instant>,
+}

@@ -1,0 +1,218 @@
+//! `sock_diag(7)`: questions about TCP sockets over netlink, answered from the kernel's own tables. Needs no
+//! privilege.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    os::fd::OwnedFd,
+};
+
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
+};
+
+use super::entry::{Entry, State, States, Timing};
+
+/// `linux/sock_diag.h`, `linux/netlink.h`, `linux/inet_diag.h`: the numbers of the messages.
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_REQUEST: u16 = 0x1;
+const NLM_F_DUMP: u16 = 0x300;
+const IPPROTO_TCP: u8 = 6;
+const INET_DIAG_INFO: u16 = 2;
+
+/// `struct nlmsghdr`, `struct inet_diag_req_v2`, `struct inet_diag_msg`: their sizes.
+const HEADER: usize = 16;
+const REQUEST: usize = 56;
+const MESSAGE: usize = 72;
+/// Where the sequence number is in a header.
+const SEQUENCE: usize = 8;
+
+/// A part of a dump is 32 KiB at the most (`netlink_dump()` in the kernel).
+const BUFFER: usize = 64 * 1024;
+
+/// A netlink socket. One question at a time.
+#[derive(Debug)]
+pub(super) struct SockDiag {
+    socket: OwnedFd,
+    /// Allocated by the first question.
+    buffer: Vec<u8>,
+    /// The number of the latest question, which its answers bear.
+    sequence: u32,
+}
+
+impl SockDiag {
+    /// Opens the socket: once, early, so that a process without descriptors can still ask.
+    pub(super) fn open() -> io::Result<Self> {
+        let protocol = Some(netlink::SOCK_DIAG);
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
+        Ok(Self { socket, buffer: Vec::new(), sequence: 0 })
+    }
+
+    /// All sockets of the family of `local`, at its port, that are in one of `states`.
+    pub(super) fn dump(
+        &mut self,
+        local: SocketAddr,
+        states: States,
+        each: impl FnMut(Entry),
+    ) -> io::Result<()> {
+        let anybody = SocketAddr::new(unspecified_like(local), 0);
+        let local = SocketAddr::new(unspecified_like(local), local.port());
+        self.ask(request(local, anybody, states, NLM_F_DUMP), each)
+    }
+
+    /// What the kernel finds at these addresses: the socket of that connection or, where there is none, a
+    /// listener that would take it.
+    pub(super) fn one(&mut self, local: SocketAddr, peer: SocketAddr) -> io::Result<Option<Entry>> {
+        let mut found = None;
+        match self.ask(request(local, peer, States::ALL, 0), |entry| found = Some(entry)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+            Ok(()) => Ok(found),
+        }
+    }
+
+    fn ask(&mut self, mut request: Vec<u8>, mut each: impl FnMut(Entry)) -> io::Result<()> {
+        let Self { socket, buffer, sequence } = self;
+        buffer.resize(BUFFER, 0);
+        *sequence = sequence.wrapping_add(1);
+        request[SEQUENCE..][..4].copy_from_slice(&sequence.to_ne_bytes());
+        send(&*socket, &request, SendFlags::empty())?;
+        loop {
+            // The kernel answers within the call: what is not there will not come.
+            let (_, length) = recv(&*socket, &mut **buffer, RecvFlags::DONTWAIT)?;
+            let mut rest = buffer.get(..length).ok_or(io::ErrorKind::InvalidData)?;
+            while let Some(message) = take_message(&mut rest) {
+                match message.kind {
+                    // The rest of an answer that could not be read to its end.
+                    _ if message.sequence != *sequence => {}
+                    SOCK_DIAG_BY_FAMILY => {
+                        each(parse(message.body).ok_or(io::ErrorKind::InvalidData)?);
+                        if !message.multipart {
+                            return Ok(());
+                        }
+                    }
+                    NLMSG_DONE => return Ok(()),
+                    NLMSG_ERROR => {
+                        let code = read_u32(message.body, 0).map_or(0, u32::cast_signed);
+                        return Err(io::Error::from_raw_os_error(-code));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// A netlink message: `struct nlmsghdr` and what follows.
+struct Message<'a> {
+    kind: u16,
+    multipart: bool,
+    sequence: u32,
+    body: &'a [u8],
+}
+
+fn take_message<'a>(rest: &mut &'a [u8]) -> Option<Message<'a>> {
+    const NLM_F_MULTI: u16 = 2;
+    let length = read_u32(rest, 0)? as usize;
+    let kind = read_u16(rest, 4)?;
+    let multipart = read_u16(rest, 6)? & NLM_F_MULTI != 0;
+    let sequence = read_u32(rest, SEQUENCE)?;
+    let body = rest.get(HEADER..length)?;
+    *rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+    Some(Message { kind, multipart, sequence, body })
+}
+
+fn request(local: SocketAddr, peer: SocketAddr, states: States, flags: u16) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER + REQUEST);
+    let length = u32::try_from(HEADER + REQUEST).unwrap_or_default();
+    bytes.extend(length.to_ne_bytes());
+    bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    bytes.extend((NLM_F_REQUEST | flags).to_ne_bytes());
+    // The sequence number, which `ask` fills in, and the sender, which the kernel does.
+    bytes.extend([0; 8]);
+    let family = match local {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    // Families that fit: both are below 256.
+    let family = u8::try_from(family.as_raw()).unwrap_or_default();
+    bytes.extend([family, IPPROTO_TCP, 1 << (INET_DIAG_INFO - 1), 0]);
+    bytes.extend(states.bits().to_ne_bytes());
+    bytes.extend(local.port().to_be_bytes());
+    bytes.extend(peer.port().to_be_bytes());
+    bytes.extend(address_bytes(local.ip()));
+    bytes.extend(address_bytes(peer.ip()));
+    // Any device, any cookie.
+    bytes.extend(0_u32.to_ne_bytes());
+    bytes.extend([0xff; 8]);
+    bytes
+}
+
+fn address_bytes(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(ip) => {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&ip.octets());
+            bytes
+        }
+        IpAddr::V6(ip) => ip.octets(),
+    }
+}
+
+fn unspecified_like(addr: SocketAddr) -> IpAddr {
+    match addr {
+        SocketAddr::V4(_) => IpAddr::from([0; 4]),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// `struct inet_diag_msg`, and among its attributes `struct tcp_info`.
+fn parse(body: &[u8]) -> Option<Entry> {
+    let is_v4 = u16::from(*body.first()?) == AddressFamily::INET.as_raw();
+    let addr = |port: usize, at: usize| {
+        let port = u16::from_be_bytes([*body.get(port)?, *body.get(port + 1)?]);
+        let ip: [u8; 16] = *body.get(at..)?.first_chunk()?;
+        let ip = if is_v4 { IpAddr::from(*ip.first_chunk::<4>()?) } else { IpAddr::from(ip) };
+        Some(SocketAddr::new(ip.to_canonical(), port))
+    };
+    let mut entry = Entry {
+        local: addr(4, 8)?,
+        peer: addr(6, 24)?,
+        state: State::from_number(*body.get(1)?),
+        unacknowledged: read_u32(body, 60)?,
+        timing: None,
+    };
+    let mut rest = body.get(MESSAGE..)?;
+    while let (Some(length), Some(kind)) = (read_u16(rest, 0), read_u16(rest, 2)) {
+        let value = rest.get(4..usize::from(length))?;
+        if kind == INET_DIAG_INFO {
+            entry.timing = parse_tcp_info(value);
+        }
+        rest = rest.get(usize::from(length).next_multiple_of(4)..).unwrap_or_default();
+    }
+    Some(entry)
+}
+
+/// The fields of `struct tcp_info` (`linux/tcp.h`) that are asked for; `tcpi_notsent_bytes` is there since
+/// Linux 4.6.
+fn parse_tcp_info(info: &[u8]) -> Option<Timing> {
+    const LAST_ACK_RECV: usize = 56;
+    const RTT: usize = 68;
+    const NOTSENT_BYTES: usize = 144;
+    Some(Timing {
+        round_trip_us: read_u32(info, RTT)?,
+        since_last_ack_ms: Some(read_u32(info, LAST_ACK_RECV)?),
+        unsent: read_u32(info, NOTSENT_BYTES),
+    })
+}
+
+fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
+}
+
+fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+}
