@@ -32,11 +32,8 @@ pub enum InFlight {
         peer: String,
         /// Since the head of the request was complete.
         age: Duration,
-        /// Whether the head of the response has been handed on.
-        responding: bool,
-        /// Where all of the response has been written: how many bytes of it the client's system has not
-        /// acknowledged. The age counts from the end of the response then.
-        undelivered: u32,
+        /// How far the response is.
+        progress: Progress,
     },
     /// A connection that has left HTTP, such as a WebSocket.
     #[non_exhaustive]
@@ -91,6 +88,19 @@ pub enum InFlight {
     },
 }
 
+/// How far the response to a request is: [`InFlight::Request`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// There is none yet.
+    NoResponse,
+    /// Its head has been handed on; or all of it has, and the body of the request is still being read.
+    Responding,
+    /// All of it has been written, and the client's system has not acknowledged so many bytes; with 0 it has, and
+    /// the client is still reading.
+    Delivering(u32),
+}
+
 /// What a connection without a request is at: [`InFlight::Connection`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -102,7 +112,8 @@ pub enum Doing {
     Overdue,
     /// The head of a request is being read.
     ReadingHead,
-    /// Its responses are written, and the client's system has not acknowledged so many bytes.
+    /// Its responses are written, and the client's system has not acknowledged so many bytes; with 0 it has, and
+    /// the client is still reading.
     Delivering(u32),
     /// It is being closed, and the client goes on sending.
     Closing,
@@ -140,12 +151,14 @@ impl InFlight {
 impl fmt::Display for InFlight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Request { method, path, peer, responding, undelivered, .. } => {
+            Self::Request { method, path, peer, progress, .. } => {
                 write!(f, "{} {} from {peer}, ", Plain(method), Plain(path))?;
-                match (responding, undelivered) {
-                    (false, _) => f.write_str("no response yet"),
-                    (true, 0) => f.write_str("response begun"),
-                    (true, bytes) => write!(f, "{bytes} bytes of the response not acknowledged"),
+                match progress {
+                    Progress::NoResponse => f.write_str("no response yet"),
+                    Progress::Responding => f.write_str("response begun"),
+                    Progress::Delivering(bytes) => {
+                        write!(f, "response written, {}", Undelivered(*bytes))
+                    }
                 }
             }
             Self::Upgraded { path, peer, .. } => {
@@ -157,7 +170,9 @@ impl fmt::Display for InFlight {
                     Doing::Nothing => Ok(()),
                     Doing::Overdue => f.write_str(", what it sent was never read"),
                     Doing::ReadingHead => f.write_str(", the head of a request not complete"),
-                    Doing::Delivering(bytes) => write!(f, ", {bytes} bytes not acknowledged"),
+                    Doing::Delivering(bytes) => {
+                        write!(f, ", responses written, {}", Undelivered(*bytes))
+                    }
                     Doing::Closing => f.write_str(", still sending after the last response"),
                 }
             }
@@ -167,6 +182,19 @@ impl fmt::Display for InFlight {
             Self::Main { .. } => f.write_str("main"),
         }?;
         write!(f, ", {}", Age(self.age()))
+    }
+}
+
+/// What the client has not got.
+struct Undelivered(u32);
+
+impl fmt::Display for Undelivered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => f.write_str("still being read"),
+            1 => f.write_str("1 byte not acknowledged"),
+            bytes => write!(f, "{bytes} bytes not acknowledged"),
+        }
     }
 }
 
@@ -239,8 +267,7 @@ mod tests {
             path: "/\x1b[2J\u{202e}é".into(),
             peer: "127.0.0.1:1".into(),
             age: Duration::from_secs(3),
-            responding: false,
-            undelivered: 0,
+            progress: Progress::NoResponse,
         };
         assert_eq!(
             request.to_string(),

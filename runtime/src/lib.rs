@@ -138,7 +138,7 @@ pub use self::{
     exit::Exit,
     failure::Failure,
     handle::Handle,
-    in_flight::{Doing, InFlight},
+    in_flight::{Doing, InFlight, Progress},
     limits::{Env, IntoLimit, IntoWait, env},
     main_fn::{Fail, Main, Outcome, via},
     report::{Cause, Report},

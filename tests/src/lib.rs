@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod client;
+pub mod far;
 pub mod http2;
 pub mod load;
 pub mod process;
@@ -20,3 +21,17 @@ use std::time::Duration;
 
 /// How long an event may take before a test gives up on it. Nothing waits for this when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whether a test can do what it is for. Where not, it says so where it can be seen, and in CI that is a failure.
+pub fn can(what: &str, possible: bool) -> bool {
+    assert!(
+        possible || std::env::var_os("CI").is_none(),
+        "{what}: not possible here, and CI has to"
+    );
+    if !possible {
+        // Past the capture of the test harness.
+        let _ =
+            rustix::io::write(rustix::stdio::stderr(), format!("NOT TESTED: {what}\n").as_bytes());
+    }
+    possible
+}

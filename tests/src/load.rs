@@ -25,6 +25,23 @@ pub enum Style {
     ConnectionEach,
 }
 
+/// How a client behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Habits {
+    /// How it uses connections.
+    pub style: Style,
+    /// The longest pause between an answer and the next request.
+    pub pause: Duration,
+    /// How long a new connection waits before its first byte: as long as a TLS handshake takes.
+    pub hesitation: Duration,
+}
+
+impl From<Style> for Habits {
+    fn from(style: Style) -> Self {
+        Self { style, pause: Duration::from_millis(3), hesitation: Duration::ZERO }
+    }
+}
+
 /// What became of the requests.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
@@ -48,15 +65,16 @@ impl AddAssign for Tally {
 /// for every answer, says that it is enough.
 pub async fn run(
     addr: SocketAddr,
-    style: Style,
+    habits: impl Into<Habits>,
     count: u64,
     seed: u64,
     answered: impl Fn() -> ControlFlow<()> + Clone + Send + 'static,
 ) -> Tally {
+    let habits = habits.into();
     let mut clients = JoinSet::new();
     for i in 0..count {
         let random = Random(seed.wrapping_mul(1_000).wrapping_add(i));
-        let client = Client { addr, style, random, connection: None };
+        let client = Client { addr, habits, random, connection: None };
         clients.spawn(client.run(answered.clone()));
     }
     let mut all = Tally::default();
@@ -68,7 +86,7 @@ pub async fn run(
 
 struct Client {
     addr: SocketAddr,
-    style: Style,
+    habits: Habits,
     random: Random,
     connection: Option<TcpStream>,
 }
@@ -77,7 +95,8 @@ impl Client {
     async fn run(mut self, answered: impl Fn() -> ControlFlow<()>) -> Tally {
         let mut tally = Tally::default();
         loop {
-            sleep(Duration::from_micros(self.random.below(3_000))).await;
+            let pause = u64::try_from(self.habits.pause.as_micros()).unwrap_or(u64::MAX);
+            sleep(Duration::from_micros(self.random.below(pause))).await;
             let Some(mut connection) = self.connect(&mut tally).await else {
                 return tally;
             };
@@ -109,6 +128,7 @@ impl Client {
                 Ok(Ok(connection)) => {
                     // Without it, small packets wait for each other.
                     let _ = connection.set_nodelay(true);
+                    sleep(self.habits.hesitation).await;
                     return Some(connection);
                 }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -123,7 +143,7 @@ impl Client {
 
     /// One request; whether the connection can be used again.
     async fn exchange(&mut self, connection: &mut TcpStream) -> io::Result<bool> {
-        let close = match self.style {
+        let close = match self.habits.style {
             Style::KeepAlive => "",
             Style::ConnectionEach => "connection: close\r\n",
         };
@@ -153,7 +173,9 @@ impl Client {
                 if !right {
                     return Err(io::Error::other(format!("a wrong answer: {head}")));
                 }
-                return Ok(!head.contains("connection: close") && self.style == Style::KeepAlive);
+                return Ok(
+                    !head.contains("connection: close") && self.habits.style == Style::KeepAlive
+                );
             }
         }
     }

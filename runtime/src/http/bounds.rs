@@ -50,10 +50,12 @@ pub(crate) struct Look {
     pub(crate) round_trip: Duration,
     /// When the client has last acknowledged something.
     pub(crate) last_ack: Option<Instant>,
-    /// Whether something had not reached the client.
+    /// Whether something had not reached the client's system.
     pub(crate) undelivered: bool,
-    /// When that was last so.
-    pub(crate) last_undelivered: Option<Instant>,
+    /// How much that has room for; more than before, where the client has read meanwhile.
+    pub(crate) window: Option<u32>,
+    /// When the client had last certainly not read everything.
+    pub(crate) last_unread: Option<Instant>,
 }
 
 /// What is to be done when a deadline has passed.
@@ -68,10 +70,11 @@ pub(crate) enum Due {
 }
 
 impl Moments {
-    /// The grace that begins with the state or with the drain, whichever is later, and not before all is delivered.
-    fn after_delivery(&self, draining: Instant, look: &Look) -> Instant {
+    /// When a grace begins: with the state or with the drain, whichever is later, and not before the client has
+    /// read what there is.
+    fn after_reading(&self, draining: Instant, look: &Look) -> Instant {
         let entered = self.since.max(draining);
-        look.last_undelivered.map_or(entered, |seen| seen.max(entered))
+        look.last_unread.map_or(entered, |seen| seen.max(entered))
     }
 
     fn header_deadline(&self, since: Instant) -> Option<Instant> {
@@ -109,18 +112,18 @@ impl State {
             Named | Queued => Some(entered + HEAD_GRACE),
             Idle => known(&|look| {
                 // As the client sees it: its next request takes as long to come here as this took to get there.
-                let seen = [Some(since + look.round_trip), look.last_ack, look.last_undelivered];
+                let seen = [Some(since + look.round_trip), look.last_ack, look.last_unread];
                 seen.into_iter().flatten().max().unwrap_or(since) + linger
             }),
             Delivering => known(&|look| look.at + look.round_trip.max(TICK)),
             Expired => Some(since + END_GRACE),
             Http2 if moments.has_streams => None,
-            Http2 => known(&|look| moments.after_delivery(draining, look) + PONG_GRACE),
+            Http2 => known(&|look| moments.after_reading(draining, look) + PONG_GRACE),
             Closing => known(&|look| {
                 if look.undelivered {
                     look.at + look.round_trip.max(TICK)
                 } else {
-                    moments.after_delivery(draining, look) + LINGERING_CLOSE_DRAINING
+                    moments.after_reading(draining, look) + LINGERING_CLOSE_DRAINING
                 }
             }),
             Busy | Responding | Flushing | Answered | Upgraded | Closed => None,
@@ -135,9 +138,8 @@ impl State {
             Fresh | Idle | Closing | Http2 | Delivering if in_service => Due::End,
             Fresh | Idle | Closing | Http2 | Delivering if known.is_none() => Due::Look,
             Delivering => Due::Look,
-            Closing if known.is_some_and(|look| look.undelivered) => Due::Look,
-            // Something may have been written since then: the frames that end the connection.
-            Http2 if known.map(|look| look.at) < self.deadline(moments) => Due::Look,
+            // Something may have been written since then, or read.
+            Closing | Http2 if known.map(|look| look.at) < self.deadline(moments) => Due::Look,
             Idle => Due::Expire,
             Fresh | Head | Named | Queued | Expired | Http2 | Closing => Due::End,
             Busy | Responding | Flushing | Answered | Upgraded | Closed => Due::End,

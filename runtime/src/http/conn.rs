@@ -23,7 +23,8 @@ use crate::{
     net::{clock, kernel::Kernel, listener::Peer, stream::Stream},
     phase::Phase,
     sync::{
-        AtomicU8, AtomicU32, AtomicU64, AtomicUsize, AtomicWaker, Mutex, Ordering, lock, register,
+        AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, AtomicWaker, Mutex, Ordering,
+        lock, register,
     },
 };
 
@@ -46,8 +47,10 @@ pub(crate) struct Conn {
     knows_acks: bool,
     /// How many requests hyper has handed to the service; wraps. Written as `state` is.
     calls: AtomicU32,
-    /// Bytes that have not reached the client, as of the latest look.
+    /// Bytes that have not reached the client's system, as of the latest look.
     undelivered: AtomicU32,
+    /// Whether the client had not read everything then, as far as that can be known.
+    is_unread: AtomicBool,
     pub(crate) label: Label,
     /// The connection's task.
     waker: AtomicWaker,
@@ -89,6 +92,7 @@ impl Conn {
             kernel,
             calls: AtomicU32::new(0),
             undelivered: AtomicU32::new(0),
+            is_unread: AtomicBool::new(false),
             label: Label::new(),
             waker: AtomicWaker::new(),
             owners: OnceLock::new(),
@@ -262,12 +266,16 @@ impl Conn {
         }
     }
 
-    pub(crate) fn set_undelivered(&self, bytes: u32) {
-        self.undelivered.store(bytes, Ordering::Relaxed);
+    pub(crate) fn set_delivery(&self, undelivered: u32, is_unread: bool) {
+        self.undelivered.store(undelivered, Ordering::Relaxed);
+        self.is_unread.store(is_unread, Ordering::Relaxed);
     }
 
-    pub(crate) fn undelivered(&self) -> u32 {
-        self.undelivered.load(Ordering::Relaxed)
+    /// The bytes of responses that have not reached the client's system; `None`: the client has read all there
+    /// was, as far as that can be known.
+    pub(crate) fn unread(&self) -> Option<u32> {
+        let is_unread = self.is_unread.load(Ordering::Relaxed);
+        is_unread.then(|| self.undelivered.load(Ordering::Relaxed))
     }
 
     pub(crate) fn accepted_at(&self) -> Instant {

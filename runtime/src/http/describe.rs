@@ -10,7 +10,7 @@ use super::{
     },
 };
 use crate::{
-    in_flight::{Doing, InFlight},
+    in_flight::{Doing, InFlight, Progress},
     work::{Kind, Piece},
 };
 
@@ -21,41 +21,33 @@ impl Piece for Conn {
         let peer = self.peer().to_string();
         let age = now.saturating_duration_since(self.since());
         let label = || self.label.read().unwrap_or_else(|| ("?".into(), "?".into()));
-        let request = |responding, undelivered| {
+        let request = |progress| {
             let ((method, path), peer) = (label(), peer.clone());
-            InFlight::Request { method, path, peer, age, responding, undelivered }
+            InFlight::Request { method, path, peer, age, progress }
         };
         let connection = |doing| {
             let age = now.saturating_duration_since(self.accepted_at());
             InFlight::Connection { peer: peer.clone(), age, doing }
         };
-        let undelivered = self.undelivered();
-        let delivering = || match self.streams_if_any() {
-            None if self.has_been_called() => request(true, undelivered),
-            None | Some(_) => connection(Doing::Delivering(undelivered)),
+        let delivering = |bytes| match self.streams_if_any() {
+            None if self.has_been_called() => request(Progress::Delivering(bytes)),
+            None | Some(_) => connection(Doing::Delivering(bytes)),
         };
-        let described = match state {
-            Busy => request(false, 0),
-            Responding | Flushing | Answered => request(true, 0),
-            Delivering => delivering(),
-            Closing if undelivered > 0 => delivering(),
-            Closing => connection(Doing::Closing),
-            Upgraded => InFlight::Upgraded { path: label().1, peer, age },
-            Head | Named | Queued => connection(Doing::ReadingHead),
-            Fresh | Idle | Expired if self.is_overdue(now) => connection(Doing::Overdue),
-            Fresh | Idle | Expired => connection(Doing::Nothing),
-            Http2 => {
-                let before = out.len();
-                if let Some(streams) = self.streams_if_any() {
-                    streams.describe(&peer, now, out);
-                }
-                match undelivered {
-                    _ if out.len() > before => return,
-                    0 => connection(Doing::Nothing),
-                    _ => delivering(),
-                }
+        let described = match (state, self.unread()) {
+            (Busy, _) => request(Progress::NoResponse),
+            (Responding | Flushing | Answered, _) => request(Progress::Responding),
+            (Upgraded, _) => InFlight::Upgraded { path: label().1, peer, age },
+            (Head | Named | Queued, _) => connection(Doing::ReadingHead),
+            (Closed, _) => return,
+            (Http2, _) if self.has_streams() => {
+                let streams = self.streams_if_any().into_iter();
+                return streams.for_each(|streams| streams.describe(&peer, now, out));
             }
-            Closed => return,
+            (Delivering, unread) => delivering(unread.unwrap_or(0)),
+            (Closing | Http2, Some(bytes)) => delivering(bytes),
+            (Closing, None) => connection(Doing::Closing),
+            (Fresh | Idle | Expired, _) if self.is_overdue(now) => connection(Doing::Overdue),
+            (Fresh | Idle | Expired, _) | (Http2, None) => connection(Doing::Nothing),
         };
         out.push(described);
     }

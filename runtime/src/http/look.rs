@@ -37,15 +37,20 @@ impl Draining {
         let facts = self.facts(conn, local);
         let at = Instant::now();
         let undelivered = facts.map_or(0, |facts| facts.undelivered);
-        let before = self.look.and_then(|look| look.last_undelivered);
+        let window = facts.and_then(|facts| facts.window);
+        let before = self.look.as_ref();
+        // The client's system has it, and the client is reading.
+        let reads = before.is_some_and(|before| before.window < window);
+        let last_unread = before.and_then(|before| before.last_unread);
         self.look = Some(Look {
             at,
             round_trip: facts.map(|facts| facts.round_trip).unwrap_or_default(),
             last_ack: facts.and_then(|facts| facts.last_ack),
-            last_undelivered: if undelivered > 0 { Some(at) } else { before },
             undelivered: undelivered > 0,
+            window,
+            last_unread: if undelivered > 0 || reads { Some(at) } else { last_unread },
         });
-        conn.set_undelivered(undelivered);
+        conn.set_delivery(undelivered, undelivered > 0 || reads);
         conn.on(if undelivered > 0 { Event::Unacknowledged } else { Event::Acknowledged });
     }
 

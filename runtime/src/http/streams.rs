@@ -11,7 +11,7 @@ use slab::Slab;
 use tokio::task::AbortHandle;
 
 use crate::{
-    in_flight::InFlight,
+    in_flight::{InFlight, Progress},
     phase::{Phase, PhaseCell},
     sync::{Mutex, lock},
 };
@@ -118,7 +118,7 @@ impl Request {
             return InFlight::Upgraded { path, peer, age };
         }
         let method = self.method.to_string();
-        let responding = self.responding;
-        InFlight::Request { method, path, peer, age, responding, undelivered: 0 }
+        let progress = if self.responding { Progress::Responding } else { Progress::NoResponse };
+        InFlight::Request { method, path, peer, age, progress }
     }
 }

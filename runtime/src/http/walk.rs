@@ -110,13 +110,14 @@ impl Walk {
     fn see_to_it(&mut self) {
         match self.state.due(&self.moments) {
             Due::Look => {
-                let before = self.moments.look.and_then(|look| look.last_undelivered);
+                let before = self.moments.look.and_then(|look| look.last_unread);
                 self.moments.look = Some(Look {
                     at: self.now,
                     round_trip: ROUND_TRIP,
                     last_ack: Some(self.moments.since + ROUND_TRIP),
                     undelivered: !self.delivered,
-                    last_undelivered: if self.delivered { before } else { Some(self.now) },
+                    window: None,
+                    last_unread: if self.delivered { before } else { Some(self.now) },
                 });
                 self.on(if self.delivered { Event::Acknowledged } else { Event::Unacknowledged });
             }

@@ -22,6 +22,8 @@ pub(super) struct Timing {
     pub(super) since_last_ack_ms: Option<u32>,
     /// How many of the unacknowledged bytes were never sent.
     pub(super) unsent: Option<u32>,
+    /// How much the peer has room for.
+    pub(super) window: Option<u32>,
 }
 
 /// The states that matter here, of those in `include/net/tcp_states.h`.

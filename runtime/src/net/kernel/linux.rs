@@ -116,7 +116,7 @@ impl Kernel {
         let (at, to) = (canonical(local), canonical(peer));
         let is_asked_for = |entry: &Entry| entry.local == at && entry.peer == to;
         if let Some(diag) = &self.diag
-            && let Ok(entry) = lock(diag).one(local, peer)
+            && let Ok(entry) = lock(diag).one(at, to)
         {
             return entry.filter(is_asked_for);
         }
@@ -153,7 +153,67 @@ fn facts(entry: &Entry, asked: &Asked) -> Facts {
         at: asked.at,
         local: entry.local,
         undelivered: entry.undelivered(),
+        window: entry.timing.and_then(|timing| timing.window),
         round_trip: Duration::from_micros(round_trip.into()),
         last_ack,
+    }
+}
+
+#[cfg(all(test, not(graceful_loom)))]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    /// A connection to a listener at `bound`, and its server side.
+    fn connect(bound: &str, to: &str) -> (TcpListener, TcpStream, TcpStream) {
+        let listener = TcpListener::bind(bound).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = TcpStream::connect((to, port)).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        (listener, client, server)
+    }
+
+    /// As with netlink, and as without.
+    fn both(listener: &TcpListener) -> [Kernel; 2] {
+        let netlink = Kernel::new(listener.local_addr().unwrap());
+        assert!(netlink.knows_acks());
+        let proc_net = Kernel { diag: None, ..Kernel::new(listener.local_addr().unwrap()) };
+        [netlink, proc_net]
+    }
+
+    #[test]
+    fn finds_connections_of_either_family() {
+        for (bound, to) in [
+            ("127.0.0.1:0", "127.0.0.1"),
+            ("[::1]:0", "::1"),
+            ("[::]:0", "::1"),
+            ("[::]:0", "127.0.0.1"),
+        ] {
+            let (listener, mut client, mut server) = connect(bound, to);
+            client.write_all(b"x").unwrap();
+            server.read_exact(&mut [0]).unwrap();
+            let (local, peer) = (server.local_addr().unwrap(), server.peer_addr().unwrap());
+            for kernel in both(&listener) {
+                let listed = kernel.at_the_drain(peer).unwrap_or_else(|| panic!("{bound} {to}"));
+                assert_eq!(listed.local, canonical(local));
+                assert_eq!(listed.undelivered, 0);
+                assert_eq!(listed.last_ack.is_some(), kernel.knows_acks());
+                assert!(listed.round_trip < Duration::from_millis(300), "{listed:?}");
+                for local in [local, listed.local] {
+                    let facts = kernel.ask(local, peer).unwrap_or_else(|| panic!("{bound} {to}"));
+                    assert_eq!((facts.local, facts.undelivered), (listed.local, 0));
+                }
+                assert_eq!(kernel.arriving().unwrap().len(), 0);
+                // The listener would take such a connection, and is none.
+                let nobody = SocketAddr::new(peer.ip(), 1);
+                assert!(
+                    kernel.ask(local, nobody).is_none() && kernel.at_the_drain(nobody).is_none()
+                );
+            }
+        }
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct Facts {
     pub(crate) local: SocketAddr,
     /// Bytes of responses that have not reached the peer's kernel, as far as this one can tell.
     pub(crate) undelivered: u32,
+    /// How much the peer has room for, where that is known: it grows as the client reads.
+    pub(crate) window: Option<u32>,
     pub(crate) round_trip: Duration,
     /// When the peer has last acknowledged something, where that is known.
     pub(crate) last_ack: Option<Instant>,

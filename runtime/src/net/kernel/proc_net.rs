@@ -45,6 +45,7 @@ fn parse(line: &str) -> Option<Entry> {
         round_trip_us: ticks.saturating_mul(TICK_US).saturating_sub(LEAST_VARIANCE_US),
         since_last_ack_ms: None,
         unsent: None,
+        window: None,
     });
     let unacknowledged = u32::from_str_radix(unacknowledged, 16).ok()?;
     Some(Entry { local, peer, state, unacknowledged, timing })

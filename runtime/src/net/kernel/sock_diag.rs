@@ -197,15 +197,17 @@ fn parse(body: &[u8]) -> Option<Entry> {
 }
 
 /// The fields of `struct tcp_info` (`linux/tcp.h`) that are asked for; `tcpi_notsent_bytes` is there since
-/// Linux 4.6.
+/// Linux 4.6, `tcpi_snd_wnd` since 5.4.
 fn parse_tcp_info(info: &[u8]) -> Option<Timing> {
     const LAST_ACK_RECV: usize = 56;
     const RTT: usize = 68;
     const NOTSENT_BYTES: usize = 144;
+    const SND_WND: usize = 228;
     Some(Timing {
         round_trip_us: read_u32(info, RTT)?,
         since_last_ack_ms: Some(read_u32(info, LAST_ACK_RECV)?),
         unsent: read_u32(info, NOTSENT_BYTES),
+        window: read_u32(info, SND_WND),
     })
 }
 
