@@ -6,13 +6,13 @@ use std::{convert::Infallible, io::BufRead, sync::LazyLock, time::Duration};
 use axum::{
     Router,
     body::Body,
-    extract::ws::WebSocketUpgrade,
+    extract::{Path, ws::WebSocketUpgrade},
     http::StatusCode,
     response::Response,
     routing::{any, get, post},
 };
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 
 /// Becomes true when the test writes a line to stdin.
@@ -107,6 +107,20 @@ async fn streaming() -> Body {
     Body::from_stream(chunks)
 }
 
+/// Answers at once, while a tracked task reads what is still coming.
+async fn early(body: Body) -> &'static str {
+    graceful::spawn(async move {
+        let mut size = 0;
+        let mut body = body.into_data_stream();
+        while let Some(Ok(chunk)) = body.next().await {
+            size += chunk.len();
+            println!("read {size} bytes");
+        }
+        println!("upload ends after {size} bytes");
+    });
+    "early"
+}
+
 /// The routes.
 pub fn router() -> Router {
     LazyLock::force(&RELEASED);
@@ -122,6 +136,8 @@ pub fn router() -> Router {
         .route("/upload-answer", get(|| async { "x".repeat(300_000) }))
         .route("/refuse", post(|| async { (StatusCode::PAYLOAD_TOO_LARGE, "x".repeat(300_000)) }))
         .route("/upload", post(|| async { "x".repeat(100_000) }))
+        .route("/bytes/{count}", get(|Path(count): Path<usize>| async move { "x".repeat(count) }))
+        .route("/early", post(early))
         .route("/spawn", get(|| async { drop(graceful::spawn(work())) }))
         .route("/spawn-untracked", get(|| async { drop(tokio::spawn(work())) }))
         .route(

@@ -80,6 +80,11 @@ impl Http2 {
         this
     }
 
+    /// The socket.
+    pub fn raw(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
     /// Sends a frame.
     pub fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
