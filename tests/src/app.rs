@@ -1,7 +1,7 @@
 //! The application of the fixtures: handlers that say when they have begun, and go on when the test
 //! says so.
 
-use std::{convert::Infallible, io::BufRead, sync::LazyLock, time::Duration};
+use std::{convert::Infallible, fs::File, io::BufRead, sync::LazyLock, time::Duration};
 
 use axum::{
     Router,
@@ -45,6 +45,18 @@ async fn block() -> &'static str {
     println!("block begins");
     std::thread::sleep(Duration::from_secs(600));
     "blocked"
+}
+
+/// Leaves the process without a descriptor, for good: whichever comes free is taken.
+async fn exhaust() {
+    while let Ok(file) = File::open("/dev/null") {
+        std::mem::forget(file);
+    }
+    std::thread::spawn(|| {
+        loop {
+            File::open("/dev/null").map_or_else(|_| std::thread::yield_now(), std::mem::forget);
+        }
+    });
 }
 
 /// Computes for longer than the usual linger, without waiting for anything.
@@ -137,6 +149,7 @@ pub fn router() -> Router {
         .route("/refuse", post(|| async { (StatusCode::PAYLOAD_TOO_LARGE, "x".repeat(300_000)) }))
         .route("/upload", post(|| async { "x".repeat(100_000) }))
         .route("/bytes/{count}", get(|Path(count): Path<usize>| async move { "x".repeat(count) }))
+        .route("/exhaust", get(exhaust))
         .route("/early", post(early))
         .route("/spawn", get(|| async { drop(graceful::spawn(work())) }))
         .route("/spawn-untracked", get(|| async { drop(tokio::spawn(work())) }))

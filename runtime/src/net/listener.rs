@@ -309,3 +309,44 @@ fn file_id(path: &Path) -> Option<FileId> {
     let metadata = std::fs::symlink_metadata(path).ok()?;
     Some(FileId(metadata.dev(), metadata.ino()))
 }
+
+#[cfg(all(test, not(graceful_loom), target_os = "linux"))]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// Whoever has resolved the path before the unlink comes to the socket after it, as through a second link.
+    #[tokio::test]
+    async fn a_shut_unix_socket_keeps_its_queue_and_takes_nobody_in() {
+        for holders in [Holders::Nobody, Holders::Unknown] {
+            let path =
+                std::env::temp_dir().join(format!("graceful-unit-{}.sock", std::process::id()));
+            let link = path.with_extension("link");
+            let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+            std::fs::hard_link(&path, &link).unwrap();
+            let listener = Listener::bind(Target::Unix(socket), Some(holders)).await.unwrap();
+            let _early = UnixStream::connect(&path).unwrap();
+            assert_eq!(listener.refuse_new(), holders == Holders::Nobody);
+            assert!(!path.exists());
+            let late = UnixStream::connect(&link).map_err(|error| error.kind());
+            assert_eq!(late.is_err(), holders == Holders::Nobody, "{late:?}");
+            if let Err(kind) = late {
+                assert_eq!(kind, io::ErrorKind::ConnectionRefused);
+                assert!(listener.try_accept().is_ok());
+                let empty = listener.try_accept().unwrap_err();
+                assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
+            }
+            std::fs::remove_file(&link).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn knows_whether_somebody_waits() {
+        let listener = Listener::bind(Target::Name("127.0.0.1:0".into()), None).await.unwrap();
+        assert!(!listener.has_waiting());
+        let Ok(LocalAddr::Tcp(addr)) = listener.local_addr() else { panic!("a TCP listener") };
+        let _client = std::net::TcpStream::connect(addr).unwrap();
+        assert!(listener.has_waiting());
+    }
+}
