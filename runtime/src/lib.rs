@@ -128,6 +128,12 @@ pub use graceful_main_macros::main;
 #[doc = include_str!("test_attr.md")]
 pub use graceful_main_macros::test;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::http::framing::oracle::compare;
+}
+
 #[cfg(feature = "http")]
 pub use self::http::{HttpService, Server, serve};
 #[cfg(feature = "http")]

@@ -139,6 +139,7 @@ pub fn router() -> Router {
     Router::new()
         .route("/", get(|| async { "fine" }))
         .route("/", post(|body: Bytes| async move { body.len().to_string() }))
+        .route("/body", any(|body: Bytes| async move { body.len().to_string() }))
         .route("/hold", get(hold))
         .route("/block", get(block))
         .route("/compute", get(compute))

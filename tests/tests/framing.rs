@@ -20,6 +20,7 @@ fn exchanges() -> Vec<Exchange> {
     let head = upload.len() - multipart.len();
     let long = format!("x: {}\r\n{sized}", "y".repeat(2_050 - head - 5));
     let split = |text: &str, at: usize| vec![text[..at].to_owned(), text[at..].to_owned()];
+    let get = "GET /body HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello";
     let chunked = "transfer-encoding: chunked";
     vec![
         ("a head that ends in two reads", split(&upload, head - 2), &["53"]),
@@ -29,11 +30,8 @@ fn exchanges() -> Vec<Exchange> {
             vec![format!("POST / HTTP/1.1\nhost: x\n{sized}\n\n{multipart}")],
             &["53"],
         ),
-        (
-            "a GET with a body that comes later",
-            split("GET / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello", 47),
-            &["fine"],
-        ),
+        ("a GET with a body that comes later", split(get, get.len() - 5), &["5"]),
+        ("a GET with a body that comes later still", split(get, get.len() - 4), &["5"]),
         ("trailers", vec![post(chunked, "5\r\nhello\r\n0\r\na: b\r\n\r\n")], &["5"]),
         ("an extension", vec![post(chunked, "5;a=b\r\nhello\r\n0\r\n\r\n")], &["5"]),
         ("two POSTs at once", vec![post("content-length: 2", "hi").repeat(2)], &["2", "2"]),

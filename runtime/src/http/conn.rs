@@ -9,12 +9,13 @@ use std::{
 };
 
 use super::{
-    framing::{Brought, Framing, Position},
+    framing::Framing,
     held::Held,
     label::Label,
+    plain::PlainRead,
     state::{
-        Behind, Event,
-        State::{self, Answered, Flushing, Fresh, Idle, Named},
+        Event,
+        State::{self, Fresh, Idle},
     },
     streams::Streams,
 };
@@ -43,10 +44,9 @@ pub(crate) struct Conn {
     peer: Peer,
     /// `None` for a Unix socket.
     kernel: Option<Arc<Kernel>>,
-    /// Whether the kernel says when the client has last acknowledged something.
-    knows_acks: bool,
+    pub(super) plain: PlainRead,
     /// How many requests hyper has handed to the service; wraps. Written as `state` is.
-    calls: AtomicU32,
+    pub(super) calls: AtomicU32,
     /// Bytes that have not reached the client's system, as of the latest look.
     undelivered: AtomicU32,
     /// Whether the client had not read everything then, as far as that can be known.
@@ -67,8 +67,8 @@ pub(crate) struct Conn {
 #[derive(Debug)]
 pub(crate) struct Left {
     pub(crate) stream: Stream,
-    /// Whether the client has nothing more to say: nothing unread can spoil the close.
-    pub(crate) is_silent: bool,
+    /// What the client may still have to say; `None`: there is no telling.
+    pub(crate) framing: Option<Framing>,
 }
 
 /// Which half of an upgraded stream.
@@ -88,7 +88,7 @@ impl Conn {
             since: AtomicU64::new(accepted),
             accepted,
             peer,
-            knows_acks: kernel.as_ref().is_some_and(|kernel| kernel.knows_acks()),
+            plain: PlainRead::new(),
             kernel,
             calls: AtomicU32::new(0),
             undelivered: AtomicU32::new(0),
@@ -128,7 +128,7 @@ impl Conn {
 
     /// For the connection's own task, which wrote it.
     #[inline]
-    fn own_state(&self) -> State {
+    pub(super) fn own_state(&self) -> State {
         State::from_byte(self.state.load(Ordering::Relaxed))
     }
 
@@ -142,34 +142,11 @@ impl Conn {
     /// From `state` on.
     #[allow(clippy::inline_always, reason = "as of `State::after`")]
     #[inline(always)]
-    fn step(&self, state: State, event: Event) {
+    pub(super) fn step(&self, state: State, event: Event) {
         if state.notes_time(event) {
             self.note_time();
         }
-        self.set(state.after(event));
-    }
-
-    #[inline]
-    fn set(&self, state: State) {
-        self.state.store(state as u8, Ordering::Release);
-    }
-
-    /// The head of an HTTP/1 request is complete, and the service is called. Returns whether the name of the request
-    /// is known.
-    #[inline(never)]
-    pub(crate) fn request_begins(&self) -> bool {
-        let state = self.own_state();
-        let calls = self.calls.load(Ordering::Relaxed).wrapping_add(1);
-        self.calls.store(calls, Ordering::Relaxed);
-        self.step(state, Event::Called);
-        state == Named
-    }
-
-    /// Whether the time of an answer has to be noted: not while the process serves, where the kernel knows when
-    /// the client has acknowledged it. That saves a look at the clock for each request.
-    #[inline]
-    fn notes_answers(&self) -> bool {
-        !self.knows_acks || self.phase() >= Phase::Draining
+        self.state.store(state.after(event) as u8, Ordering::Release);
     }
 
     #[inline]
@@ -185,51 +162,6 @@ impl Conn {
     #[inline]
     pub(crate) fn phase(&self) -> Phase {
         self.handle.shared().phase.now()
-    }
-
-    /// `bytes` have been read, while this was HTTP/1 or not yet known to be.
-    #[inline]
-    pub(crate) fn bytes_read(&self, brought: Brought, bytes: &[u8]) {
-        match brought {
-            Brought::WholeHead(begin) => {
-                let state = self.own_state();
-                if state.after(Event::WholeHead) == Named {
-                    self.label.write_head(&bytes[begin..]);
-                }
-                self.step(state, Event::WholeHead);
-            }
-            Brought::NoHead => {}
-            Brought::PartOfHead => self.on(Event::PartOfHead),
-            Brought::OtherHeads => self.on(Event::OtherHead),
-        }
-    }
-
-    /// All that was written is with the kernel.
-    #[inline]
-    pub(crate) fn flushed(&self, framing: &Framing) {
-        let state = self.own_state();
-        if state == Flushing {
-            self.handle.shared().request_drained();
-        } else if state != Answered {
-            return;
-        }
-        let called = self.calls.load(Ordering::Relaxed);
-        let behind = match framing.position() {
-            _ if framing.heads() != called => Behind::Head,
-            Position::Between if !self.notes_answers() => {
-                return self.set(state.after(Event::Flushed(Behind::Nothing)));
-            }
-            Position::Between => Behind::Nothing,
-            Position::InHead => Behind::PartOfHead,
-            // hyper closes what is invalid, and flushes again when it is through with a body.
-            Position::InBody | Position::Invalid => Behind::RestOfBody,
-        };
-        self.step(state, Event::Flushed(behind));
-    }
-
-    /// Whether there has been a request.
-    pub(crate) fn has_been_called(&self) -> bool {
-        self.calls.load(Ordering::Relaxed) > 0
     }
 
     /// Who is woken by the next thing that happens to the connection: once, then it is due again.

@@ -16,6 +16,7 @@ use super::{
     conn::{Conn, Left},
     detect::{Detect, Version},
     exec::Exec,
+    framing::Framing,
     held::Held,
     http1::Http1,
     http2::Http2,
@@ -60,7 +61,7 @@ enum Stage<S: Service> {
     Detect(Detect<S>),
     Http1(Pin<Box<Http1Conn<S>>>),
     Http2(Pin<Box<Http2Conn<S>>>),
-    Closing(LingeringClose),
+    Closing(LingeringClose, Option<Framing>),
     Done,
 }
 
@@ -153,7 +154,7 @@ impl<S: Service> Connection<S> {
     fn look(&mut self) {
         let local = || match &self.stage {
             Stage::Detect(detect) => detect.io.stream().local_addr(),
-            Stage::Closing(closing) => closing.local_addr(),
+            Stage::Closing(closing, _) => closing.local_addr(),
             Stage::Http1(_) | Stage::Http2(_) | Stage::Done => None,
         };
         if let Some(draining) = &mut self.draining {
@@ -184,8 +185,15 @@ impl<S: Service> Connection<S> {
                 // How a connection ends, well or badly, is its client's affair.
                 Stage::Http1(http1) => return http1.as_mut().poll(cx).map(drop),
                 Stage::Http2(http2) => return http2.as_mut().poll(cx).map(drop),
-                Stage::Closing(closing) => {
-                    std::task::ready!(closing.poll(cx));
+                Stage::Closing(closing, framing) => {
+                    let ended = closing.poll(cx, |bytes| {
+                        // What is read now is not for hyper, which has taken all it wanted.
+                        let _ = framing.as_mut().map(|it| it.read(bytes, it.heads()));
+                    });
+                    let is_silent = framing.as_ref().is_some_and(Framing::is_between);
+                    if ended.is_pending() && !is_silent {
+                        return Poll::Pending;
+                    }
                     return self.poll_delivered();
                 }
                 Stage::Done => return Poll::Ready(()),
@@ -252,10 +260,15 @@ impl<S: Service> Connection<S> {
         let http1 = matches!(self.stage, Stage::Http1(_));
         // hyper lets go of the stream.
         self.stage = Stage::Done;
-        if let Some(Left { stream, is_silent }) = self.conn().take_left() {
+        if let Some(Left { stream, framing }) = self.conn().take_left() {
             self.conn().on(Event::Closes);
-            self.draining.as_mut().into_iter().for_each(|draining| draining.forget());
-            self.stage = Stage::Closing(LingeringClose::new(stream, is_silent));
+            // Once the process is about to end, the end of this waits for what is on its way, as the drain does.
+            if self.conn().phase() >= Phase::Stopping {
+                self.draining
+                    .get_or_insert_with(|| Box::new(Draining::new(Instant::now())))
+                    .forget();
+            }
+            self.stage = Stage::Closing(LingeringClose::new(stream), framing);
             return Poll::Pending;
         }
         if http1 && !self.held.is_last() && !self.conn().is(Upgraded) {

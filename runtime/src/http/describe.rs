@@ -30,7 +30,7 @@ impl Piece for Conn {
             InFlight::Connection { peer: peer.clone(), age, doing }
         };
         let delivering = |bytes| match self.streams_if_any() {
-            None if self.has_been_called() => request(Progress::Delivering(bytes)),
+            None if self.calls() > 0 => request(Progress::Delivering(bytes)),
             None | Some(_) => connection(Doing::Delivering(bytes)),
         };
         let described = match (state, self.unread()) {

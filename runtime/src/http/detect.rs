@@ -56,3 +56,80 @@ impl<S> Detect<S> {
         }
     }
 }
+
+#[cfg(all(test, not(graceful_loom)))]
+mod tests {
+    use std::{future::poll_fn, time::Duration};
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::UnixStream,
+    };
+
+    use super::*;
+    use crate::{
+        handle::{Handle, Owns},
+        http::conn::Conn,
+        limits::Limits,
+        net::{listener::Peer, stream::Stream},
+    };
+
+    /// What is found out about `pieces`, each of which is read by itself, and what is read after that.
+    async fn detect(pieces: &[&[u8]]) -> (Option<bool>, Vec<u8>) {
+        let limits =
+            Limits { timeout: None, delay: Duration::ZERO, linger: Duration::ZERO, cleanup: None };
+        let handle = Handle::new(limits, Owns::Nothing, tokio::sync::mpsc::unbounded_channel().0);
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let io = Io::new(Stream::Unix(server), Conn::accepted(&handle, Peer::Unix, None));
+        let http1 = http1::Builder::new();
+        let mut detect = Detect { io, matched: 0, service: (), http1, readiness: None };
+        let mut found = None;
+        let mut pieces = pieces.iter();
+        while found.is_none() {
+            let Some(piece) = pieces.next() else { break };
+            client.write_all(piece).await.unwrap();
+            // All of the piece is there, so the next poll reads it.
+            detect.io.stream().peek();
+            found = poll_fn(|cx| match detect.poll(cx) {
+                Poll::Ready(found) => Poll::Ready(Some(found)),
+                Poll::Pending
+                    if detect.io.stream().peek() == crate::net::stream::Received::Nothing =>
+                {
+                    Poll::Ready(None)
+                }
+                Poll::Pending => Poll::Pending,
+            })
+            .await;
+        }
+        for piece in pieces {
+            client.write_all(piece).await.unwrap();
+        }
+        drop(client);
+        let mut rest = Vec::new();
+        if found.is_some() {
+            detect.io.read_to_end(&mut rest).await.unwrap();
+        }
+        (found.flatten().map(|version| matches!(version, Version::Http2)), rest)
+    }
+
+    #[tokio::test]
+    async fn every_split_is_told_apart_and_loses_no_byte() {
+        let streams: [(&[u8], bool); 6] = [
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0", true),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\rx", false),
+            (b"PRI * HTTP/1.1\r\n\r\n", false),
+            (b"PUT / HTTP/1.1\r\nhost: x\r\n\r\n", false),
+            (b"P\r\n\r\n", false),
+            (b"\r\nGET / HTTP/1.1\r\n\r\n", false),
+        ];
+        for (stream, http2) in streams {
+            for first in 1..stream.len() {
+                for second in first..stream.len() {
+                    let pieces = [&stream[..first], &stream[first..second], &stream[second..]];
+                    let pieces: Vec<_> = pieces.into_iter().filter(|it| !it.is_empty()).collect();
+                    assert_eq!(detect(&pieces).await, (Some(http2), stream.to_vec()), "{pieces:?}");
+                }
+            }
+        }
+    }
+}

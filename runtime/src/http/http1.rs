@@ -37,7 +37,7 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Http1<S> {
     #[inline]
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let named = self.conn.request_begins();
-        let shape = Shape::of(&request);
+        let shape = Shape::of(&request, &self.conn);
         let probe = match &self.readiness {
             None => None,
             Some(readiness) => readiness.answer(&request, self.conn.phase()),
@@ -88,7 +88,7 @@ impl Exchange {
     #[inline]
     fn is_plain<B>(&self, response: &Response<B>) -> bool {
         response.status() != StatusCode::SWITCHING_PROTOCOLS
-            && self.shape != Shape::Tunnel
+            && matches!(self.shape, Shape::Usual | Shape::Old)
             && self.conn.as_ref().is_some_and(|conn| conn.phase() < Phase::Stopping)
     }
 
@@ -109,7 +109,7 @@ impl Exchange {
         let upgraded = status == StatusCode::SWITCHING_PROTOCOLS
             || (self.shape == Shape::Tunnel && status.is_success());
         let mut response = response.map(|body| self.answer(body, upgraded));
-        if stopping && !upgraded {
+        if (stopping || self.shape == Shape::Lost) && !upgraded {
             announce_close(&mut response, self.shape);
         }
         response
@@ -132,15 +132,18 @@ enum Shape {
     Usual,
     /// HTTP/1.0 or older.
     Old,
+    /// A body whose end is not known (see `framing`): the answer is the connection's last.
+    Lost,
     /// CONNECT: success turns the connection into a tunnel (RFC 9110, section 9.3.6).
     Tunnel,
 }
 
 impl Shape {
     #[inline]
-    fn of<B>(request: &Request<B>) -> Self {
+    fn of<B: Body>(request: &Request<B>, conn: &Conn) -> Self {
         match *request.method() {
             Method::CONNECT => Self::Tunnel,
+            _ if !request.body().is_end_stream() && conn.has_body() => Self::Lost,
             _ if request.version() < Version::HTTP_11 => Self::Old,
             _ => Self::Usual,
         }

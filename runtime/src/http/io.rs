@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     conn::{Conn, Half, Left},
-    framing::{Framing, Position},
+    framing::Framing,
     held::Held,
     state::State,
 };
@@ -62,8 +62,10 @@ impl Io {
     /// `bytes` of HTTP/1 have been read, or what may become that.
     #[inline]
     pub(crate) fn note_read(&mut self, bytes: &[u8]) {
-        let brought = self.framing.read(bytes);
-        self.held.conn().bytes_read(brought, bytes);
+        let conn = self.held.conn();
+        conn.look_through(&mut self.framing);
+        let brought = self.framing.read(bytes, conn.calls());
+        conn.bytes_read(brought, bytes);
     }
 
     pub(crate) fn stream(&self) -> &Stream {
@@ -141,16 +143,21 @@ impl Io {
         if !self.wrote || matches!(state, State::Upgraded | State::Closed) || phase >= Phase::Cut {
             return None;
         }
+        conn.look_through(&mut self.framing);
         // An HTTP/2 client always has something to say: window updates, acknowledgements.
-        let all_read = state != State::Http2 && self.framing.position() == Position::Between;
-        let is_silent = self.ended || all_read && self.stream.peek() != Received::Something;
+        let is_followed = state != State::Http2 && !conn.is_lost();
+        let is_silent = self.ended
+            || is_followed
+                && self.framing.is_between()
+                && self.stream.peek() != Received::Something;
         // In service the kernel sees to what is on its way. So it may where it has said that nothing is: that
         // is how a connection expires.
         let is_seen_to = phase < Phase::Stopping || state == State::Expired;
         if is_silent && is_seen_to {
             return None;
         }
-        Some(Left { stream: self.stream.take(), is_silent })
+        let framing = is_followed.then(|| std::mem::take(&mut self.framing));
+        Some(Left { stream: self.stream.take(), framing })
     }
 }
 
@@ -212,7 +219,7 @@ impl AsyncWrite for Io {
     /// hyper flushes when it has written all it had. Streams of the kernel have nothing to flush.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.held.conn().flushed(&this.framing);
+        this.held.conn().flushed(&mut this.framing);
         Poll::Ready(Ok(()))
     }
 

@@ -19,7 +19,8 @@ use crate::{
     limits::bounded,
     net::{
         address::{Listen, Target},
-        listener::{Holders, Listener},
+        holders::Holders,
+        listener::Listener,
     },
     phase::Phase,
     serve::{Bound, Serve, Servers, sealed},

@@ -21,14 +21,12 @@ const READS: usize = 16;
 pub(crate) struct LingeringClose {
     stream: Stream,
     shut: bool,
-    /// Whether nothing more will come from the client.
-    is_silent: bool,
+    ended: bool,
 }
 
 impl LingeringClose {
-    /// `is_silent`: the client has said all it has to say.
-    pub(crate) fn new(stream: Stream, is_silent: bool) -> Self {
-        Self { stream, shut: false, is_silent }
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self { stream, shut: false, ended: false }
     }
 
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
@@ -36,26 +34,28 @@ impl LingeringClose {
     }
 
     /// Ready once the client has closed its side, or the connection is broken: nothing more will come. Until
-    /// then the task is also woken when the client has acknowledged all there was.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// then `dropped` is called with what is read, and the task is also woken when the client has acknowledged
+    /// all there was.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut dropped: impl FnMut(&[u8]),
+    ) -> Poll<()> {
         if !self.shut {
             // A connection that cannot be shut is broken, as the next read will tell.
             let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
             self.shut = true;
         }
         self.stream.register_acknowledged(cx);
-        if self.is_silent {
-            return Poll::Ready(());
-        }
         let mut scratch = [MaybeUninit::uninit(); 4096];
         for _ in 0..READS {
+            if self.ended {
+                return Poll::Ready(());
+            }
             let mut buf = ReadBuf::uninit(&mut scratch);
             match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf)) {
-                Ok(()) if !buf.filled().is_empty() => {}
-                Ok(()) | Err(_) => {
-                    self.is_silent = true;
-                    return Poll::Ready(());
-                }
+                Ok(()) if !buf.filled().is_empty() => dropped(buf.filled()),
+                Ok(()) | Err(_) => self.ended = true,
             }
         }
         cx.waker().wake_by_ref();

@@ -4,7 +4,7 @@ use std::{
     fmt, io,
     net::SocketAddr,
     os::{
-        fd::{AsFd, AsRawFd, RawFd},
+        fd::{AsFd, AsRawFd},
         unix::fs::MetadataExt,
     },
     path::{Path, PathBuf},
@@ -12,30 +12,20 @@ use std::{
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use super::{address::Target, stream::Stream};
+use super::{
+    address::Target,
+    bind::{ListenerSocket, bind},
+    holders::{Holders, is_passed_by_systemd},
+    stream::Stream,
+};
 use crate::{failure::Failure, serve::LocalAddr};
-
-/// The kernel cuts this down to `net.core.somaxconn` (listen(2)). With the 128 that std and tokio ask
-/// for, a burst of clients waits for a second until their SYN is sent again.
-const BACKLOG: i32 = i32::MAX;
 
 /// An index that no network device has: they count up from 1.
 #[cfg(target_os = "linux")]
 const NO_DEVICE: u32 = i32::MAX as u32;
-
-/// Who else may hold a listening socket. What is done to the socket is done to all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Holders {
-    /// Nobody: it was bound here, or the program says so.
-    Nobody,
-    /// It was handed in: perhaps somebody.
-    Unknown,
-    /// Somebody who goes on accepting.
-    Others,
-}
 
 /// A bound listener.
 #[derive(Debug)]
@@ -44,12 +34,6 @@ pub(crate) struct Listener {
     holders: Holders,
     /// The path of a Unix socket and which file it was, so that nobody else's is unlinked.
     path: Option<(PathBuf, FileId)>,
-}
-
-#[derive(Debug)]
-enum ListenerSocket {
-    Tcp(TcpListener),
-    Unix(UnixListener),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,16 +77,7 @@ impl Listener {
                 Holders::Unknown
             }
         };
-        let bound = match target {
-            Target::Name(name) => bind_resolved(name).await,
-            Target::Host(host, port) => bind_resolved((host, port)).await,
-            Target::Addrs(addrs) => bind_first(addrs.into_iter()),
-            Target::Tcp(std) => adopt_tcp(std),
-            Target::TokioTcp(tokio) => Ok(ListenerSocket::Tcp(tokio)),
-            Target::Unix(std) => adopt_unix(std),
-            Target::TokioUnix(tokio) => Ok(ListenerSocket::Unix(tokio)),
-        };
-        let socket = bound.map_err(|error| {
+        let socket = bind(target).await.map_err(|error| {
             Failure::from_error(&error).context(&format!("cannot listen on {name}"))
         })?;
         let path = match &socket {
@@ -240,63 +215,6 @@ fn refuse_connects(listener: &UnixListener) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn refuse_connects(_: &UnixListener) -> bool {
     false
-}
-
-async fn bind_resolved(name: impl tokio::net::ToSocketAddrs) -> io::Result<ListenerSocket> {
-    bind_first(tokio::net::lookup_host(name).await?)
-}
-
-/// As `TcpListener::bind`: the first address that works, or the last error.
-fn bind_first(addrs: impl Iterator<Item = SocketAddr>) -> io::Result<ListenerSocket> {
-    let none = || io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
-    let mut last = None;
-    for addr in addrs {
-        match bind_tcp(addr) {
-            Ok(listener) => return Ok(ListenerSocket::Tcp(listener)),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.unwrap_or_else(none))
-}
-
-fn bind_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    // As std and tokio: a restart need not wait for the old connections' TIME_WAIT.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
-fn adopt_tcp(listener: std::net::TcpListener) -> io::Result<ListenerSocket> {
-    // An inherited socket is often a blocking one.
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener).map(ListenerSocket::Tcp)
-}
-
-fn adopt_unix(listener: std::os::unix::net::UnixListener) -> io::Result<ListenerSocket> {
-    listener.set_nonblocking(true)?;
-    UnixListener::from_std(listener).map(ListenerSocket::Unix)
-}
-
-/// Whether this descriptor came by socket activation (`sd_listen_fds(3)`): then systemd holds it, too.
-///
-/// Looks at the environment that the process began with: libraries that take such sockets over remove
-/// the variables.
-fn is_passed_by_systemd(fd: RawFd) -> bool {
-    const FIRST: RawFd = 3;
-    let Ok(environ) = std::fs::read("/proc/self/environ") else {
-        return false;
-    };
-    let environ = String::from_utf8_lossy(&environ);
-    let number = |name: &str| {
-        let value =
-            environ.split('\0').find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='));
-        value.and_then(|value| value.parse::<u32>().ok())
-    };
-    let count = number("LISTEN_FDS").and_then(|count| RawFd::try_from(count).ok()).unwrap_or(0);
-    number("LISTEN_PID") == Some(std::process::id()) && fd >= FIRST && fd - FIRST < count
 }
 
 fn path_of(listener: &UnixListener) -> Option<(PathBuf, FileId)> {

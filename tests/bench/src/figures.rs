@@ -65,6 +65,8 @@ pub(crate) const FIGURES: &[Figure] = &[
     figure("SIGTERM to exit, no connection", "ms", false, |server, _| {
         Some(Server::start(server).stop())
     }),
+    figure("SIGTERM to exit, connections a moment ago", "ms", false, exit_recent),
+    figure("SIGTERM to exit, 32 with the linger to run", "ms", false, exit_lingering),
     figure("SIGTERM to exit, idle connections", "ms", false, exit_idle),
     figure("last response byte to exit", "ms", false, exit_after_answer),
     Figure { digits: 0, ..figure("of 1,000 clients at once, slower than 0.9 s", "", false, burst) },
@@ -136,6 +138,21 @@ fn resident(server: &str, count: usize, ask: bool) -> Option<f64> {
     drop(streams);
     process.stop();
     Some(bytes)
+}
+
+fn exit_recent(server: &str, _: &Scale) -> Option<f64> {
+    let process = Server::start(server);
+    connections(process.addr, 100);
+    Some(process.stop())
+}
+
+fn exit_lingering(server: &str, _: &Scale) -> Option<f64> {
+    let process = Server::start(server);
+    let mut streams: Vec<_> = (0..32).map(|_| connect(process.addr)).collect();
+    requests(&mut streams, 32);
+    let taken = process.stop();
+    drop(streams);
+    Some(taken)
 }
 
 fn exit_idle(server: &str, scale: &Scale) -> Option<f64> {

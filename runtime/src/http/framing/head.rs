@@ -153,49 +153,10 @@ impl Head {
     }
 }
 
-/// Whether `bytes` are one head, whole and alone, that nothing follows: a quick look, which may say no where it
-/// should say yes. Nearly every request comes like that, so this is counted in instructions.
-#[inline]
-pub(super) fn is_plain(bytes: &[u8]) -> bool {
-    let Some((lines, end)) = bytes.split_last_chunk() else {
-        return false;
-    };
-    // As numbers: one comparison.
-    if u32::from_ne_bytes(*end) != u32::from_ne_bytes(*b"\r\n\r\n") {
-        return false;
-    }
-    let mut rest = lines;
-    while let Some((word, tail)) = rest.split_first_chunk() {
-        let found = line_feeds(*word);
-        if found != 0 && !all_start_well(found, bytes, bytes.len() - rest.len() - end.len()) {
-            return false;
-        }
-        rest = tail;
-    }
-    // The last word may begin in the one before: to look twice does no harm.
-    lines.last_chunk().is_some_and(|word| {
-        let found = line_feeds(*word);
-        found == 0 || all_start_well(found, bytes, lines.len() - WORD)
-    })
-}
-
-/// Whether each line behind the LFs that are `found`, in the word at `at`, is neither empty nor one that may speak
-/// of a body.
-#[inline]
-fn all_start_well(mut found: u64, bytes: &[u8], at: usize) -> bool {
-    while found != 0 {
-        let lf = at + found.trailing_zeros() as usize / 8;
-        if let Some([b'\n', b'\r' | b'\n' | b'c' | b'C' | b't' | b'T']) = bytes.get(lf..lf + 2) {
-            return false;
-        }
-        found &= found - 1;
-    }
-    true
-}
-
 const WORD: usize = size_of::<u64>();
 
-/// The highest bit of each byte that is an LF, and perhaps of one behind it; the lowest byte is the first.
+/// The highest bit of each byte that is an LF, and perhaps of some behind the first of them; the lowest byte comes
+/// first.
 #[inline]
 fn line_feeds(word: [u8; WORD]) -> u64 {
     const ONES: u64 = u64::from_ne_bytes([1; WORD]);
@@ -206,5 +167,13 @@ fn line_feeds(word: [u8; WORD]) -> u64 {
 
 /// Where the first LF is, from `start` on.
 fn line_feed(bytes: &[u8], start: usize) -> Option<usize> {
-    bytes.get(start..)?.iter().position(|&byte| byte == b'\n').map(|offset| start + offset)
+    let mut at = start;
+    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        let found = line_feeds(*word);
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += WORD;
+    }
+    bytes.get(at..)?.iter().position(|&byte| byte == b'\n').map(|offset| at + offset)
 }

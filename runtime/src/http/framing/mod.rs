@@ -2,12 +2,17 @@
 //! network splits them. hyper does not say whether half a head lies in its buffer; whether it does decides between
 //! closing an idle connection and waiting for the rest of a request.
 //!
+//! Most reads need not be looked through. One that begins with GET or HEAD, where no message is under way, and ends
+//! with an empty line, is *plain*: whatever hyper leaves of it would again end with an empty line, and so be a
+//! head that hyper takes (or rejects) before it reads on. As long as none of these requests has a body, nothing
+//! of the read is left when hyper asks for more. Where one does have a body, the read is looked through after all.
+//!
 //! The tests beside this compare it with hyper itself, at every byte, and so does the fuzz target in `fuzz/`.
 
 mod chunks;
 mod head;
-#[cfg(all(test, not(graceful_loom)))]
-mod oracle;
+#[cfg(any(all(test, not(graceful_loom)), fuzzing))]
+pub(crate) mod oracle;
 #[cfg(all(test, not(graceful_loom)))]
 mod tests;
 
@@ -15,11 +20,14 @@ use chunks::{Chunks, Fed};
 use head::{Head, Length};
 
 /// What the bytes read so far end in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum At {
     /// Nothing: every message is complete. CRs and LFs before a request are nothing, too (RFC 9112, section
     /// 2.2).
+    #[default]
     Between,
+    /// A plain read: nothing, as soon as hyper asks for more.
+    Plain,
     Head(Head),
     /// A body of which so many bytes are missing.
     Body(u64),
@@ -29,7 +37,7 @@ enum At {
 }
 
 /// Follows the bytes of a connection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Framing {
     at: At,
     /// How many heads are complete; wraps.
@@ -45,6 +53,8 @@ pub(crate) enum Brought {
     PartOfHead,
     /// One head, whole; it begins at this place. A body may follow.
     WholeHead(usize),
+    /// A plain read: heads without bodies, of which the first begins it.
+    Plain,
     /// The end of a head that had begun before, or more than one.
     OtherHeads,
 }
@@ -53,6 +63,8 @@ pub(crate) enum Brought {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Position {
     Between,
+    /// Between messages, if the requests of the latest read have no bodies.
+    Plain,
     InHead,
     InBody,
     Invalid,
@@ -60,7 +72,7 @@ pub(crate) enum Position {
 
 impl Framing {
     pub(crate) fn new() -> Self {
-        Self { at: At::Between, heads: 0 }
+        Self::default()
     }
 
     /// How many heads are complete; wraps.
@@ -69,27 +81,46 @@ impl Framing {
         self.heads
     }
 
+    /// Whether no message is under way.
+    pub(crate) fn is_between(&self) -> bool {
+        match self.position() {
+            Position::Between | Position::Plain => true,
+            Position::InHead | Position::InBody | Position::Invalid => false,
+        }
+    }
+
     #[inline]
     pub(crate) fn position(&self) -> Position {
         match self.at {
             At::Between => Position::Between,
+            At::Plain => Position::Plain,
             At::Head(_) => Position::InHead,
             At::Body(_) | At::Chunked(_) => Position::InBody,
             At::Invalid => Position::Invalid,
         }
     }
 
-    /// `bytes` have been read.
+    /// `bytes` have been read; hyper has called the service so many times before.
     #[inline]
-    pub(crate) fn read(&mut self, bytes: &[u8]) -> Brought {
-        if matches!(self.at, At::Between)
-            && !bytes.first().is_some_and(|byte| is_line_break(*byte))
-            && head::is_plain(bytes)
-        {
-            self.heads = self.heads.wrapping_add(1);
-            return Brought::WholeHead(0);
+    pub(crate) fn read(&mut self, bytes: &[u8], calls: u32) -> Brought {
+        if matches!(self.at, At::Between | At::Plain) {
+            if matches!(self.at, At::Plain) {
+                // hyper has asked for more.
+                self.heads = calls;
+            }
+            if is_plain(bytes) {
+                self.at = At::Plain;
+                return Brought::Plain;
+            }
+            self.at = At::Between;
         }
         self.read_on(bytes)
+    }
+
+    /// `bytes` were the latest read, a plain one, and a request of it has a body.
+    pub(crate) fn look_through(&mut self, bytes: &[u8]) {
+        self.at = At::Between;
+        self.read_on(bytes);
     }
 
     #[inline(never)]
@@ -113,6 +144,7 @@ impl Framing {
                                 Brought::NoHead => Brought::PartOfHead,
                                 Brought::PartOfHead
                                 | Brought::WholeHead(_)
+                                | Brought::Plain
                                 | Brought::OtherHeads => brought,
                             };
                         }
@@ -123,6 +155,7 @@ impl Framing {
                                 Brought::NoHead => Brought::WholeHead(begins),
                                 Brought::PartOfHead
                                 | Brought::WholeHead(_)
+                                | Brought::Plain
                                 | Brought::OtherHeads => Brought::OtherHeads,
                             }
                         }
@@ -153,7 +186,7 @@ impl Framing {
                     }
                     Fed::Broken => self.at = At::Invalid,
                 },
-                At::Invalid => break,
+                At::Invalid | At::Plain => break,
             }
         }
         brought
@@ -167,6 +200,20 @@ impl Framing {
             Length::Chunked => At::Chunked(Chunks::new()),
             Length::Invalid => At::Invalid,
         };
+    }
+}
+
+/// Whether a read is plain, if it begins where no message is under way: four bytes at either end.
+#[inline]
+fn is_plain(bytes: &[u8]) -> bool {
+    let number = u32::from_ne_bytes;
+    match (bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(first), Some(last)) => {
+            let first = number(*first);
+            let method = first == number(*b"GET ") || first == number(*b"HEAD");
+            method && number(*last) == number(*b"\r\n\r\n")
+        }
+        _ => false,
     }
 }
 

@@ -1,29 +1,33 @@
-//! What hyper makes of the same bytes.
+//! What hyper makes of the same bytes: for the tests, and for the fuzz target in `fuzz/`.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     convert::Infallible,
+    future::{Future, poll_fn},
     pin::{Pin, pin},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
+use super::{Framing, Position};
 use http::{Request, Response};
-use http_body_util::BodyExt;
+use http_body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// How hyper takes a connection on which these bytes are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Verdict {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
     /// How many requests the service was called with.
-    pub(super) calls: u32,
+    pub(crate) calls: u32,
+    /// Method and path of each.
+    pub(crate) names: Vec<(String, String)>,
     /// Of these, how many had a body that came to its end.
-    pub(super) complete: u32,
+    pub(crate) complete: u32,
     /// Whether it has closed the connection by itself: it rejects what it has read.
-    pub(super) rejects: bool,
+    pub(crate) rejects: bool,
     /// Whether it takes an end of the stream for a clean one: between two messages.
-    pub(super) ends_well: bool,
+    pub(crate) ends_well: bool,
 }
 
 /// Bytes in pieces, then nothing, then an end; takes whatever is written.
@@ -31,6 +35,10 @@ struct Script<'a> {
     pieces: &'a [&'a [u8]],
     piece: &'a [u8],
     at_end: &'a Cell<bool>,
+    /// What our own stream would do, on the same way.
+    framing: &'a RefCell<Framing>,
+    calls: &'a Cell<u32>,
+    latest: &'a RefCell<&'a [u8]>,
 }
 
 impl AsyncRead for Script<'_> {
@@ -47,8 +55,13 @@ impl AsyncRead for Script<'_> {
             return Poll::Pending;
         }
         let taken = this.piece.len().min(buf.remaining());
-        buf.put_slice(&this.piece[..taken]);
-        this.piece = &this.piece[taken..];
+        let (read, rest) = this.piece.split_at(taken);
+        if taken > 0 {
+            this.framing.borrow_mut().read(read, this.calls.get());
+            *this.latest.borrow_mut() = read;
+        }
+        buf.put_slice(read);
+        this.piece = rest;
         Poll::Ready(Ok(()))
     }
 }
@@ -71,17 +84,39 @@ impl AsyncWrite for Script<'_> {
     }
 }
 
-/// Lets hyper read `pieces`, with a service that reads every body to its end.
-pub(super) fn ask(pieces: &[&[u8]]) -> Verdict {
+/// Lets hyper read `pieces`, with a service that reads every body to its end, and follows them as our own stream does.
+pub(crate) fn ask(pieces: &[&[u8]]) -> (Verdict, Framing) {
     let (calls, complete, at_end) = (Cell::new(0), Cell::new(0), Cell::new(false));
-    let service = service_fn(async |request: Request<Incoming>| {
+    let (names, latest) = (RefCell::new(Vec::new()), RefCell::new(&[][..]));
+    let framing = RefCell::new(Framing::new());
+    let service = service_fn(|request: Request<Incoming>| {
         calls.set(calls.get() + 1);
-        if request.into_body().collect().await.is_ok() {
-            complete.set(complete.get() + 1);
+        let name = (request.method().to_string(), request.uri().path().to_owned());
+        names.borrow_mut().push(name);
+        let is_plain = framing.borrow().position() == Position::Plain;
+        if is_plain && !request.body().is_end_stream() {
+            framing.borrow_mut().look_through(&latest.borrow());
         }
-        Ok::<_, Infallible>(Response::new(String::new()))
+        let (mut body, complete) = (request.into_body(), &complete);
+        async move {
+            let whole = poll_fn(|cx| {
+                loop {
+                    match ready!(Pin::new(&mut body).poll_frame(cx)) {
+                        Some(Ok(_)) => {}
+                        Some(Err(_)) => return Poll::Ready(false),
+                        None => return Poll::Ready(true),
+                    }
+                }
+            });
+            if whole.await {
+                complete.set(complete.get() + 1);
+            }
+            Ok::<_, Infallible>(Response::new(String::new()))
+        }
     });
-    let io = TokioIo::new(Script { pieces, piece: &[], at_end: &at_end });
+    let (framing, calls, latest) = (&framing, &calls, &latest);
+    let script = Script { pieces, piece: &[], at_end: &at_end, framing, calls, latest };
+    let io = TokioIo::new(script);
     let mut connection = pin!(http1::Builder::new().serve_connection(io, service));
     let mut cx = Context::from_waker(Waker::noop());
     // Each poll goes on for as long as it can; what it wakes itself for comes with the next.
@@ -92,8 +127,38 @@ pub(super) fn ask(pieces: &[&[u8]]) -> Verdict {
         })
     };
     let rejects = poll().is_some();
-    let (calls_before, complete_before) = (calls.get(), complete.get());
+    let before = (calls.get(), complete.get(), names.take());
     at_end.set(true);
     let ends_well = !rejects && poll().is_some_and(|result| result.is_ok());
-    Verdict { calls: calls_before, complete: complete_before, rejects, ends_well }
+    let (calls, complete, names) = before;
+    (Verdict { calls, names, complete, rejects, ends_well }, framing.take())
+}
+
+/// Compares the two after the whole of `pieces`. Returns whether there is something to know: not where hyper rejects
+/// them, and closes the connection.
+///
+/// # Errors
+///
+/// Says how the two differ.
+#[allow(unreachable_pub, reason = "for the fuzz target")]
+pub fn compare(pieces: &[&[u8]]) -> Result<bool, String> {
+    let (verdict, framing) = ask(pieces);
+    if verdict.rejects {
+        return Ok(false);
+    }
+    let heads = framing.heads();
+    let Verdict { calls, complete, ends_well, .. } = verdict;
+    let agrees = match framing.position() {
+        Position::Between => (calls, complete, ends_well) == (heads, heads, true),
+        Position::Plain => (complete, ends_well) == (calls, true),
+        Position::InHead => (calls, complete, ends_well) == (heads, heads, false),
+        // How the connection ends is up to the service, which is told of half a body.
+        Position::InBody => (calls, complete + 1) == (heads, heads),
+        Position::Invalid => false,
+    };
+    if agrees {
+        return Ok(true);
+    }
+    let text: Vec<_> = pieces.iter().map(|piece| String::from_utf8_lossy(piece)).collect();
+    Err(format!("{text:?}: {framing:?}, hyper: {verdict:?}"))
 }

@@ -39,11 +39,6 @@ impl Kernel {
         Self { listener, diag, table: OnceLock::new() }
     }
 
-    /// Whether answers say when a client has last acknowledged something.
-    pub(crate) fn knows_acks(&self) -> bool {
-        self.diag.is_some()
-    }
-
     /// The clients whose handshake with the listener is under way.
     pub(crate) fn arriving(&self) -> Option<HashSet<SocketAddr>> {
         let mut arriving = HashSet::new();
@@ -180,7 +175,7 @@ mod tests {
     /// As with netlink, and as without.
     fn both(listener: &TcpListener) -> [Kernel; 2] {
         let netlink = Kernel::new(listener.local_addr().unwrap());
-        assert!(netlink.knows_acks());
+        assert!(netlink.diag.is_some());
         let proc_net = Kernel { diag: None, ..Kernel::new(listener.local_addr().unwrap()) };
         [netlink, proc_net]
     }
@@ -201,7 +196,7 @@ mod tests {
                 let listed = kernel.at_the_drain(peer).unwrap_or_else(|| panic!("{bound} {to}"));
                 assert_eq!(listed.local, canonical(local));
                 assert_eq!(listed.undelivered, 0);
-                assert_eq!(listed.last_ack.is_some(), kernel.knows_acks());
+                assert_eq!(listed.last_ack.is_some(), kernel.diag.is_some());
                 assert!(listed.round_trip < Duration::from_millis(300), "{listed:?}");
                 for local in [local, listed.local] {
                     let facts = kernel.ask(local, peer).unwrap_or_else(|| panic!("{bound} {to}"));

@@ -12,10 +12,6 @@ impl Kernel {
         Self
     }
 
-    pub(crate) fn knows_acks(&self) -> bool {
-        false
-    }
-
     pub(crate) fn arriving(&self) -> Option<HashSet<SocketAddr>> {
         None
     }

@@ -1,0 +1,104 @@
+//! What an HTTP/1 connection notes of its requests, on the way of every one of them.
+
+use super::{
+    conn::Conn,
+    framing::{Brought, Framing, Position},
+    state::{
+        Behind, Event,
+        State::{Answered, Flushing, Named},
+    },
+};
+use crate::sync::Ordering;
+
+impl Conn {
+    /// `bytes` have been read, while this was HTTP/1 or not yet known to be.
+    #[inline]
+    pub(crate) fn bytes_read(&self, brought: Brought, bytes: &[u8]) {
+        match brought {
+            Brought::WholeHead(begin) => {
+                let state = self.own_state();
+                if state.after(Event::WholeHead) == Named {
+                    self.label.write_head(&bytes[begin..]);
+                }
+                self.step(state, Event::WholeHead);
+            }
+            Brought::Plain => {
+                let state = self.own_state();
+                if state.after(Event::WholeHead) == Named {
+                    self.label.write_head(bytes);
+                }
+                self.step(state, Event::WholeHead);
+                return self.plain.is(bytes);
+            }
+            Brought::NoHead => {}
+            Brought::PartOfHead => self.on(Event::PartOfHead),
+            Brought::OtherHeads => self.on(Event::OtherHead),
+        }
+        self.plain.is_not();
+    }
+
+    /// All that was written is with the kernel.
+    #[inline]
+    pub(crate) fn flushed(&self, framing: &mut Framing) {
+        let state = self.own_state();
+        if state == Flushing {
+            self.handle.shared().request_drained();
+        } else if state != Answered {
+            return;
+        }
+        self.look_through(framing);
+        let behind = match framing.position() {
+            Position::Plain if self.is_lost() => Behind::RestOfBody,
+            Position::Plain => Behind::Nothing,
+            _ if framing.heads() != self.calls() => Behind::Head,
+            Position::Between => Behind::Nothing,
+            Position::InHead => Behind::PartOfHead,
+            // hyper closes what is invalid, and flushes again when it is through with a body.
+            Position::InBody | Position::Invalid => Behind::RestOfBody,
+        };
+        self.step(state, Event::Flushed(behind));
+    }
+
+    /// The latest read may have to be looked through after all.
+    #[inline]
+    pub(crate) fn look_through(&self, framing: &mut Framing) {
+        if self.plain.has_to_be_looked_through() {
+            self.look_through_now(framing);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_through_now(&self, framing: &mut Framing) {
+        framing.look_through(&self.plain.take());
+    }
+
+    /// Whether it is not known where the latest message ends.
+    #[inline]
+    pub(crate) fn is_lost(&self) -> bool {
+        self.plain.is_lost()
+    }
+
+    /// How many requests hyper has handed to the service; wraps.
+    #[inline]
+    pub(crate) fn calls(&self) -> u32 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// The head of an HTTP/1 request is complete, and the service is called. Returns whether the name of the request
+    /// is known.
+    #[inline(never)]
+    pub(crate) fn request_begins(&self) -> bool {
+        let state = self.own_state();
+        self.calls.store(self.calls().wrapping_add(1), Ordering::Relaxed);
+        self.step(state, Event::Called);
+        state == Named
+    }
+
+    /// The request that has just begun has a body. Returns whether it is not known where that ends.
+    #[cold]
+    pub(crate) fn has_body(&self) -> bool {
+        self.plain.has_body();
+        self.is_lost()
+    }
+}
