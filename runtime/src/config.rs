@@ -101,8 +101,12 @@ impl Config {
         self
     }
 
-    /// How long a quiet keep-alive connection is kept for one more request, counted from its last
-    /// activity. Default: 250 ms.
+    /// How long an idle keep-alive connection is kept for one more request. Default: 250 ms.
+    ///
+    /// It counts from the last activity, as the client sees it: from the moment in which the client has
+    /// acknowledged the latest response. One that has been idle for longer is closed as soon as the drain starts.
+    /// A connection that has not sent anything yet is given two round trips more, as many as a TLS handshake takes.
+    /// How far away a client is, and what it has acknowledged, is asked of the kernel (on Linux).
     pub fn linger(mut self, linger: impl IntoWait) -> Self {
         self.limits.linger = linger.into_source();
         self

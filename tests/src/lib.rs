@@ -23,6 +23,7 @@ use std::time::Duration;
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whether a test can do what it is for. Where not, it says so where it can be seen, and in CI that is a failure.
+#[must_use]
 pub fn can(what: &str, possible: bool) -> bool {
     assert!(
         possible || std::env::var_os("CI").is_none(),

@@ -136,7 +136,7 @@ fn a_pipeline_behind_a_slow_download_does_not_eat_its_end() {
     term(&mut process);
     // What comes now is never read by the service, if the response has announced its end.
     let mut all = Vec::new();
-    let mut chunk = [0; 64 * 1024];
+    let mut chunk = vec![0; 64 * 1024];
     let enough =
         |all: &[u8]| find(all, b"\r\n\r\n").is_some_and(|at| all.len() - at - 4 >= 3_000_000);
     while !enough(&all) {

@@ -23,8 +23,11 @@ const ROUNDS: usize = 5;
 
 #[test]
 fn a_rolling_restart_behind_haproxy_fails_no_request() {
-    if Command::new("haproxy").arg("-v").stdout(Stdio::null()).status().is_err() {
-        println!("SKIPPED: haproxy is not installed (Debian: apt-get install haproxy)");
+    let has_it = Command::new("haproxy").arg("-v").stdout(Stdio::null()).status().is_ok();
+    if !graceful_tests::can(
+        "a rolling restart behind HAProxy (Debian: apt-get install haproxy)",
+        has_it,
+    ) {
         return;
     }
     let addrs = free_addrs();

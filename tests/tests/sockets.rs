@@ -106,7 +106,7 @@ fn the_port_is_free_as_soon_as_nobody_is_on_the_way() {
 }
 
 /// The application with so few descriptors.
-fn with_descriptors(count: u32) -> (Process, SocketAddr) {
+fn with_descriptors(count: usize) -> (Process, SocketAddr) {
     let mut process = Fixture::new(env!("CARGO_BIN_EXE_web")).spawn_by(|program| {
         let mut command = Command::new("sh");
         command.arg("-c").arg(format!("ulimit -n {count}; exec \"$0\"")).arg(program);
@@ -125,7 +125,7 @@ fn descriptors(process: &Process) -> usize {
 fn a_stop_without_descriptors_ends_as_it_should() {
     const LIMIT: usize = 40;
     for waiting in [0, 5] {
-        let (mut process, addr) = with_descriptors(LIMIT as u32);
+        let (mut process, addr) = with_descriptors(LIMIT);
         // As many as it has descriptors for, and not one more.
         let free = LIMIT - descriptors(&process);
         let mut clients: Vec<_> = (0..free).map(|_| Client::connect(addr)).collect();
