@@ -204,7 +204,7 @@ pub(crate) struct Plain<'a>(pub(crate) &'a str);
 impl fmt::Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in self.0.chars() {
-            if c.is_control() || is_bidi(c) {
+            if c.is_control() || is_line_end(c) || is_bidi(c) {
                 write!(f, "{}", c.escape_unicode())?;
             } else {
                 fmt::Write::write_char(f, c)?;
@@ -214,9 +214,14 @@ impl fmt::Display for Plain<'_> {
     }
 }
 
+/// Line ends that are no control characters (Unicode Annex 14, mandatory breaks).
+fn is_line_end(c: char) -> bool {
+    matches!(c, '\u{2028}' | '\u{2029}')
+}
+
 /// Invisible characters that turn the direction of what follows (Unicode UAX #9).
 fn is_bidi(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A duration as a person reads it: `0.4ms`, `350ms`, `1.2s`, `3s`, `2m5s`, `1h2m`.
@@ -264,14 +269,14 @@ mod tests {
     fn nothing_from_the_wire_drives_the_terminal() {
         let request = InFlight::Request {
             method: "GET".into(),
-            path: "/\x1b[2J\u{202e}é".into(),
+            path: "/\x1b[2J\u{202e}\u{61c}\u{2028}é".into(),
             peer: "127.0.0.1:1".into(),
             age: Duration::from_secs(3),
             progress: Progress::NoResponse,
         };
         assert_eq!(
             request.to_string(),
-            "GET /\\u{1b}[2J\\u{202e}é from 127.0.0.1:1, no response yet, 3s"
+            "GET /\\u{1b}[2J\\u{202e}\\u{61c}\\u{2028}é from 127.0.0.1:1, no response yet, 3s"
         );
     }
 }

@@ -21,8 +21,8 @@ use crate::{
     signal::{Signal, Signals},
 };
 
-/// The same signal again within this time of the first counts as one: terminals and supervisors often
-/// deliver it twice.
+/// Stop signals within this time of the first count as one with it: terminals and supervisors often deliver
+/// one twice, and systemd's `SendSIGHUP=yes` sends SIGHUP right behind SIGTERM (systemd.kill(5)).
 const BOUNCE: Duration = Duration::from_millis(200);
 
 /// How long what was cut may take to let go, before the hooks run or the process ends: futures are
@@ -108,7 +108,7 @@ impl Sentinel {
             shared.log.stopping(&cause, delay, limits.timeout);
         }
         let first = match cause {
-            Cause::Signal(signal) => Some((signal, started)),
+            Cause::Signal(_) => Some(started),
             _ => None,
         };
         let mut cut = Vec::new();
@@ -241,21 +241,17 @@ async fn cut(handle: &Handle) -> Vec<InFlight> {
     in_flight
 }
 
-/// Resolves with the signal that means "now": the second one, unless it is the first one again.
-async fn forced(
-    handle: &Handle,
-    signals: &mut Signals,
-    mut first: Option<(Signal, Instant)>,
-) -> Signal {
+/// Resolves with the signal that means "now": the second one, unless it belongs to the first.
+async fn forced(handle: &Handle, signals: &mut Signals, mut first: Option<Instant>) -> Signal {
     loop {
         let signal = signals.next().await;
         match first {
             // The program was stopping by itself: this is the first signal.
             None => {
                 handle.shared().log.already_stopping(signal);
-                first = Some((signal, Instant::now()));
+                first = Some(Instant::now());
             }
-            Some((same, at)) if same == signal && at.elapsed() < BOUNCE => {}
+            Some(at) if at.elapsed() < BOUNCE => {}
             Some(_) => return signal,
         }
     }

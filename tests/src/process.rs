@@ -121,6 +121,12 @@ impl Process {
         self.line_at(text).1
     }
 
+    /// As `line`, and then waits for as long as a second signal would count as one with the first.
+    pub fn line_before_second(&mut self, text: &str) {
+        let (first, _) = self.line_at(text);
+        thread::sleep(Duration::from_millis(250).saturating_sub(first.elapsed()));
+    }
+
     /// As `line`, with the moment at which it came.
     pub fn line_at(&mut self, text: &str) -> (Instant, String) {
         let until = Instant::now() + PATIENCE;

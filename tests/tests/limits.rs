@@ -168,6 +168,7 @@ fn a_hook_that_never_ran_may_take_its_time_to_be_dropped() {
             let fixture = Fixture::new(program).env("HOOKS", hooks).env("CLEANUP", "none");
             let (mut process, _) = fixture.serve();
             process.signal(Signal::TERM);
+            process.line_before_second("SIGTERM received");
             process.line("hook hangs");
             process.signal(Signal::INT);
             let _ = process.wait().expect(130);
@@ -182,6 +183,7 @@ fn a_second_signal_during_the_cleanup_still_names_what_the_limit_cut() {
     client.get("/hold");
     process.line("hold begins");
     process.signal(Signal::TERM);
+    process.line_before_second("SIGTERM received");
     process.line("hook hangs");
     process.signal(Signal::INT);
     let ended = process.wait().expect(130);

@@ -37,11 +37,7 @@ fn a_second_signal_forces_the_end() {
         client.get("/hold");
         process.line("hold begins");
         process.signal(Signal::TERM);
-        let (first, _) = process.line_at("SIGTERM received");
-        // Another signal counts at once; the same one once it cannot be an echo any more.
-        if second == Signal::TERM {
-            std::thread::sleep(Duration::from_millis(250).saturating_sub(first.elapsed()));
-        }
+        process.line_before_second("SIGTERM received");
         let sent = Instant::now();
         process.signal(second);
         let ended = process.wait().expect(code);
@@ -61,7 +57,7 @@ fn a_second_signal_forces_with_every_worker_blocked() {
     process.line("block begins");
     process.line("block begins");
     process.signal(Signal::TERM);
-    process.line("draining without a limit");
+    process.line_before_second("draining without a limit");
     process.signal(Signal::INT);
     let _ = process.wait().expect(130);
 }
@@ -70,24 +66,32 @@ fn a_second_signal_forces_with_every_worker_blocked() {
 fn a_second_signal_during_the_cleanup_forces() {
     let (mut process, _) = web().env("HOOKS", "stuck").env("CLEANUP", "none").serve();
     process.signal(Signal::TERM);
+    process.line_before_second("SIGTERM received");
     process.line("hook hangs");
     process.signal(Signal::INT);
     let ended = process.wait().expect(130);
     assert!(!ended.said("hook one"), "the other hook is skipped: {ended:#?}");
 }
 
+/// The same one, as from a terminal, or another, as from systemd with `SendSIGHUP=yes`.
 #[test]
-fn the_same_signal_twice_at_once_counts_as_one() {
-    let (mut process, addr) = web().serve();
-    let mut client = Client::connect(addr);
-    client.get("/hold");
-    process.line("hold begins");
-    process.signal(Signal::INT);
-    process.line("SIGINT received");
-    process.signal(Signal::INT);
-    process.release();
-    assert_eq!(client.response().text(), "held");
-    let _ = process.wait().expect(0);
+fn signals_that_come_together_count_as_one() {
+    for (first, second) in
+        [(Signal::INT, Signal::INT), (Signal::TERM, Signal::HUP), (Signal::TERM, Signal::INT)]
+    {
+        let (mut process, addr) = web().serve();
+        let mut client = Client::connect(addr);
+        client.get("/hold");
+        process.line("hold begins");
+        process.signal(first);
+        process.line("received, draining");
+        process.signal(second);
+        // By the time of a third one that counts, the second would have.
+        std::thread::sleep(Duration::from_millis(50));
+        process.release();
+        assert_eq!(client.response().text(), "held", "{second:?} behind {first:?}");
+        let _ = process.wait().expect(0);
+    }
 }
 
 #[test]

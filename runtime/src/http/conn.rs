@@ -51,6 +51,8 @@ pub(crate) struct Conn {
     undelivered: AtomicU32,
     /// Whether the client had not read everything then, as far as that can be known.
     is_unread: AtomicBool,
+    /// Whether the client goes on sending after its last response.
+    is_sending: AtomicBool,
     pub(crate) label: Label,
     /// The connection's task.
     waker: AtomicWaker,
@@ -93,6 +95,7 @@ impl Conn {
             calls: AtomicU32::new(0),
             undelivered: AtomicU32::new(0),
             is_unread: AtomicBool::new(false),
+            is_sending: AtomicBool::new(false),
             label: Label::new(),
             waker: AtomicWaker::new(),
             owners: OnceLock::new(),
@@ -208,6 +211,14 @@ impl Conn {
     pub(crate) fn unread(&self) -> Option<u32> {
         let is_unread = self.is_unread.load(Ordering::Relaxed);
         is_unread.then(|| self.undelivered.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_sending(&self, is_sending: bool) {
+        self.is_sending.store(is_sending, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_sending(&self) -> bool {
+        self.is_sending.load(Ordering::Relaxed)
     }
 
     pub(crate) fn accepted_at(&self) -> Instant {

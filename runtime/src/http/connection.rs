@@ -186,12 +186,17 @@ impl<S: Service> Connection<S> {
                 Stage::Http1(http1) => return http1.as_mut().poll(cx).map(drop),
                 Stage::Http2(http2) => return http2.as_mut().poll(cx).map(drop),
                 Stage::Closing(closing, framing) => {
+                    let mut heard = false;
                     let ended = closing.poll(cx, |bytes| {
+                        heard = true;
                         // What is read now is not for hyper, which has taken all it wanted.
                         let _ = framing.as_mut().map(|it| it.read(bytes, it.heads()));
                     });
-                    let is_silent = framing.as_ref().is_some_and(Framing::is_between);
-                    if ended.is_pending() && !is_silent {
+                    let is_between = framing.as_ref().map(Framing::is_between);
+                    self.held
+                        .conn()
+                        .set_sending(is_between.map_or(heard, |is_between| !is_between));
+                    if ended.is_pending() && is_between != Some(true) {
                         return Poll::Pending;
                     }
                     return self.poll_delivered();

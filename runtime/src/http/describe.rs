@@ -45,9 +45,9 @@ impl Piece for Conn {
             }
             (Delivering, unread) => delivering(unread.unwrap_or(0)),
             (Closing | Http2, Some(bytes)) => delivering(bytes),
-            (Closing, None) => connection(Doing::Closing),
+            (Closing, None) if self.is_sending() => connection(Doing::Closing),
             (Fresh | Idle | Expired, _) if self.is_overdue(now) => connection(Doing::Overdue),
-            (Fresh | Idle | Expired, _) | (Http2, None) => connection(Doing::Nothing),
+            (Fresh | Idle | Expired, _) | (Http2 | Closing, None) => connection(Doing::Nothing),
         };
         out.push(described);
     }
