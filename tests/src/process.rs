@@ -110,6 +110,12 @@ impl Process {
         kill_process(self.pid, signal).expect("the process is there");
     }
 
+    /// Sends SIGTERM and waits until the process has heard it.
+    pub fn term(&mut self) {
+        self.signal(Signal::TERM);
+        self.line("SIGTERM received");
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {

@@ -15,12 +15,6 @@ fn web() -> Fixture {
     Fixture::new(env!("CARGO_BIN_EXE_web"))
 }
 
-/// Sends SIGTERM and waits until the process has heard it.
-fn term(process: &mut Process) {
-    process.signal(Signal::TERM);
-    process.line("SIGTERM received");
-}
-
 /// Clients connect and send while the process sleeps; then it is told to stop, and wakes up.
 fn everybody_in_the_queue_is_answered(process: &mut Process, addr: SocketAddr) {
     process.signal(Signal::STOP);
@@ -83,7 +77,7 @@ fn new_connections_are_refused_while_the_queue_is_worked_off() {
     let mut client = Client::connect(addr);
     client.get("/hold");
     process.line("hold begins");
-    term(&mut process);
+    process.term();
     let until = Instant::now() + graceful_tests::PATIENCE;
     let error = loop {
         match Client::try_connect(addr) {
@@ -107,7 +101,7 @@ fn a_quiet_connection_is_kept_for_its_linger() {
     let mut client = Client::connect(addr);
     let start = Instant::now();
     assert!(!client.fetch("/").closes());
-    term(&mut process);
+    process.term();
     client.closed();
     let after = start.elapsed();
     assert!(after > Duration::from_millis(390) && after < Duration::from_secs(2), "{after:?}");
@@ -120,7 +114,7 @@ fn a_request_within_the_linger_is_answered_and_told() {
     let mut client = Client::connect(addr);
     let mut fresh = Client::connect(addr);
     assert!(!client.fetch("/").closes());
-    term(&mut process);
+    process.term();
     for client in [&mut client, &mut fresh] {
         let response = client.fetch("/");
         assert_eq!(response.text(), "fine");
@@ -135,7 +129,7 @@ fn the_linger_begins_with_the_answer_however_long_it_took() {
     let (mut process, addr) = web().serve();
     let mut client = Client::connect(addr);
     assert_eq!(client.fetch("/compute").text(), "computed");
-    term(&mut process);
+    process.term();
     // Well within the linger.
     std::thread::sleep(Duration::from_millis(50));
     let response = client.fetch("/");
@@ -196,7 +190,7 @@ fn half_a_head_gets_a_second() {
     assert_eq!(Client::connect(addr).fetch("/").text(), "fine");
     // Longer than the linger.
     std::thread::sleep(Duration::from_millis(300));
-    term(&mut process);
+    process.term();
     std::thread::sleep(Duration::from_millis(300));
     preface.send("UT / HTTP/1.1\r\nhost: test\r\n\r\n");
     assert_eq!(preface.response().status, 405);
@@ -236,7 +230,7 @@ fn responses_say_close_from_the_first_signal_on() {
     let (mut process, addr) = web().env("DELAY", "10s").serve();
     let mut client = Client::connect(addr);
     assert!(!client.fetch("/").closes());
-    term(&mut process);
+    process.term();
     let response = client.fetch("/");
     assert!(response.closes(), "{response:?}");
     client.closed();
@@ -253,7 +247,7 @@ fn http_1_0_gets_what_it_understands() {
     client.send(old);
     let response = client.response();
     assert!(response.head.contains("connection: keep-alive"), "{response:?}");
-    term(&mut process);
+    process.term();
     client.send(old);
     let response = client.response();
     assert!(response.head.starts_with("http/1.0 200"), "{response:?}");
@@ -267,7 +261,7 @@ fn a_response_that_has_begun_finishes_then_closes() {
     let mut client = Client::connect(addr);
     client.get("/stream");
     client.read_until(|bytes| find(bytes, b"chunk 0")).unwrap();
-    term(&mut process);
+    process.term();
     process.release();
     let response = client.response();
     assert_eq!(response.text(), "chunk 0chunk 1");
@@ -284,7 +278,7 @@ fn an_upload_that_is_not_read_does_not_destroy_the_answer() {
         client.send("POST /upload HTTP/1.1\r\nhost: test\r\ncontent-length: 1048576\r\n\r\n");
         client.send(vec![b'x'; 1000]);
         if stopping {
-            term(&mut process);
+            process.term();
         }
         // The answer may be out by now: what comes here finds nobody who wants it.
         for _ in 0..1024 {
@@ -334,7 +328,7 @@ fn a_client_that_never_reads_is_cut_at_the_limit() {
 fn readiness_turns_at_the_first_signal() {
     let (mut process, addr) = web().env("DELAY", "10s").serve();
     assert_eq!(Client::connect(addr).fetch("/readyz").status, 200);
-    term(&mut process);
+    process.term();
     assert_eq!(Client::connect(addr).fetch("/readyz").status, 503);
     assert_eq!(Client::connect(addr).fetch("/").status, 200);
 }
@@ -348,7 +342,7 @@ fn readiness_can_last_until_the_drain() {
     let mut held = Client::connect(addr);
     held.get("/hold");
     process.line("hold begins");
-    term(&mut process);
+    process.term();
     let start = Instant::now();
     assert_eq!(Client::connect(addr).fetch("/readyz").status, 200);
     // Refused: the drain has begun.
@@ -368,7 +362,7 @@ fn a_pipeline_is_answered_up_to_the_close() {
     let mut client = Client::connect(addr);
     client.send(format!("GET /hold HTTP/1.1\r\nhost: x\r\n\r\n{GET}{GET}"));
     process.line("hold begins");
-    term(&mut process);
+    process.term();
     process.release();
     let response = client.response();
     assert_eq!(response.text(), "held");
@@ -426,7 +420,7 @@ fn nobody_is_served_while_the_hooks_run() {
 fn a_head_request_is_counted() {
     let (mut process, addr) = web().env("LINGER", "5s").serve();
     let mut client = Client::connect(addr);
-    term(&mut process);
+    process.term();
     // The drain has begun when nobody new is let in.
     while Client::try_connect(addr).is_ok() {}
     client.send("HEAD / HTTP/1.1\r\nhost: x\r\n\r\n");

@@ -29,12 +29,6 @@ fn web() -> Fixture {
     Fixture::new(env!("CARGO_BIN_EXE_web"))
 }
 
-/// Sends SIGTERM and waits until the process has heard it.
-fn term(process: &mut Process) {
-    process.signal(Signal::TERM);
-    process.line("SIGTERM received");
-}
-
 /// A stream that is read from at so many bytes per tick of 25 ms.
 struct Throttled {
     stream: TcpStream,
@@ -133,7 +127,7 @@ fn a_pipeline_behind_a_slow_download_does_not_eat_its_end() {
     let mut client = Client::connect(addr);
     client.get("/bytes/3000000");
     client.stream().peek(&mut [0]).unwrap();
-    term(&mut process);
+    process.term();
     // What comes now is never read by the service, if the response has announced its end.
     let mut all = Vec::new();
     let mut chunk = vec![0; 64 * 1024];
@@ -171,7 +165,7 @@ fn a_response_that_the_client_has_not_got_is_waited_for_and_named() {
         client.stream().peek(&mut [0]).unwrap();
         written(addr);
         let start = Instant::now();
-        term(&mut process);
+        process.term();
         if wait {
             // Longer than the linger, and than any fixed second.
             process.line("waiting for 1 request");
@@ -200,7 +194,7 @@ fn an_upload_that_is_still_read_after_its_answer_is_waited_for() {
         client.send(&chunk);
         assert_eq!(client.response().text(), "early");
         process.line(&format!("read {} bytes", part.len()));
-        term(&mut process);
+        process.term();
         // Longer than the linger, and than a head or a lingering close is given.
         std::thread::sleep(Duration::from_millis(1_500));
         client.send(&chunk);
@@ -217,7 +211,7 @@ fn an_upload_that_is_still_read_is_named_at_the_limit() {
     let mut client = Client::connect(addr);
     client.send("POST /early HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nhello");
     assert_eq!(client.response().text(), "early");
-    term(&mut process);
+    process.term();
     let ended = process.wait().expect(124);
     assert!(ended.said("POST /early from 127.0.0.1:"), "{ended:#?}");
 }
@@ -269,7 +263,7 @@ fn goodbye_frames_are_no_loss_for_a_client_that_reads_late() {
     let mut client = Http2::connect(addr);
     client.get(1, "/bytes/60000");
     client.raw().peek(&mut [0]).unwrap();
-    term(&mut process);
+    process.term();
     // The response and GOAWAY are in the client's receive buffer; it comes to them later.
     std::thread::sleep(Duration::from_millis(700));
     let mut size = 0;

@@ -115,6 +115,7 @@ fn request_line(head: &str) -> (String, String) {
 #[cfg(all(test, not(graceful_loom)))]
 mod tests {
     use super::*;
+    use crate::http::random::Random;
 
     fn text(method: &str, path: &str) -> (String, String) {
         let label = Label::new();
@@ -178,24 +179,18 @@ mod tests {
     /// Whatever hyper takes for a request is called by the name that hyper gives it.
     #[test]
     fn agrees_with_hyper_on_random_request_lines() {
-        let mut seed = 0x2545_f491_4f6c_dd1d_u64;
-        let mut random = |limit: usize| {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            usize::try_from(seed % limit as u64).unwrap()
-        };
+        let mut random = Random(0x2545_f491_4f6c_dd1d);
         let bytes = b"/ab?#:@%*.-_~[]&= \t\x7fhtp";
         let methods = ["GET", "POST", "OPTIONS", "CONNECT", "PURGE", "M-SEARCH"];
         let mut taken = 0;
         for _ in 0..20_000 {
             let begin =
-                ["", "/", "/a", "http://", "http://a", "https://a:1/", "*", "a:1"][random(8)];
-            let length = random(24);
+                random.of(&["", "/", "/a", "http://", "http://a", "https://a:1/", "*", "a:1"]);
+            let length = random.below(24);
             let mut target = begin.to_owned();
-            target.extend((0..length).map(|_| char::from(bytes[random(bytes.len())])));
-            let before = ["", "", "\r\n", "\n"][random(4)];
-            let method = methods[random(methods.len())];
+            target.extend((0..length).map(|_| char::from(random.of(bytes))));
+            let before = random.of(&["", "", "\r\n", "\n"]);
+            let method = random.of(&methods);
             let head = format!("{before}{method} {target} HTTP/1.1\r\nhost: x\r\n\r\n");
             let (verdict, _) = crate::http::framing::oracle::ask(&[head.as_bytes()]);
             let [name] = &verdict.names[..] else { continue };

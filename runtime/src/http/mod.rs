@@ -20,6 +20,8 @@ mod io;
 mod label;
 mod look;
 mod plain;
+#[cfg(all(test, not(graceful_loom)))]
+mod random;
 mod server;
 mod service;
 mod state;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     bounds::{Due, Look, Moments},
+    random::Random,
     state::{
         Behind, Event,
         State::{
@@ -200,17 +201,11 @@ fn what_is_not_delivered_is_waited_for_and_then_lingers() {
 
 #[test]
 fn random_walks_end_in_time_and_never_in_the_middle_of_work() {
-    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = |limit: u64| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        usize::try_from(seed % limit).unwrap()
-    };
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for _ in 0..20_000 {
         let mut walk = Walk::new(Fresh, false);
-        for _ in 0..random(30) {
-            match random(8) {
+        for _ in 0..random.below(30) {
+            match random.below(8) {
                 0 if walk.moments.draining.is_none() => {
                     walk.moments.draining = Some(walk.now);
                     walk.moments.look = None;
@@ -221,7 +216,7 @@ fn random_walks_end_in_time_and_never_in_the_middle_of_work() {
                         !matches!(walk.state, Responding | Flushing | Answered | Http2);
                 }
                 2 => walk.moments.has_streams = walk.state == Http2 && !walk.moments.has_streams,
-                3 => walk.now += Duration::from_millis(random(400) as u64),
+                3 => walk.now += Duration::from_millis(random.below(400) as u64),
                 4 => {
                     let (state, work) = (walk.state, walk.is_work());
                     // In service the kernel sees to what is on its way.
@@ -230,7 +225,7 @@ fn random_walks_end_in_time_and_never_in_the_middle_of_work() {
                     let over = walk.ended || (walk.state == Expired && state != Expired);
                     assert!(!(draining && work && over), "{state:?} was work: {walk:?}");
                 }
-                _ => walk.on(EVENTS[random(EVENTS.len() as u64)]),
+                _ => walk.on(random.of(&EVENTS)),
             }
             if walk.ended || walk.state == Closed {
                 break;

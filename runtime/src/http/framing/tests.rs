@@ -1,4 +1,5 @@
 use super::{Brought, Framing, Position, oracle};
+use crate::http::random::Random;
 
 /// The two agree on `pieces`; whether there was anything to agree on.
 #[track_caller]
@@ -91,21 +92,8 @@ fn says_what_a_read_has_brought() {
     assert_eq!(framing.position(), Position::Plain);
 }
 
-/// A xorshift: the same streams in each run, so that a failure can be looked at.
-struct Random(u64);
-
+/// What clients may send.
 impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % limit as u64).unwrap()
-    }
-
-    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len())]
-    }
-
     /// A message that hyper takes.
     fn message(&mut self, out: &mut Vec<u8>) {
         let end = self.of(&["\r\n", "\r\n", "\n"]);
