@@ -49,7 +49,7 @@ pub(crate) fn run(
     maker: Arc<dyn MakeConnection>,
 ) -> impl Future<Output = Result<(), Failure>> + Send {
     let kernel = match listener.local_addr() {
-        Ok(LocalAddr::Tcp(addr)) => Some(Arc::new(Kernel::new(addr))),
+        Ok(LocalAddr::Tcp(addr)) => Some(Arc::new(Kernel::new(addr, listener.inode()))),
         Ok(LocalAddr::Unix(_)) | Err(_) => None,
     };
     let mut door = Door { handle: handle.clone(), listener, name, maker, kernel };

@@ -271,7 +271,7 @@ impl<S: Service> Connection<S> {
             if self.conn().phase() >= Phase::Stopping {
                 self.draining
                     .get_or_insert_with(|| Box::new(Draining::new(Instant::now())))
-                    .forget();
+                    .closes(stream.local_addr());
             }
             self.stage = Stage::Closing(LingeringClose::new(stream), framing);
             return Poll::Pending;

@@ -24,12 +24,14 @@ impl Draining {
     /// What was found out before the connection did something else is void.
     pub(crate) fn forget_what_is_void(&mut self, conn: &Conn) {
         if !conn.state().is_between_messages() || conn.has_streams() {
-            self.forget();
+            self.look = None;
         }
     }
 
-    pub(crate) fn forget(&mut self) {
+    /// The connection is being closed: from here on it is asked for alone.
+    pub(crate) fn closes(&mut self, local: Option<SocketAddr>) {
         self.look = None;
+        self.local = self.local.or(local);
     }
 
     /// Asks the kernel. What it cannot say counts as delivered, and as near.
@@ -56,10 +58,9 @@ impl Draining {
 
     fn facts(&mut self, conn: &Conn, local: impl FnOnce() -> Option<SocketAddr>) -> Option<Facts> {
         let (kernel, peer) = conn.kernel()?;
-        if self.look.is_none() {
+        if self.local.is_none() {
             let at_the_drain = kernel.at_the_drain(peer);
-            self.local =
-                self.local.or_else(|| at_the_drain.map(|facts| facts.local)).or_else(local);
+            self.local = at_the_drain.map(|facts| facts.local).or_else(local);
             // That holds if the connection has done nothing since, and is asked again where it says that
             // something is on its way.
             let holds = |facts: &Facts| facts.undelivered == 0 && conn.since() < facts.at;

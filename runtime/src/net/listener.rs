@@ -105,6 +105,15 @@ impl Listener {
         }
     }
 
+    /// The number by which the kernel lists the socket, where `/proc` tells.
+    pub(crate) fn inode(&self) -> Option<u64> {
+        let fd = match &self.socket {
+            ListenerSocket::Tcp(tcp) => tcp.as_raw_fd(),
+            ListenerSocket::Unix(unix) => unix.as_raw_fd(),
+        };
+        std::fs::metadata(format!("/proc/self/fd/{fd}")).ok().map(|metadata| metadata.ino())
+    }
+
     /// Whether somebody else goes on accepting: then the socket is left as it is.
     pub(crate) fn is_shared(&self) -> bool {
         self.holders == Holders::Others

@@ -23,6 +23,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Kernel {
     listener: SocketAddr,
+    /// The listening socket's; `None`: not known.
+    inode: Option<u64>,
     /// `None`: netlink is not to be had (seccomp, `RestrictAddressFamilies=`).
     diag: Option<Mutex<SockDiag>>,
     /// All connections as of the start of the drain.
@@ -33,14 +35,18 @@ pub(crate) struct Kernel {
 type Table = HashMap<SocketAddr, Facts>;
 
 impl Kernel {
-    /// For the listener that is bound to `listener`.
-    pub(crate) fn new(listener: SocketAddr) -> Self {
+    /// For the listener that is bound to `listener`; `inode` is its socket's.
+    pub(crate) fn new(listener: SocketAddr, inode: Option<u64>) -> Self {
         let diag = SockDiag::open().ok().map(Mutex::new);
-        Self { listener, diag, table: OnceLock::new() }
+        Self { listener, inode, diag, table: OnceLock::new() }
     }
 
     /// The clients whose handshake with the listener is under way.
     pub(crate) fn arriving(&self) -> Option<HashSet<SocketAddr>> {
+        // A dump passes every socket of the machine, so it is not asked for in vain.
+        if self.inode.and_then(|inode| proc_net::has_guests(self.listener, inode)) == Some(false) {
+            return Some(HashSet::new());
+        }
         let mut arriving = HashSet::new();
         self.dump(States::SYN_RECV, |entry| {
             if entry.state == State::SynRecv && self.is_local(entry.local.ip()) {
@@ -159,6 +165,7 @@ mod tests {
     use std::{
         io::{Read, Write},
         net::{TcpListener, TcpStream},
+        os::{fd::AsRawFd, unix::fs::MetadataExt},
     };
 
     use super::*;
@@ -174,10 +181,29 @@ mod tests {
 
     /// As with netlink, and as without.
     fn both(listener: &TcpListener) -> [Kernel; 2] {
-        let netlink = Kernel::new(listener.local_addr().unwrap());
+        let inode =
+            std::fs::metadata(format!("/proc/self/fd/{}", listener.as_raw_fd())).unwrap().ino();
+        let new = || Kernel::new(listener.local_addr().unwrap(), Some(inode));
+        let netlink = new();
         assert!(netlink.diag.is_some());
-        let proc_net = Kernel { diag: None, ..Kernel::new(listener.local_addr().unwrap()) };
+        let proc_net = Kernel { diag: None, ..new() };
         [netlink, proc_net]
+    }
+
+    #[test]
+    fn a_listener_knows_whether_it_has_guests() {
+        for bound in ["127.0.0.1:0", "[::1]:0", "[::]:0"] {
+            let listener = TcpListener::bind(bound).unwrap();
+            let kernel = &both(&listener)[0];
+            let has_guests = || proc_net::has_guests(kernel.listener, kernel.inode.unwrap());
+            assert_eq!(has_guests(), Some(false), "{bound}");
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            assert_eq!(has_guests(), Some(true), "{bound}: in the queue");
+            let accepted = listener.accept().unwrap();
+            assert_eq!(has_guests(), Some(false), "{bound}: let in");
+            drop((client, accepted));
+            assert_eq!(proc_net::has_guests(kernel.listener, u64::MAX), None);
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! use netlink. Slower: the kernel formats every socket of the machine.
 
 use std::{
-    io,
+    fs::File,
+    io::{self, BufRead, BufReader},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
@@ -31,6 +32,29 @@ pub(super) fn dump(local: SocketAddr, mut each: impl FnMut(Entry)) -> io::Result
         });
     }
     Ok(())
+}
+
+/// Whether anybody is on the way to the listener with this inode, or waits in its queue; `None`: it is not there.
+///
+/// Each of them holds a reference to the listening socket (`inet_reqsk_alloc()` in the kernel, since Linux 4.4), whose
+/// count is in this table; the process holds one. Listeners come first in it, so that it need not be read to its end:
+/// cheap where the whole table is large, as it is with many sockets in `TIME_WAIT`.
+pub(super) fn has_guests(local: SocketAddr, inode: u64) -> Option<bool> {
+    const LISTEN: &str = "0A";
+    let file = if local.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
+    let lines = BufReader::with_capacity(4096, File::open(file).ok()?).lines().skip(1);
+    for line in lines.map_while(Result::ok) {
+        let mut fields = line.split_ascii_whitespace().skip(3);
+        if fields.next() != Some(LISTEN) {
+            return None;
+        }
+        // Behind queues, timer, retransmissions, user, timeout.
+        let own = fields.nth(5).and_then(|it| it.parse::<u64>().ok()) == Some(inode);
+        if own {
+            return fields.next()?.parse::<u32>().ok().map(|references| references > 1);
+        }
+    }
+    None
 }
 
 fn parse(line: &str) -> Option<Entry> {

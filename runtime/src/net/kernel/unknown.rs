@@ -8,7 +8,7 @@ use super::Facts;
 pub(crate) struct Kernel;
 
 impl Kernel {
-    pub(crate) fn new(_: SocketAddr) -> Self {
+    pub(crate) fn new(_: SocketAddr, _: Option<u64>) -> Self {
         Self
     }
 
