@@ -85,6 +85,7 @@ impl Far {
                 Some(("enough", _)) => enough.take().into_iter().for_each(|enough| enough()),
                 Some(("answered", count)) => tally.answered = count.parse().expect("a number"),
                 Some(("refused", count)) => tally.refused = count.parse().expect("a number"),
+                Some(("late", count)) => tally.late = count.parse().expect("a number"),
                 Some(("lost", how)) => tally.lost.push(how.to_owned()),
                 _ => panic!("{line:?}"),
             }

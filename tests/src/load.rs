@@ -4,7 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     ops::{AddAssign, ControlFlow},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -42,6 +42,9 @@ impl From<Style> for Habits {
     }
 }
 
+/// The default linger.
+const LINGER: Duration = Duration::from_millis(250);
+
 /// What became of the requests.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
@@ -51,6 +54,9 @@ pub struct Tally {
     pub refused: usize,
     /// Neither: how it went.
     pub lost: Vec<String>,
+    /// Neither, after a pause that was longer than the linger of 250 ms, whatever it was meant to be: the machine was
+    /// elsewhere. That is no loss: the connection was idle for too long.
+    pub late: usize,
 }
 
 impl AddAssign for Tally {
@@ -58,6 +64,7 @@ impl AddAssign for Tally {
         self.answered += other.answered;
         self.refused += other.refused;
         self.lost.extend(other.lost);
+        self.late += other.late;
     }
 }
 
@@ -94,13 +101,17 @@ struct Client {
 impl Client {
     async fn run(mut self, answered: impl Fn() -> ControlFlow<()>) -> Tally {
         let mut tally = Tally::default();
+        let mut answered_at = Instant::now();
         loop {
             let pause = u64::try_from(self.habits.pause.as_micros()).unwrap_or(u64::MAX);
             sleep(Duration::from_micros(self.random.below(pause))).await;
-            let Some(mut connection) = self.connect(&mut tally).await else {
+            let Some((mut connection, reused)) = self.connect(&mut tally).await else {
                 return tally;
             };
-            match timeout(PATIENCE, self.exchange(&mut connection)).await {
+            let paused = answered_at.elapsed();
+            let outcome = timeout(PATIENCE, self.exchange(&mut connection)).await;
+            answered_at = Instant::now();
+            match outcome {
                 Ok(Ok(keep)) => {
                     tally.answered += 1;
                     if answered().is_break() {
@@ -108,20 +119,21 @@ impl Client {
                     }
                     self.connection = keep.then_some(connection);
                 }
-                Ok(Err(error)) => tally.lost.push(error.to_string()),
+                Ok(Err(_)) if reused && paused >= LINGER => tally.late += 1,
+                Ok(Err(error)) => tally.lost.push(format!("{error}, after a pause of {paused:?}")),
                 Err(_) => tally.lost.push("no answer".to_owned()),
             }
         }
     }
 
-    /// The connection for the next request; `None`: refused.
-    async fn connect(&mut self, tally: &mut Tally) -> Option<TcpStream> {
+    /// The connection for the next request, and whether it has had one before; `None`: refused.
+    async fn connect(&mut self, tally: &mut Tally) -> Option<(TcpStream, bool)> {
         loop {
             if let Some(connection) = self.connection.take() {
                 // As a pool does: a connection that has been closed is not used again.
                 let closed = !matches!(connection.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
                 if !closed {
-                    return Some(connection);
+                    return Some((connection, true));
                 }
             }
             match timeout(PATIENCE, TcpStream::connect(self.addr)).await {
@@ -129,7 +141,7 @@ impl Client {
                     // Without it, small packets wait for each other.
                     let _ = connection.set_nodelay(true);
                     sleep(self.habits.hesitation).await;
-                    return Some(connection);
+                    return Some((connection, false));
                 }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     tally.refused += 1;

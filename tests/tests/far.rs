@@ -18,9 +18,6 @@ use graceful_tests::{
 
 const CLIENTS: &str = env!("CARGO_BIN_EXE_far_clients");
 
-/// Shorter than the linger, which is at its default of 250 ms.
-const PAUSE: Duration = Duration::from_millis(200);
-
 /// One after the other: a machine that is busy with another network is further away than it says.
 static ALONE: Mutex<()> = Mutex::new(());
 
@@ -61,10 +58,11 @@ fn restart(
         assert!(!ended.said("cut off"), "{ended:#?}");
     }
     println!(
-        "{what}: {restarts} restarts, {} answered, {} refused, {} lost in {:.1?}",
+        "{what}: {restarts} restarts, {} answered, {} refused, {} lost, {} late in {:.1?}",
         all.answered,
         all.refused,
         all.lost.len(),
+        all.late,
         started.elapsed()
     );
     all
@@ -84,8 +82,11 @@ fn one_request_each() -> Habits {
     Style::ConnectionEach.into()
 }
 
+/// Shorter than the linger, which is at its default of 250 ms: by as much as a busy machine may be late, where this runs
+/// with everything else.
 fn pausing() -> Habits {
-    Habits { pause: PAUSE, ..Style::KeepAlive.into() }
+    let pause = millis(if std::env::var_os("GRACEFUL_RESTARTS").is_some() { 200 } else { 150 });
+    Habits { pause, ..Style::KeepAlive.into() }
 }
 
 #[test]
@@ -99,7 +100,7 @@ fn nothing_is_lost_at_any_distance() {
         let hesitating = Habits { hesitation: 2 * round_trip, ..Style::ConnectionEach.into() };
         let all = [
             ("one request each", one_request_each()),
-            ("keep-alive, pauses of up to 200 ms", pausing()),
+            ("keep-alive, pausing", pausing()),
             ("first byte after two round trips", hesitating),
         ];
         for (what, habits) in all {
