@@ -95,10 +95,10 @@ impl Proxy {
         let socket = folder.join("stats.sock");
         let config = format!(
             "global\n  stats socket {} mode 600 level admin\n\
-             defaults\n  mode http\n  timeout connect 2s\n  timeout client 30s\n  timeout server 30s\n\
+             defaults\n  mode http\n  timeout connect 2s\n  timeout check 2s\n  timeout client 30s\n  timeout server 30s\n\
              frontend front\n  bind {front}\n  default_backend back\n\
              backend back\n  balance roundrobin\n  option httpchk GET /readyz\n  \
-             http-check expect status 200\n  default-server check inter 100ms fall 1 rise 1\n  \
+             http-check expect status 200\n  default-server check inter 100ms fall 2 rise 1\n  \
              server a {a}\n  server b {b}\n",
             socket.display()
         );
