@@ -88,8 +88,6 @@ mod tests {
         while found.is_none() {
             let Some(piece) = pieces.next() else { break };
             client.write_all(piece).await.unwrap();
-            // All of the piece is there, so the next poll reads it.
-            detect.io.stream().peek();
             found = poll_fn(|cx| match detect.poll(cx) {
                 Poll::Ready(found) => Poll::Ready(Some(found)),
                 Poll::Pending

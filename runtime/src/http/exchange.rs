@@ -15,19 +15,9 @@ impl Conn {
     #[inline]
     pub(crate) fn bytes_read(&self, brought: Brought, bytes: &[u8]) {
         match brought {
-            Brought::WholeHead(begin) => {
-                let state = self.own_state();
-                if state.after(Event::WholeHead) == Named {
-                    self.label.write_head(&bytes[begin..]);
-                }
-                self.step(state, Event::WholeHead);
-            }
+            Brought::WholeHead(begin) => self.head_read(&bytes[begin..]),
             Brought::Plain => {
-                let state = self.own_state();
-                if state.after(Event::WholeHead) == Named {
-                    self.label.write_head(bytes);
-                }
-                self.step(state, Event::WholeHead);
+                self.head_read(bytes);
                 return self.plain.is(bytes);
             }
             Brought::NoHead => {}
@@ -35,6 +25,17 @@ impl Conn {
             Brought::OtherHeads => self.on(Event::OtherHead),
         }
         self.plain.is_not();
+    }
+
+    /// `head` has been read in one piece: the beginning of it becomes the name of the request, unless another is
+    /// under way.
+    #[inline]
+    fn head_read(&self, head: &[u8]) {
+        let state = self.own_state();
+        if state.after(Event::WholeHead) == Named {
+            self.label.write_head(head);
+        }
+        self.step(state, Event::WholeHead);
     }
 
     /// All that was written is with the kernel.
