@@ -41,8 +41,10 @@ impl Draining {
         let undelivered = facts.map_or(0, |facts| facts.undelivered);
         let window = facts.and_then(|facts| facts.window);
         let before = self.look.as_ref();
-        // The client's system has it, and the client is reading.
-        let reads = before.is_some_and(|before| before.window < window);
+        // The client's system has it, and the client is reading: over HTTP/2 it says so by frames, which a close
+        // would answer with a reset. Over HTTP/1 a client that goes on sending gets its second, and no more.
+        let is_http2 = conn.streams_if_any().is_some();
+        let reads = is_http2 && before.is_some_and(|before| before.window < window);
         let last_unread = before.and_then(|before| before.last_unread);
         self.look = Some(Look {
             at,
