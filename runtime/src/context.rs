@@ -17,11 +17,27 @@ use crate::handle::Handle;
 thread_local! {
     static CURRENT: RefCell<Option<Handle>> = const { RefCell::new(None) };
     static IN_MAIN: Cell<bool> = const { Cell::new(false) };
+    static PLACE: Cell<Place> = const { Cell::new(Place::Program) };
+}
+
+/// Where in the life of a process a piece of code runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On the runtime of the program: until the limit.
+    Program,
+    /// On that of the cleanup hooks: until theirs.
+    Cleanup,
+}
+
+/// Which place this thread belongs to.
+pub(crate) fn place() -> Place {
+    PLACE.try_with(Cell::get).unwrap_or(Place::Program)
 }
 
 /// Makes `handle` the current one for the rest of this thread's life.
-pub(crate) fn adopt(handle: Handle) {
+pub(crate) fn adopt(handle: Handle, place: Place) {
     CURRENT.set(Some(handle));
+    PLACE.set(place);
 }
 
 /// Makes `handle` the current one until the guard is dropped.

@@ -9,7 +9,7 @@ use crate::{handle::Handle, shutdown::Shutdown};
 /// A future that resolves when the drain starts, after the `delay`.
 ///
 /// For loops and long-lived connections: what awaits it learns that it is time to come to an end.
-/// While the body of `main` holds one, a stop waits for `main` instead of dropping it.
+/// Once the body of `main` has asked for one, a stop waits for `main`, whatever it returns (see [`Main`](crate::Main)).
 ///
 /// ```no_run
 /// #[graceful::main]
@@ -128,9 +128,14 @@ where
 
 /// Registers a cleanup hook: a future that runs after the drain, whether or not the drain was cut.
 ///
-/// Hooks run one after the other, the last registered first, within the `cleanup` limit, on a thread
-/// of their own. A hook that panics is reported, and the next one runs. A second signal skips them.
-/// One registered after the last hook has run is not run.
+/// Hooks run one after the other, the last registered first, within the `cleanup` limit. A hook that panics is
+/// reported, and the next one runs. A second signal skips them. One registered after the last hook has run is not run.
+///
+/// They run on a thread and a runtime of their own, and so does what they [`spawn`](crate::spawn()), which is waited for
+/// within the same limit: so they can sleep, connect and spawn even where the drain was cut because every worker is
+/// blocked. What belongs to the program's own runtime, such as the sockets of a connection pool, cannot be used while
+/// that is so; a hook that is cut then is reported with a line that says it. At the limit a hook is dropped on its thread;
+/// one that blocks is left behind.
 ///
 /// ```no_run
 /// # struct Pool; impl Pool { async fn close(&self) {} }

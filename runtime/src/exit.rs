@@ -1,6 +1,11 @@
 //! How the process ends.
 
-use std::process::{ExitCode, Termination};
+use std::{
+    process::{ExitCode, Termination},
+    time::Duration,
+};
+
+use crate::{handlers, watch};
 
 /// The exit code of a process under [`graceful::main`](macro@crate::main), made by
 /// [`Config::run`](crate::Config::run) and returned from `main`.
@@ -13,6 +18,10 @@ use std::process::{ExitCode, Termination};
 /// | 124 | the limit cut something off (as `timeout(1)` says it) |
 /// | 128+n | a second signal, number n, forced the end |
 ///
+/// Returned from `main`, it also holds what is left of the bound: where the process then gets stuck in its very last
+/// steps (a thread-local that blocks in its `Drop`, an `atexit` handler, a full pipe behind stdout), it is ended by `_exit`
+/// with this code, once the rest of the `cleanup` limit is over, or by the next signal.
+///
 /// ```
 /// use std::time::Duration;
 ///
@@ -22,32 +31,48 @@ use std::process::{ExitCode, Termination};
 ///         .run(async || println!("nothing to serve today"))
 /// }
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 #[must_use = "return it from `main`, so that the process ends with its code"]
-pub struct Exit(u8);
+pub struct Exit {
+    code: u8,
+    /// How long the last steps of the process may take; `None`: there is no limit.
+    rest: Option<Duration>,
+}
+
+/// How long they may take at least: to end is a few system calls.
+const LEAST: Duration = Duration::from_millis(15);
 
 impl Exit {
-    pub(crate) const FAILED: Self = Self(1);
-
-    pub(crate) fn new(code: u8) -> Self {
-        Self(code)
+    pub(crate) fn new(code: u8, rest: Option<Duration>) -> Self {
+        Self { code, rest: rest.map(|rest| rest.max(LEAST)) }
     }
 
     /// The code.
     #[must_use]
     pub fn code(self) -> u8 {
-        self.0
+        self.code
     }
 }
+
+impl PartialEq for Exit {
+    fn eq(&self, other: &Self) -> bool {
+        self.code == other.code
+    }
+}
+
+impl Eq for Exit {}
 
 impl Termination for Exit {
     fn report(self) -> ExitCode {
-        ExitCode::from(self.0)
+        handlers::ending();
+        watch::over_the_end(self.code, self.rest);
+        ExitCode::from(self)
     }
 }
 
+/// The code alone: what follows is not watched over.
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        exit.report()
+        ExitCode::from(exit.code)
     }
 }

@@ -6,7 +6,7 @@ use std::{
     panic::Location,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Instant,
 };
@@ -14,17 +14,19 @@ use std::{
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
-    context,
+    cleanup::Cleanup,
+    context::{self, Place},
     hooks::Hooks,
     in_flight::InFlight,
     limits::Limits,
     log::Log,
-    phase::PhaseCell,
+    phase::{Phase, PhaseCell},
     registry::Key,
     sentinel::Event,
     shutdown::Shutdown,
+    sync::{Mutex, lock},
     task::{self, Name, Role},
-    work::{Kind, Work},
+    work::{Drained, Kind, Work},
 };
 
 /// The context that the free functions ([`spawn`](crate::spawn), [`on_stop`](crate::on_stop),
@@ -45,12 +47,16 @@ pub(crate) struct Shared {
     pub(crate) log: Log,
     /// Whether the runtime's threads carry the context (`Config::run`), or our futures have to.
     pub(crate) owns_threads: bool,
-    /// How many `Shutdown`s the body of `main` holds.
-    pub(crate) main_holds: AtomicUsize,
+    /// Whether the body of `main` has ever asked for a `Shutdown`.
+    pub(crate) main_asked: AtomicBool,
+    /// The latest server that was dropped without being served.
+    unserved: Mutex<Option<String>>,
     /// When the drain has started.
     pub(crate) drain_started: OnceLock<Instant>,
     /// What ended by itself while the drain was under way.
     pub(crate) drained: Drained,
+    /// What the cleanup hooks have to themselves.
+    pub(crate) cleanup: Cleanup,
     events: mpsc::UnboundedSender<Event>,
     runtime: OnceLock<tokio::runtime::Handle>,
 }
@@ -66,13 +72,6 @@ pub(crate) enum Owns {
     Nothing,
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Drained {
-    pub(crate) connections: AtomicUsize,
-    pub(crate) requests: AtomicUsize,
-    pub(crate) tasks: AtomicUsize,
-}
-
 impl Shared {
     /// Takes a finished piece of work off the table.
     pub(crate) fn finished(&self, key: Key, kind: Kind) {
@@ -80,18 +79,56 @@ impl Shared {
             match kind {
                 Kind::Connection => self.drained.connections.fetch_add(1, Ordering::Relaxed),
                 Kind::Task => self.drained.tasks.fetch_add(1, Ordering::Relaxed),
-                Kind::Other => 0,
+                Kind::Server | Kind::Main => 0,
             };
         }
         self.work.remove(key);
     }
 
-    /// A request has been answered to its end.
+    /// Where work of this place is listed.
+    pub(crate) fn work_of(&self, place: Place) -> &Work {
+        match place {
+            Place::Program => &self.work,
+            Place::Cleanup => &self.cleanup.work,
+        }
+    }
+
+    /// Whether the limit of this place is reached: what runs there is cut, and what would begin is turned away.
+    pub(crate) fn is_cut(&self, place: Place) -> bool {
+        let cut = match place {
+            Place::Program => Phase::Sealed,
+            Place::Cleanup => Phase::Over,
+        };
+        self.phase.now() >= cut
+    }
+
+    /// A request has been answered to its end. Returns whether that was too late: at the limit.
     #[cfg(feature = "http")]
-    pub(crate) fn request_drained(&self) {
+    pub(crate) fn request_drained(&self) -> bool {
         if self.phase.drains() {
             self.drained.requests.fetch_add(1, Ordering::Relaxed);
         }
+        self.phase.now() >= Phase::Sealed
+    }
+
+    /// Whether the body of `main` has ever asked for a `Shutdown`, from which it learns of the stop by itself.
+    pub(crate) fn main_has_asked(&self) -> bool {
+        // Relaxed: written by the thread that polls `main`, and read there where it decides anything.
+        self.main_asked.load(Ordering::Relaxed)
+    }
+
+    /// A server was dropped without being served.
+    pub(crate) fn note_unserved(&self, server: String) {
+        *lock(&self.unserved) = Some(server);
+    }
+
+    pub(crate) fn unserved(&self) -> Option<String> {
+        lock(&self.unserved).take()
+    }
+
+    /// Whether anybody is waited for but the program itself.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.work.counts().is_nothing()
     }
 
     /// Tells the sentinel. One that is gone has nothing left to do with it.
@@ -101,20 +138,33 @@ impl Shared {
 }
 
 impl Handle {
-    pub(crate) fn new(limits: Limits, owns: Owns, events: mpsc::UnboundedSender<Event>) -> Self {
+    pub(crate) fn new(
+        limits: Limits,
+        owns: Owns,
+        log: Log,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Self {
         Self(Arc::new(Shared {
             limits,
             phase: PhaseCell::new(),
             work: Work::new(),
             hooks: Hooks::default(),
-            log: Log::new(owns == Owns::Process),
+            log,
             owns_threads: owns != Owns::Nothing,
-            main_holds: AtomicUsize::new(0),
+            main_asked: AtomicBool::new(false),
+            unserved: Mutex::new(None),
             drain_started: OnceLock::new(),
             drained: Drained::default(),
+            cleanup: Cleanup::default(),
             events,
             runtime: OnceLock::new(),
         }))
+    }
+
+    /// One whose phases a test advances by itself.
+    #[cfg(test)]
+    pub(crate) fn for_test(limits: Limits) -> Self {
+        Self::new(limits, Owns::Nothing, Log::closed(), mpsc::unbounded_channel().0)
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -129,6 +179,14 @@ impl Handle {
     pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
         let runtime = self.0.runtime.get();
         runtime.expect("the handle is handed out only after its runtime has been set")
+    }
+
+    /// Where a task of this place runs.
+    pub(crate) fn runtime_of(&self, place: Place) -> &tokio::runtime::Handle {
+        match place {
+            Place::Program => self.runtime(),
+            Place::Cleanup => self.0.cleanup.runtime().unwrap_or_else(|| self.runtime()),
+        }
     }
 
     /// The handle of the context that this code runs in.
@@ -213,7 +271,9 @@ impl Handle {
     /// oldest first. For a status page or a log line; takes the locks of the table for a moment.
     #[must_use]
     pub fn in_flight(&self) -> Vec<InFlight> {
-        self.0.work.in_flight()
+        let mut all = self.0.work.in_flight();
+        all.append(&mut self.0.cleanup.work.in_flight());
+        all
     }
 }
 

@@ -85,6 +85,9 @@ pub enum InFlight {
     Main {
         /// Since it was started.
         age: Duration,
+        /// Whether it can have known of the stop: it has asked for [`shutdown()`](crate::shutdown()) at least once, or
+        /// need not have, since it returns a server.
+        asked: bool,
     },
 }
 
@@ -130,12 +133,14 @@ impl InFlight {
             | Self::Task { age, .. }
             | Self::Server { age, .. }
             | Self::Hook { age, .. }
-            | Self::Main { age } => *age,
+            | Self::Main { age, .. } => *age,
         }
     }
 
-    pub(crate) fn is_request(&self) -> bool {
-        matches!(self, Self::Request { .. })
+    /// Whether both are requests for the same path.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_same_path(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Request { path: one, .. }, Self::Request { path, .. }) if one == path)
     }
 
     /// Whether it was under way; a hook may not have had its turn.
@@ -179,7 +184,10 @@ impl fmt::Display for InFlight {
             Self::Task { name, .. } => write!(f, "task {}", Plain(name)),
             Self::Server { name, .. } => write!(f, "server {}", Plain(name)),
             Self::Hook { name, .. } => write!(f, "hook {}", Plain(name)),
-            Self::Main { .. } => f.write_str("main"),
+            Self::Main { asked: true, .. } => f.write_str("main"),
+            Self::Main { asked: false, .. } => {
+                f.write_str("main, which has never asked for `graceful::shutdown()`")
+            }
         }?;
         write!(f, ", {}", Age(self.age()))
     }

@@ -38,9 +38,9 @@
 //! | `listening on …` | info | `addr` |
 //! | `… received, draining for …` | info | `signal` (empty where the stop did not begin with one), `limit`, `delay_ms` |
 //! | `waiting for …`, each second at the most, when the counts have changed | info | `requests`, `connections`, `tasks` |
-//! | `cut off: …`, one for each piece of work | warn | `work` |
-//! | the report | info | `elapsed_ms`, `requests`, `connections`, `tasks` (how many were drained), `cut` (how many were cut off) |
+//! | the report; where something was cut off, with the names | info; error | `elapsed_ms`, `requests`, `connections`, `tasks` (how many were drained), `cut` (how many were cut off) |
 //! | `error: …` | error | `error` |
+//! | `nothing to serve: …`, tasks of `tokio::spawn` that `main` has left | warn | `server`; `tasks` |
 //! | `task … panicked: …`, `hook … panicked: …` | error | `task` or `hook`, `panic` |
 //! | `… cannot accept: …`, `… accepting again …` | warn, info | `server`, `error`, `elapsed_ms` |
 //!
@@ -75,10 +75,18 @@
 //! # Features
 //!
 //! - `http` (default): [`serve`].
-//! - `axum`: [`Serve`] for `axum::serve(…)`.
+//! - `axum`: [`Serve`] for `axum::serve(…)` of axum 0.8; a later axum is served by [`serve`] and [`serve_fn`] all the same.
 //! - `test-util`: the argument `start_paused`.
 //!
-//! Runs on Unix.
+//! # Panics that abort
+//!
+//! With `panic = "abort"` in the profile a panic anywhere, in a handler too, ends the process at once with SIGABRT:
+//! nothing is drained, no hook runs. What this crate cuts off never causes one: it is dropped where its timers still
+//! exist, or left as it is.
+//!
+//! # Platforms
+//!
+//! Runs on Unix, on targets with 64-bit atomics (`target_has_atomic = "64"`; not `mipsel` and `armv5te`, among others).
 
 #![cfg_attr(
     not(feature = "http"),
@@ -86,6 +94,7 @@
 )]
 
 mod caught;
+mod cleanup;
 mod config;
 mod context;
 mod current;
@@ -93,12 +102,14 @@ mod duration;
 mod exit;
 mod failure;
 mod handle;
+mod handlers;
 mod hooks;
 #[cfg(feature = "http")]
 mod http;
 mod in_flight;
 mod limits;
 mod log;
+mod main_body;
 mod main_fn;
 #[cfg(feature = "http")]
 mod net;
@@ -115,11 +126,14 @@ mod serve;
 mod serving;
 mod shutdown;
 mod signal;
+mod stand_down;
 mod start;
+mod stop;
 mod sync;
 mod task;
 mod test;
 mod until_shutdown;
+mod watch;
 mod work;
 mod writer;
 

@@ -67,10 +67,11 @@ static LIVE: AtomicBool = AtomicBool::new(false);
 /// To the first column, and "erase in line" (ECMA-48, section 8.3.41).
 const WIPE: &str = "\r\x1b[2K";
 
+/// In one write, as far as the system takes it: what the program prints does not come in between.
 fn stderr(line: &str) {
     let wipe = if LIVE.swap(false, Ordering::Relaxed) { WIPE } else { "" };
     // There is nowhere left to report that stderr is gone.
-    let _ = writeln!(io::stderr().lock(), "{wipe}{line}");
+    let _ = io::stderr().write_all(format!("{wipe}{line}\n").as_bytes());
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -78,12 +79,26 @@ fn millis(duration: Duration) -> u64 {
 }
 
 impl Log {
-    pub(crate) fn new(stderr: bool) -> Self {
-        Self {
-            writer: Writer::default(),
-            stderr,
-            stop: Arc::new(Mutex::new(tracing::Span::none())),
-        }
+    /// `stderr`: whether it is ours to write to.
+    ///
+    /// # Errors
+    ///
+    /// If there is no thread to write from.
+    pub(crate) fn start(stderr: bool) -> io::Result<Self> {
+        let stop = Arc::new(Mutex::new(tracing::Span::none()));
+        Ok(Self { writer: Writer::start()?, stderr, stop })
+    }
+
+    /// One that has nothing to say and needs no thread.
+    #[cfg(test)]
+    pub(crate) fn closed() -> Self {
+        let stop = Arc::new(Mutex::new(tracing::Span::none()));
+        Self { writer: Writer::closed(), stderr: false, stop }
+    }
+
+    /// Resolves once all is written. What is said afterwards is heard all the same.
+    pub(crate) fn close(&self) -> impl Future<Output = ()> + use<> {
+        self.writer.close()
     }
 
     /// Waits until all is written, for `limit` at the most.
@@ -216,19 +231,61 @@ impl Log {
         );
     }
 
+    /// A server that was made and never returned.
+    pub(crate) fn not_served(&self, server: &str) {
+        say!(
+            self,
+            warn,
+            { server = server.to_owned() },
+            "nothing to serve: the server for {server} was dropped; return it from `main`"
+        );
+    }
+
+    pub(crate) fn nothing_to_serve(&self) {
+        say!(self, warn, {}, "nothing to serve: `main` has returned no server");
+    }
+
+    /// The program is over, and tasks are left that nobody waits for.
+    pub(crate) fn tasks_left(&self, left: usize) {
+        let what = if left == 1 { "a task" } else { "tasks" };
+        say!(
+            self,
+            warn,
+            { tasks = left },
+            "`main` has returned and ended {what} of `tokio::spawn`; `graceful::spawn` is waited for"
+        );
+    }
+
+    /// A hook was cut while nothing ran on the program's own runtime.
+    pub(crate) fn program_blocked(&self) {
+        say!(
+            self,
+            error,
+            {},
+            "error: the threads of the runtime are blocked: a hook cannot use what belongs to it, \
+             such as the sockets of a connection pool"
+        );
+    }
+
     /// The end: the report.
     pub(crate) fn ended(&self, report: &Report) {
-        if is_traced() {
-            for work in &report.cut {
-                say!(self, warn, { work = work.to_string() }, "cut off: {work}");
-            }
+        // A field of an event is one line.
+        let text = if is_traced() { report.line() } else { report.to_string() };
+        if report.cut.is_empty() {
+            say!(
+                self, info,
+                { elapsed_ms = millis(report.elapsed), connections = report.connections(),
+                  requests = report.requests(), tasks = report.tasks(), cut = 0_usize },
+                "{text}"
+            );
+        } else {
+            say!(
+                self, error,
+                { elapsed_ms = millis(report.elapsed), connections = report.connections(),
+                  requests = report.requests(), tasks = report.tasks(), cut = report.cut.len() },
+                "{text}"
+            );
         }
-        say!(
-            self, info,
-            { elapsed_ms = millis(report.elapsed), connections = report.connections,
-              requests = report.requests, tasks = report.tasks, cut = report.cut.len() },
-            "{report}"
-        );
         let stop = self.stop.clone();
         self.writer.push(move || *lock(&stop) = tracing::Span::none());
     }

@@ -1,17 +1,24 @@
 //! What `main` may return.
 
-use std::{error::Error, future::Future};
+use std::{any::TypeId, error::Error, future::Future};
 
 use crate::{
     failure::Failure,
+    main_body::BodyIs,
     serve::{Serve, Servers},
 };
 
 /// What an async `main` under [`graceful::main`](macro@crate::main) may return:
 ///
-/// - a server or several: `impl Serve`, `(A, B)`, `Vec<S>`, `()`;
+/// - a server or several: `impl Serve`, `(A, B)`, `Vec<S>`, `Box<dyn Serve>`;
 /// - a server future: `impl Future<Output = ()>` or `impl Future<Output = Result<(), E>>`;
+/// - nothing: `()`;
 /// - a `Result` of any of these.
+///
+/// What a stop does to the body follows from that type. A body that returns a **server** is start-up: a stop before it has
+/// returned drops it, unless it has ever asked for [`shutdown()`](crate::shutdown()). A body that returns **nothing** (or
+/// never returns) is work like any other: it is waited for until the limit, then dropped and named. It learns of the stop
+/// from `shutdown()`, or through a server of any framework that is handed that.
 ///
 /// `Via` says which of the implementations is meant, so that they do not overlap; the compiler
 /// finds it, nobody writes it.
@@ -20,11 +27,27 @@ use crate::{
     label = "this cannot be served",
     note = "return `graceful::serve(addr, service)`, `graceful::serve_fn(…)`, several of them as a \
             tuple or `Vec`, a future with the output `()` or `Result<(), E>`, a `Result` of these, \
-            or nothing",
-    note = "for `axum::serve(…)` enable the feature: \
-            `graceful-main = {{ version = \"0.1\", features = [\"axum\"] }}`"
+            or nothing"
+)]
+#[cfg_attr(
+    feature = "axum",
+    diagnostic::on_unimplemented(
+        note = "`axum::serve(…)` is handed the shutdown by itself: delete `.with_graceful_shutdown(…)`"
+    )
+)]
+#[cfg_attr(
+    not(feature = "axum"),
+    diagnostic::on_unimplemented(note = "for `axum::serve(…)` of axum 0.8 enable the feature: \
+                `graceful-main = {{ version = \"0.1\", features = [\"axum\"] }}`")
 )]
 pub trait Main<Via> {
+    /// What the body is that returns this.
+    #[doc(hidden)]
+    #[must_use]
+    fn body_is() -> BodyIs {
+        BodyIs::StartUp
+    }
+
     #[doc(hidden)]
     fn into_servers(self, servers: &mut Servers) -> Result<(), Failure>;
 }
@@ -61,8 +84,13 @@ pub mod via {
 }
 
 impl<S: Serve> Main<via::Serve> for S {
+    fn body_is() -> BodyIs {
+        // Sees through an `impl Serve` that stands for nothing.
+        if TypeId::of::<S>() == TypeId::of::<()>() { BodyIs::Work } else { BodyIs::StartUp }
+    }
+
     fn into_servers(self, servers: &mut Servers) -> Result<(), Failure> {
-        self.collect(servers);
+        Box::new(self).collect(servers);
         Ok(())
     }
 }
@@ -82,6 +110,10 @@ where
     T: Main<Via>,
     E: Fail<EVia>,
 {
+    fn body_is() -> BodyIs {
+        T::body_is()
+    }
+
     fn into_servers(self, servers: &mut Servers) -> Result<(), Failure> {
         self.map_err(Fail::fail)?.into_servers(servers)
     }
@@ -101,6 +133,10 @@ mod sealed {
 }
 
 impl Main<via::Never> for Never {
+    fn body_is() -> BodyIs {
+        BodyIs::Work
+    }
+
     fn into_servers(self, _: &mut Servers) -> Result<(), Failure> {
         self
     }

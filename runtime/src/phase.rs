@@ -18,6 +18,8 @@ pub(crate) enum Phase {
     Draining,
     /// Everything was drained; the hooks run, and nobody is let in any more.
     Cleanup,
+    /// The limit is reached: what still runs is being named, and nothing begins any more.
+    Sealed,
     /// What still runs is being aborted.
     Cut,
     /// Nothing is waited for any more: cleanup is over.
@@ -33,7 +35,8 @@ impl Phase {
             2 => Self::Stopping,
             3 => Self::Draining,
             4 => Self::Cleanup,
-            5 => Self::Cut,
+            5 => Self::Sealed,
+            6 => Self::Cut,
             _ => Self::Over,
         }
     }

@@ -57,9 +57,7 @@ pub struct Report {
     pub(crate) elapsed: Duration,
     pub(crate) limit: Option<Duration>,
     pub(crate) cleanup: Option<Duration>,
-    pub(crate) connections: usize,
-    pub(crate) requests: usize,
-    pub(crate) tasks: usize,
+    pub(crate) drained: Counts,
     pub(crate) cut: Vec<InFlight>,
     pub(crate) failures: Vec<Failure>,
     pub(crate) panicked: bool,
@@ -85,19 +83,19 @@ impl Report {
     /// How many connections ended during the drain, without being cut.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.connections
+        self.drained.connections
     }
 
     /// How many requests were completely answered during the drain.
     #[must_use]
     pub fn requests(&self) -> usize {
-        self.requests
+        self.drained.requests
     }
 
     /// How many tasks ended during the drain, without being cut.
     #[must_use]
     pub fn tasks(&self) -> usize {
-        self.tasks
+        self.drained.tasks
     }
 
     /// What the limit, or a second signal, cut off; the oldest first.
@@ -121,50 +119,71 @@ impl Report {
     /// Whether everything was drained: nothing cut, nothing failed, nothing forced.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.exit() == Exit::new(0)
-    }
-
-    fn drained(&self) -> Counts {
-        Counts { connections: self.connections, requests: self.requests, tasks: self.tasks }
+        self.code() == 0
     }
 
     /// The exit code that says this, as in the table at [`Exit`].
     pub fn exit(&self) -> Exit {
+        Exit::new(self.code(), self.cleanup)
+    }
+
+    pub(crate) fn code(&self) -> u8 {
         match self.forced {
-            Some(signal) => Exit::new(128 + signal.number()),
-            None if self.panicked => Exit::new(101),
-            None if !self.failures.is_empty() => Exit::FAILED,
-            None if !self.cut.is_empty() => Exit::new(124),
-            None => Exit::new(0),
+            Some(signal) => 128 + signal.number(),
+            None if self.panicked => 101,
+            None if !self.failures.is_empty() => 1,
+            None if !self.cut.is_empty() => 124,
+            None => 0,
+        }
+    }
+
+    /// All of it in one line.
+    pub(crate) fn line(&self) -> String {
+        struct Line<'a>(&'a Report);
+        impl fmt::Display for Line<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.write(f, "; ")
+            }
+        }
+        Line(self).to_string()
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>, between: &str) -> fmt::Result {
+        let elapsed = Age(self.elapsed);
+        match self.forced {
+            Some(signal) => write!(f, "{signal} received, stopped at once after {elapsed}")?,
+            None if !self.cut.is_empty() => {
+                let hooks = self.cut.iter().all(|work| matches!(work, InFlight::Hook { .. }));
+                if hooks && !self.cut.iter().any(InFlight::has_begun) {
+                    f.write_str("the hooks could not be run")?;
+                } else {
+                    let (what, limit) =
+                        if hooks { ("cleanup limit", self.cleanup) } else { ("limit", self.limit) };
+                    write!(f, "{what} of {} reached", Age(limit.unwrap_or(self.elapsed)))?;
+                }
+            }
+            None if self.drained.is_nothing() => write!(f, "stopped in {elapsed}")?,
+            None => write!(f, "drained {} in {elapsed}", self.drained)?,
+        }
+        if self.cut.is_empty() {
+            return Ok(());
+        }
+        f.write_str(", cut off:")?;
+        // The first in the line of the report, where it is the only one, or where all are in one line.
+        let mut before = if self.cut.len() == 1 || between == "; " { " " } else { between };
+        for work in self.cut.iter().take(LINES) {
+            write!(f, "{before}{work}")?;
+            before = between;
+        }
+        match self.cut.len().checked_sub(LINES) {
+            None | Some(0) => Ok(()),
+            Some(more) => write!(f, "{between}… and {more} more"),
         }
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let elapsed = Age(self.elapsed);
-        match self.forced {
-            Some(signal) => write!(f, "{signal} received, stopped at once after {elapsed}")?,
-            None if !self.cut.is_empty() => {
-                let hooks = self.cut.iter().all(|work| matches!(work, InFlight::Hook { .. }));
-                let (what, limit) =
-                    if hooks { ("cleanup limit", self.cleanup) } else { ("limit", self.limit) };
-                write!(f, "{what} of {} reached", Age(limit.unwrap_or(self.elapsed)))?;
-            }
-            None if self.drained() == Counts::default() => write!(f, "stopped in {elapsed}")?,
-            None => write!(f, "drained {} in {elapsed}", self.drained())?,
-        }
-        if let [work] = &*self.cut {
-            write!(f, ", cut off: {work}")?;
-        } else if !self.cut.is_empty() {
-            f.write_str(", cut off:")?;
-            for work in self.cut.iter().take(LINES) {
-                write!(f, "\n  {work}")?;
-            }
-            if self.cut.len() > LINES {
-                write!(f, "\n  and {} more", self.cut.len() - LINES)?;
-            }
-        }
-        Ok(())
+        self.write(f, "\n  ")
     }
 }

@@ -1,37 +1,30 @@
 //! `Config::run`: the process from its first line to its exit code.
 
 use std::{
-    future::{Future, poll_fn},
+    future::{Future, pending},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    sync::{atomic::Ordering, mpsc},
-    task::Poll,
+    sync::mpsc,
     time::Duration,
 };
 
 use tokio::sync::{mpsc::unbounded_channel, oneshot};
 
 use crate::{
-    caught::poll_caught,
     config::Config,
     context,
     exit::Exit,
     failure::Failure,
     handle::{Handle, Owns},
     log::Log,
+    main_body::{BodyGuard, BodyIs},
     main_fn::Main,
-    phase::Phase,
     race::{First, race},
     report::Report,
-    sentinel::{self, Event},
+    sentinel::{self, Ended, Event},
     serve::Servers,
     serving,
-    task::{Name, Role, TaskGuard},
+    stand_down::{End, stand_down},
 };
-
-/// How long the main thread may take to let go of the runtime once everything is over. Where it is
-/// stuck in somebody's code, the sentinel ends the process.
-const TEARDOWN: Duration = Duration::from_millis(15);
 
 impl Config {
     /// Runs `main` and whatever it returns, until it has been drained: installs the signal handlers,
@@ -41,7 +34,14 @@ impl Config {
     /// be `Send`; servers run on the worker threads.
     ///
     /// From the first stop signal to the return of this function (or the end of the process, where
-    /// this thread is stuck) takes at most `delay + timeout + cleanup`.
+    /// this thread is stuck) takes at most `delay + timeout + cleanup`, and 50 ms for the steps in between: 10 ms
+    /// in which what was cut is dropped (twice, where hooks have been cut as well), 15 ms for the last message, 15 ms
+    /// for this thread. Returned from `main`, the [`Exit`] extends that to the end of the process, with 15 ms more. Each
+    /// is only taken by a program that is stuck in that very step. Once this function has returned, the signals have their default actions again, those within 200 ms of the first stop signal
+    /// excepted; code that follows it is not watched over.
+    ///
+    /// Signals that were ignored when the process began (`nohup`, `trap ''`) stay ignored, on Linux;
+    /// those that were blocked are unblocked.
     ///
     /// Failures, those to install a handler or to build the runtime among them, are printed and
     /// become the exit code, as in the table at [`Exit`].
@@ -56,82 +56,98 @@ impl Config {
     /// });
     /// assert_eq!(exit.code(), 0);
     /// ```
+    #[track_caller]
     pub fn run<F, Fut, Via>(self, main: F) -> Exit
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output: Main<Via>>,
     {
-        let (events, inbox) = unbounded_channel();
+        assert!(
+            tokio::runtime::Handle::try_current().is_err(),
+            "`Config::run` builds a runtime of its own and cannot be called from within one; \
+             use `Config::start` there"
+        );
+        let log = match Log::start(true) {
+            Ok(log) => log,
+            Err(error) => return fail_without_log(&error),
+        };
         let limits = match self.limits.resolve() {
             Ok(limits) => limits,
-            Err(failure) => return fail(&Log::new(true), &failure),
+            Err(failure) => return fail(&log, &failure),
         };
-        let handle = Handle::new(limits, Owns::Process, events);
-        let (report, over) = oneshot::channel();
-        let (code, end_code) = mpsc::channel();
-        let (release, released) = mpsc::channel::<()>();
-        let end = move |ended: Report| {
-            let exit = ended.exit();
-            // `run` may have returned early, for want of a runtime.
-            let _ = code.send(exit);
-            let _ = report.send(ended);
-            // Disconnected: `run` is about to return. Otherwise the main thread is stuck.
-            if released.recv_timeout(TEARDOWN) == Err(mpsc::RecvTimeoutError::Timeout) {
-                std::process::exit(i32::from(exit.code()));
-            }
-        };
-        if let Err(error) = sentinel::spawn(handle.clone(), inbox, &self.signals, end) {
-            let failure = Failure::from_error(&error).context("cannot install the signal handlers");
-            return fail(&handle.shared().log, &failure);
-        }
+        let (events, inbox) = unbounded_channel();
+        let handle = Handle::new(limits, Owns::Process, log, events);
         let runtime = match self.runtime.build(&handle) {
             Ok(runtime) => runtime,
             Err(error) => {
-                // In this order: the sentinel does not end the process that `main` is about to.
-                drop(release);
-                handle.shared().tell(Event::Finished);
                 let failure = Failure::from_error(&error).context("cannot build the runtime");
                 return fail(&handle.shared().log, &failure);
             }
         };
         handle.set_runtime(runtime.handle().clone());
+        let (report, over) = oneshot::channel();
+        let (over_to, end) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let (standing_down, stood_down) = mpsc::channel::<()>();
+        let end_of_sentinel = move |ended: Ended| {
+            stand_down(ended, report, &over_to, &released, standing_down);
+        };
+        if let Err(error) = sentinel::spawn(handle.clone(), inbox, &self.signals, end_of_sentinel) {
+            let failure = Failure::from_error(&error).context("cannot install the signal handlers");
+            return fail(&handle.shared().log, &failure);
+        }
         let context = context::enter(handle.clone());
         let whole = AssertUnwindSafe(|| runtime.block_on(whole(&handle, main, over)));
-        let exit = catch_unwind(whole).unwrap_or_else(|_| {
+        if catch_unwind(whole).is_err() {
             // Not `main`: its panics are caught. tokio panics here where `unhandled_panic` shuts the
             // runtime down; the message is out.
             handle.shared().tell(Event::Panicked);
-            end_code.recv().unwrap_or(Exit::FAILED)
-        });
-        runtime.shutdown_background();
+        }
+        let end = end.recv().unwrap_or(End { exit: fail_code(), left_behind: true });
+        runtime.end(end.left_behind);
         // All that is somebody else's is gone before the sentinel stands down.
         drop(context);
         drop(handle);
         drop(release);
-        exit
+        // Nothing is sent: the signals have their default actions again, or will have.
+        let _ = stood_down.recv();
+        end.exit
     }
 }
 
 /// An end before the beginning.
 fn fail(log: &Log, failure: &Failure) -> Exit {
     log.failed(failure);
+    drop(log.close());
     log.flush(Duration::from_secs(1));
-    Exit::FAILED
+    fail_code()
+}
+
+fn fail_code() -> Exit {
+    Exit::new(1, Some(Duration::from_secs(1)))
+}
+
+/// There is no thread to be had, not even to say so.
+fn fail_without_log(error: &std::io::Error) -> Exit {
+    use std::io::Write as _;
+    let line = format!("error: cannot start the thread that writes messages: {error}\n");
+    // There is nowhere left to report that stderr is gone.
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    fail_code()
 }
 
 /// What the main thread waits for: `main`, its servers, and the report.
-async fn whole<F, Fut, Via>(handle: &Handle, main: F, over: oneshot::Receiver<Report>) -> Exit
+async fn whole<F, Fut, Via>(handle: &Handle, main: F, over: oneshot::Receiver<Report>)
 where
     F: FnOnce() -> Fut,
     Fut: Future<Output: Main<Via>>,
 {
     let body = async {
         body(handle, main).await;
-        std::future::pending().await
+        pending::<()>().await;
     };
     match race(over, body).await {
-        First::Left(report) => report.map_or(Exit::FAILED, |report| report.exit()),
-        First::Right(never) => never,
+        First::Left(_) | First::Right(()) => {}
     }
 }
 
@@ -142,11 +158,11 @@ where
     Fut: Future<Output: Main<Via>>,
 {
     let shared = handle.shared();
+    let is = <Fut::Output as Main<Via>>::body_is();
     // Goes last: by then the servers hold guards of their own.
-    let _guard = TaskGuard::new(handle, Role::Main, Name::Text("main".into()));
-    let returned = until_dropped(handle, async { main().await }).await;
-    let result = match returned {
-        // A stop came before the servers were up.
+    let guard = BodyGuard::new(handle, is);
+    let result = match guard.run(async { main().await }).await {
+        // The stop has dropped it.
         None => return,
         Some(Err(_panic)) => return shared.tell(Event::Panicked),
         Some(Ok(value)) => {
@@ -154,60 +170,52 @@ where
             value.into_servers(&mut servers).map(|()| servers)
         }
     };
-    match result {
-        Err(failure) => shared.tell(Event::Failed(failure)),
-        Ok(servers) => drop(serving::spawn(handle, servers)),
+    let servers = match result {
+        Err(failure) => return shared.tell(Event::Failed(failure)),
+        Ok(servers) => servers,
+    };
+    if servers.is_empty() {
+        say_what_is_not_served(handle, is);
     }
+    drop(serving::spawn(handle, servers));
 }
 
-/// Polls the body of `main` to its end, or drops it when the drain starts and it holds no
-/// [`Shutdown`](crate::Shutdown) to learn of that by itself: then this returns `None`.
-async fn until_dropped<M: Future>(
-    handle: &Handle,
-    main: M,
-) -> Option<Result<M::Output, Box<dyn std::any::Any + Send>>> {
+/// A program that ends before it was meant to looks like one that has done its work.
+fn say_what_is_not_served(handle: &Handle, is: BodyIs) {
     let shared = handle.shared();
-    let mut main = Box::pin(main);
-    let mut draining = pin!(shared.phase.reached(Phase::Draining));
-    let mut decided = false;
-    let holds = || shared.main_holds.load(Ordering::SeqCst) > 0;
-    let returned = poll_fn(|cx| {
-        let held_before = holds();
-        if !decided && draining.as_mut().poll(cx).is_ready() {
-            if !held_before {
-                return Poll::Ready(None);
-            }
-            decided = true;
+    if shared.phase.is_stopping() {
+        return;
+    }
+    let tasks = handle.runtime().metrics().num_alive_tasks();
+    match (is, shared.unserved()) {
+        (_, Some(server)) => shared.log.not_served(&server),
+        (BodyIs::StartUp, None) => shared.log.nothing_to_serve(),
+        // Nothing that is waited for, and yet something runs. A program that has asked for the stop has seen to its end.
+        (BodyIs::Work, None) if tasks > 0 && !shared.has_work() && !shared.main_has_asked() => {
+            shared.log.tasks_left(tasks);
         }
-        let poll = poll_caught(|| context::as_main(|| main.as_mut().poll(cx)));
-        if poll.is_ready() {
-            return poll.map(Some);
-        }
-        // The drain may have started in the middle of that poll, and `main` may have seen it and let
-        // go of its `Shutdown` in the same moment: then it has its last steps still to do.
-        if !decided && shared.phase.is_draining() {
-            if !(held_before || holds()) {
-                return Poll::Ready(None);
-            }
-            decided = true;
-        }
-        Poll::Pending
-    })
-    .await;
-    // What `main` holds may panic when it is dropped, as `main` itself may.
-    match catch_unwind(AssertUnwindSafe(|| context::as_main(|| drop(main)))) {
-        Err(panic) if returned.is_none() => Some(Err(panic)),
-        _ => returned,
+        (BodyIs::Work, None) => {}
     }
 }
 
-#[cfg(all(test, tokio_unstable))]
+#[cfg(test)]
 mod tests {
-    use crate::{Config, Flavor, UnhandledPanic};
+    use crate::Config;
+
+    #[test]
+    #[should_panic(expected = "use `Config::start` there")]
+    fn a_run_within_a_runtime_panics() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let _ = Config::new().run(async || {});
+        });
+    }
 
     /// `RUSTFLAGS="--cfg tokio_unstable" cargo test -p graceful-main --lib unhandled_panic`
+    #[cfg(tokio_unstable)]
     #[test]
     fn unhandled_panic_reaches_the_runtime() {
+        use crate::{Flavor, UnhandledPanic};
         let exit = |behavior| {
             let config = Config::new().flavor(Flavor::CurrentThread).unhandled_panic(behavior);
             let exit = config.run(async || {

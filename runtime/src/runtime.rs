@@ -1,6 +1,12 @@
 //! tokio's runtime, in the flavors that it has.
 
-use std::{future::Future, io, sync::Arc};
+use std::{
+    future::Future,
+    io,
+    num::NonZero,
+    sync::{Arc, RwLock},
+    thread,
+};
 
 use tokio::runtime::{
     Builder, Handle as TokioHandle, LocalOptions, LocalRuntime, Runtime as Shared,
@@ -8,7 +14,7 @@ use tokio::runtime::{
 
 use crate::{
     config::{Flavor, Runtime},
-    context,
+    context::{self, Place},
     handle::Handle,
 };
 
@@ -35,6 +41,7 @@ impl Runtime {
         #[cfg(feature = "test-util")]
         if self.start_paused {
             builder.start_paused(true);
+            handle.shared().cleanup.is_paused.store(true, std::sync::atomic::Ordering::Relaxed);
         }
         #[cfg(tokio_unstable)]
         if let Some(behavior) = self.unhandled_panic {
@@ -49,14 +56,50 @@ impl Runtime {
         let handle = Arc::downgrade(handle.shared());
         builder.on_thread_start(move || {
             if let Some(shared) = handle.upgrade() {
-                context::adopt(Handle::from(shared));
+                context::adopt(Handle::from(shared), Place::Program);
             }
         });
         match self.flavor {
             Flavor::Local => builder.build_local(LocalOptions::default()).map(Built::Local),
-            Flavor::MultiThread | Flavor::CurrentThread => builder.build().map(Built::Shared),
+            Flavor::CurrentThread => builder.build().map(Built::Shared),
+            Flavor::MultiThread => {
+                threads_can_be_had(self.worker_threads.unwrap_or_else(default_workers))?;
+                builder.build().map(Built::Shared)
+            }
         }
     }
+}
+
+/// Whether threads can be started for so many workers, and one more. Where there is none for a worker, tokio panics, and
+/// on the way out waits for the workers it has, for good: so this asks first.
+///
+/// # Errors
+///
+/// If they cannot, as under a limit of the user or of the container (`RLIMIT_NPROC`, `pids.max`).
+pub(crate) fn threads_can_be_had(workers: usize) -> io::Result<()> {
+    let gate = RwLock::new(());
+    thread::scope(|scope| {
+        // All of them wait until the last has been started.
+        let closed = gate.write();
+        let mut threads = Vec::with_capacity(workers + 1);
+        let started = (0..=workers).try_for_each(|_| {
+            let wait = || drop(gate.read());
+            threads.push(thread::Builder::new().spawn_scoped(scope, wait)?);
+            Ok(())
+        });
+        drop(closed);
+        // Joined one by one: gone, and not only done. What they do cannot panic.
+        for thread in threads {
+            drop(thread.join());
+        }
+        started
+    })
+}
+
+/// As many as tokio takes.
+fn default_workers() -> usize {
+    let set = std::env::var("TOKIO_WORKER_THREADS").ok().and_then(|count| count.parse().ok());
+    set.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get))
 }
 
 impl Built {
@@ -74,9 +117,12 @@ impl Built {
         }
     }
 
-    /// Without waiting for blocking threads.
-    pub(crate) fn shutdown_background(self) {
+    /// Lets go of it, without waiting for blocking threads. Where something that was cut has not let go yet, it may
+    /// still be in the middle of a poll: its timers and sockets stay, since to use them after the shutdown is
+    /// a panic, which ends the process where panics abort.
+    pub(crate) fn end(self, left_behind: bool) {
         match self {
+            runtime if left_behind => std::mem::forget(runtime),
             Self::Shared(runtime) => runtime.shutdown_background(),
             Self::Local(runtime) => runtime.shutdown_background(),
         }

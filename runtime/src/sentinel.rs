@@ -3,7 +3,6 @@
 
 use std::{
     io,
-    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -12,24 +11,19 @@ use tokio::sync::mpsc;
 use crate::{
     failure::Failure,
     handle::Handle,
-    hooks,
-    in_flight::InFlight,
+    handlers::Signals,
     phase::Phase,
-    progress,
     race::{First, race, within},
     report::{Cause, Report},
-    signal::{Signal, Signals},
+    signal::Signal,
+    stop::{self, CutOff, Stopped},
 };
 
 /// Stop signals within this time of the first count as one with it: terminals and supervisors often deliver
 /// one twice, and systemd's `SendSIGHUP=yes` sends SIGHUP right behind SIGTERM (systemd.kill(5)).
 const BOUNCE: Duration = Duration::from_millis(200);
 
-/// How long what was cut may take to let go, before the hooks run or the process ends: futures are
-/// dropped where they are not being polled; what blocks a thread never lets go.
-const LET_GO: Duration = Duration::from_millis(10);
-
-/// How long the last messages may take: a full pipe must not hold the exit.
+/// How long the last messages may take where the limits are used up, or a second signal has come.
 const LAST_WORDS: Duration = Duration::from_millis(15);
 
 /// What the rest of the crate tells the sentinel.
@@ -47,8 +41,20 @@ pub(crate) enum Event {
     Finished,
 }
 
-/// Starts the thread. The handlers are installed when this returns; `end` is called with the report,
-/// on the sentinel's thread, once everything is over.
+/// The end of a life, and what is left to see to.
+pub(crate) struct Ended {
+    pub(crate) report: Report,
+    /// Whether something that was cut has not let go.
+    pub(crate) left_behind: bool,
+    /// Until when the last steps of the process may take; `None`: there is no limit.
+    pub(crate) until: Option<Instant>,
+    pub(crate) signals: Signals,
+    /// Until when a stop signal still counts as one with the first.
+    pub(crate) settled: Option<Instant>,
+}
+
+/// Starts the thread. The handlers are installed when this returns; `end` is called on the sentinel's thread, once
+/// everything is over.
 ///
 /// # Errors
 ///
@@ -57,7 +63,7 @@ pub(crate) fn spawn(
     handle: Handle,
     events: mpsc::UnboundedReceiver<Event>,
     signals: &[Signal],
-    end: impl FnOnce(Report) + Send + 'static,
+    end: impl FnOnce(Ended) + Send + 'static,
 ) -> io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().enable_io().build()?;
@@ -85,7 +91,7 @@ struct Trouble {
 }
 
 impl Sentinel {
-    async fn run(mut self) -> Report {
+    async fn run(mut self) -> Ended {
         let mut trouble = Trouble::default();
         let cause = self.serve(&mut trouble).await;
         let started = Instant::now();
@@ -104,51 +110,66 @@ impl Sentinel {
             _ => Duration::ZERO,
         };
         shared.phase.advance(Phase::Stopping);
-        if cause != Cause::Finished {
+        // What has failed before anything was there to be drained has said all there is to say.
+        let in_silence = match cause {
+            Cause::Finished => true,
+            Cause::Failed | Cause::Panicked => !ready && shared.work.counts().is_nothing(),
+            _ => false,
+        };
+        if !in_silence {
             shared.log.stopping(&cause, delay, limits.timeout);
         }
-        let first = match cause {
+        let mut first = match cause {
             Cause::Signal(_) => Some(started),
             _ => None,
         };
-        let mut cut = Vec::new();
+        let mut cut_off = CutOff::default();
         let outcome = race(
-            forced(&handle, &mut signals, first),
-            race(absorb(&handle, &mut events, &mut trouble), stop(&handle, delay, &mut cut)),
+            forced(&handle, &mut signals, &mut first),
+            race(
+                absorb(&handle, &mut events, &mut trouble),
+                stop::stop(&handle, delay, &mut cut_off),
+            ),
         )
         .await;
-        let forced = match outcome {
+        let (forced_by, stopped) = match outcome {
             First::Left(signal) => {
-                cut.extend(shared.hooks.give_up().into_iter().filter(InFlight::has_begun));
-                cut.extend(self::cut(&handle).await);
-                Some(signal)
+                stop::now(&handle, &mut cut_off).await;
+                (Some(signal), Stopped { left_behind: true, until: Some(Instant::now()) })
             }
             First::Right(First::Left(never)) => match never {},
-            First::Right(First::Right(())) => None,
+            First::Right(First::Right(stopped)) => (None, stopped),
         };
         // What was told in the very last moment.
         while let Ok(event) = events.try_recv() {
             trouble.note(&handle, event);
         }
-        shared.phase.advance(Phase::Over);
-        let report = Report {
+        let mut report = Report {
             cause,
             elapsed: started.elapsed(),
             limit: limits.timeout,
             cleanup: limits.cleanup,
-            connections: shared.drained.connections.load(Ordering::Relaxed),
-            requests: shared.drained.requests.load(Ordering::Relaxed),
-            tasks: shared.drained.tasks.load(Ordering::Relaxed),
-            cut,
+            drained: shared.drained.counts(),
+            cut: cut_off.names(),
             failures: trouble.failures,
             panicked: trouble.panicked,
-            forced,
+            forced: forced_by,
         };
-        if report.cause != Cause::Finished || !report.cut.is_empty() {
+        if !in_silence || !report.cut.is_empty() || report.forced.is_some() {
             shared.log.ended(&report);
         }
-        shared.log.flush(LAST_WORDS);
-        report
+        let left = stopped.until.map(|until| until.saturating_duration_since(Instant::now()));
+        let said = within(left.map(|left| left.max(LAST_WORDS)), shared.log.close());
+        if report.forced.is_some() {
+            said.await;
+        } else if let First::Left(signal) =
+            race(forced(&handle, &mut signals, &mut first), said).await
+        {
+            report.forced = Some(signal);
+        }
+        let Stopped { left_behind, until } = stopped;
+        let settled = first.map(|first| first + BOUNCE);
+        Ended { report, left_behind, until, signals, settled }
     }
 
     /// Until something starts the drain.
@@ -191,65 +212,15 @@ impl Trouble {
     }
 }
 
-/// Lame duck, drain, cut, cleanup. What is cut is added to `all_cut`, which outlives this future.
-async fn stop(handle: &Handle, delay: Duration, all_cut: &mut Vec<InFlight>) {
-    let shared = handle.shared();
-    if !delay.is_zero() {
-        // With nothing left to serve there is nobody to be a lame duck for.
-        within(Some(delay), shared.work.none()).await;
-    }
-    // The only one who sets it.
-    let _ = shared.drain_started.set(Instant::now());
-    shared.phase.advance(Phase::Draining);
-    shared.work.drain();
-    let deadline = shared.limits.timeout.map(|limit| Instant::now() + limit);
-    let drain = async {
-        shared.work.none().await;
-        // From here on nobody is let in any more. Who has just been is still answered.
-        shared.phase.advance(Phase::Cleanup);
-        shared.work.none().await;
-    };
-    let drained = within(shared.limits.timeout, drain);
-    let drained = match race(drained, progress::show(handle, deadline)).await {
-        First::Left(drained) => drained.is_some(),
-        First::Right(never) => match never {},
-    };
-    if !drained {
-        all_cut.extend(cut(handle).await);
-    }
-    let started = Instant::now();
-    let limit = shared.limits.cleanup;
-    all_cut.extend(hooks::run(handle, limit).await);
-    if drained && !shared.work.is_none() {
-        // A hook has left work of its own behind.
-        let left = limit.map(|limit| limit.saturating_sub(started.elapsed()));
-        if within(left, shared.work.none()).await.is_none() {
-            all_cut.extend(cut(handle).await);
-        }
-    }
-}
-
-/// Names what still runs, ends it, and gives it a moment to let go.
-async fn cut(handle: &Handle) -> Vec<InFlight> {
-    let shared = handle.shared();
-    let mut in_flight = shared.work.in_flight();
-    // Quiet connections are closed without anybody missing anything.
-    in_flight.retain(|work| !work.is_idle());
-    shared.phase.advance(Phase::Cut);
-    shared.work.cut();
-    within(Some(LET_GO), shared.work.none()).await;
-    in_flight
-}
-
 /// Resolves with the signal that means "now": the second one, unless it belongs to the first.
-async fn forced(handle: &Handle, signals: &mut Signals, mut first: Option<Instant>) -> Signal {
+async fn forced(handle: &Handle, signals: &mut Signals, first: &mut Option<Instant>) -> Signal {
     loop {
         let signal = signals.next().await;
         match first {
             // The program was stopping by itself: this is the first signal.
             None => {
                 handle.shared().log.already_stopping(signal);
-                first = Some(Instant::now());
+                *first = Some(Instant::now());
             }
             Some(at) if at.elapsed() < BOUNCE => {}
             Some(_) => return signal,

@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::Ordering,
     task::{Context, Poll},
 };
 
@@ -24,18 +24,16 @@ use crate::{context, handle::Handle, phase::Phase};
 #[must_use = "futures do nothing unless polled"]
 pub struct Shutdown {
     handle: Handle,
-    /// Whether this is counted as held by the body of `main`.
-    held_by_main: AtomicBool,
     wait: Option<Pin<Box<OwnedNotified>>>,
 }
 
 impl Shutdown {
     pub(crate) fn new(handle: Handle) -> Self {
-        let held_by_main = context::in_main();
-        if held_by_main {
-            handle.shared().main_holds.fetch_add(1, Ordering::SeqCst);
+        // Once is enough: where it goes from here, into a task or a framework's server, is up to `main`.
+        if context::in_main() {
+            handle.shared().main_asked.store(true, Ordering::Relaxed);
         }
-        Self { handle, held_by_main: AtomicBool::new(held_by_main), wait: None }
+        Self { handle, wait: None }
     }
 
     /// Whether the drain has started: what a loop that never awaits may look at.
@@ -50,22 +48,12 @@ impl Shutdown {
     pub fn has_started(&self) -> bool {
         self.handle.shared().phase.is_draining()
     }
-
-    /// `main` has handed this to somebody else: then it says nothing about `main` any more.
-    fn leave_main(&self) {
-        if self.held_by_main.swap(false, Ordering::SeqCst) {
-            self.handle.shared().main_holds.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
 }
 
 impl Future for Shutdown {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if !context::in_main() {
-            self.leave_main();
-        }
         loop {
             // The wait exists before the check, so that no change slips in between.
             let phase = &self.handle.shared().phase;
@@ -87,12 +75,6 @@ impl Future for Shutdown {
 impl Clone for Shutdown {
     fn clone(&self) -> Self {
         Self::new(self.handle.clone())
-    }
-}
-
-impl Drop for Shutdown {
-    fn drop(&mut self) {
-        self.leave_main();
     }
 }
 

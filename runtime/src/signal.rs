@@ -1,9 +1,6 @@
-//! The stop signals: their names, and how they arrive.
+//! The stop signals: their names and numbers.
 
-use std::{
-    fmt, io,
-    task::{Context, Poll},
-};
+use std::fmt;
 
 use tokio::signal::unix;
 
@@ -54,6 +51,9 @@ impl Signal {
     pub(crate) const DEFAULT: [Self; 4] =
         [Self::SIGHUP, Self::SIGINT, Self::SIGTERM, Self::SIGQUIT];
 
+    /// How many there are; `index` is below.
+    pub(crate) const COUNT: usize = 8;
+
     /// Its number on this system. The exit code after a second signal is 128 more.
     #[must_use]
     pub fn number(self) -> u8 {
@@ -61,7 +61,11 @@ impl Signal {
         u8::try_from(self.kind().as_raw_value()).unwrap_or(0)
     }
 
-    fn kind(self) -> unix::SignalKind {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    pub(crate) fn kind(self) -> unix::SignalKind {
         use unix::SignalKind as Kind;
         match self.0 {
             Name::SIGALRM => Kind::alarm(),
@@ -85,35 +89,5 @@ impl fmt::Display for Signal {
 impl fmt::Debug for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
-    }
-}
-
-/// The installed handlers. From `install` on none of these signals has its default action any more.
-#[derive(Debug)]
-pub(crate) struct Signals(Vec<(Signal, unix::Signal)>);
-
-impl Signals {
-    /// Installs a handler for each signal, now. Needs the context of the runtime that will wait.
-    pub(crate) fn install(signals: &[Signal]) -> io::Result<Self> {
-        let install = |&signal: &Signal| Ok((signal, unix::signal(signal.kind())?));
-        signals.iter().map(install).collect::<io::Result<_>>().map(Self)
-    }
-
-    /// The next signal; never, where there are no handlers.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: no signal is lost.
-    pub(crate) async fn next(&mut self) -> Signal {
-        std::future::poll_fn(|cx| self.poll_next(cx)).await
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Signal> {
-        for (signal, stream) in &mut self.0 {
-            if let Poll::Ready(Some(())) = stream.poll_recv(cx) {
-                return Poll::Ready(*signal);
-            }
-        }
-        Poll::Pending
     }
 }

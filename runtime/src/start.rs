@@ -9,8 +9,9 @@ use crate::{
     context::InContext,
     failure::Failure,
     handle::{Handle, Owns},
+    log::Log,
     report::Report,
-    sentinel::{self, Event},
+    sentinel::{self, Ended, Event},
     serve::{LocalAddr, Serve, Servers},
     serving,
 };
@@ -45,18 +46,20 @@ impl Config {
     /// # Ok(()) }
     /// ```
     pub async fn start<S: Serve>(self, server: S) -> Result<Running, Failure> {
+        let limits = self.limits.resolve()?;
+        let cannot_start = |error| Failure::from_error(&error).context("cannot start the sentinel");
         let (events, inbox) = unbounded_channel();
-        let handle = Handle::new(self.limits.resolve()?, Owns::Nothing, events);
+        let log = Log::start(false).map_err(cannot_start)?;
+        let handle = Handle::new(limits, Owns::Nothing, log, events);
         handle.set_runtime(tokio::runtime::Handle::current());
         let (report, over) = oneshot::channel();
         // Nobody may be waiting any more.
-        let end = move |ended| drop(report.send(ended));
-        sentinel::spawn(handle.clone(), inbox, &[], end)
-            .map_err(|error| Failure::from_error(&error).context("cannot start the sentinel"))?;
+        let end = move |ended: Ended| drop(report.send(ended.report));
+        sentinel::spawn(handle.clone(), inbox, &[], end).map_err(cannot_start)?;
         // From here on a drop, early or not, stops what has been started.
         let mut running = Running { handle: handle.clone(), addrs: Vec::new(), over };
         let mut servers = Servers::default();
-        server.collect(&mut servers);
+        Box::new(server).collect(&mut servers);
         let bound = InContext::new(&handle, serving::bind(&handle, servers)).await?;
         running.addrs = bound.iter().filter_map(|bound| bound.addr.clone()).collect();
         let any = !bound.is_empty();

@@ -6,7 +6,10 @@ use std::{
     future::Future,
     panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Instant,
 };
@@ -15,10 +18,9 @@ use pin_project_lite::pin_project;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::{
-    context::{self, InContext},
+    context::{self, InContext, Place},
     handle::Handle,
     in_flight::InFlight,
-    phase::Phase,
     registry::Key,
     sync::{Mutex, lock},
     work::{Kind, Piece},
@@ -46,7 +48,6 @@ impl std::fmt::Display for Name {
 pub(crate) enum Role {
     Task,
     Server,
-    Main,
 }
 
 /// A tracked future, as the table of work sees it.
@@ -54,7 +55,9 @@ struct Task {
     name: Name,
     role: Role,
     started: Instant,
-    /// Set right after the spawn. `None` for what cannot be aborted: `main`, blocking closures.
+    /// Whether it came to its end by itself.
+    ended: AtomicBool,
+    /// Set right after the spawn. `None` for what cannot be aborted: blocking closures.
     abort: Mutex<Option<AbortHandle>>,
 }
 
@@ -65,15 +68,18 @@ impl Piece for Task {
         out.push(match self.role {
             Role::Task => InFlight::Task { name, age },
             Role::Server => InFlight::Server { name, age },
-            Role::Main => InFlight::Main { age },
         });
     }
 
     fn kind(&self) -> Kind {
         match self.role {
             Role::Task => Kind::Task,
-            Role::Server | Role::Main => Kind::Other,
+            Role::Server => Kind::Server,
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 
     fn cut(&self) {
@@ -83,25 +89,40 @@ impl Piece for Task {
     }
 }
 
-/// Holds the drain until it is dropped.
+/// Holds the drain, or the cleanup, until it is dropped.
 pub(crate) struct TaskGuard {
     handle: Handle,
     task: Arc<Task>,
+    place: Place,
     key: Key,
 }
 
 impl TaskGuard {
     pub(crate) fn new(handle: &Handle, role: Role, name: Name) -> Self {
-        let task = Arc::new(Task { name, role, started: Instant::now(), abort: Mutex::new(None) });
-        let key = handle.shared().work.add(task.clone());
-        Self { handle: handle.clone(), task, key }
+        let (ended, abort) = (AtomicBool::new(false), Mutex::new(None));
+        let task = Arc::new(Task { name, role, started: Instant::now(), ended, abort });
+        let place = context::place();
+        let key = handle.shared().work_of(place).add(task.clone());
+        Self { handle: handle.clone(), task, place, key }
+    }
+
+    fn is_cut(&self) -> bool {
+        self.handle.shared().is_cut(self.place)
+    }
+
+    /// It has come to its end by itself.
+    fn ended(&self) {
+        self.task.ended.store(true, Ordering::Release);
     }
 }
 
 impl Drop for TaskGuard {
     fn drop(&mut self) {
-        let kind = self.task.kind();
-        self.handle.shared().finished(self.key, kind);
+        let shared = self.handle.shared();
+        match self.place {
+            Place::Program => shared.finished(self.key, self.task.kind()),
+            Place::Cleanup => shared.cleanup.work.remove(self.key),
+        }
     }
 }
 
@@ -111,12 +132,13 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     let guard = TaskGuard::new(handle, role, name);
-    let task = guard.task.clone();
-    let join = handle.runtime().spawn(InContext::new(handle, Tracked { future, guard }));
+    let (task, place) = (guard.task.clone(), guard.place);
+    let future = InContext::new(handle, Tracked { future, guard });
+    let join = handle.runtime_of(place).spawn(future);
     *lock(&task.abort) = Some(join.abort_handle());
     // The cut walks the table once. Either it finds the abort handle, or its walk took this lock
     // first, and then the phase is visible here.
-    if handle.shared().phase.now() >= Phase::Cut {
+    if handle.shared().is_cut(place) {
         join.abort();
     }
     join
@@ -129,14 +151,17 @@ where
     T: Send + 'static,
 {
     let guard = TaskGuard::new(handle, Role::Task, name);
-    let join = handle.runtime().spawn_blocking(move || {
+    let place = guard.place;
+    let join = handle.runtime_of(place).spawn_blocking(move || {
         let _entered = context::enter(guard.handle.clone());
-        catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
+        let result = catch_unwind(AssertUnwindSafe(f));
+        guard.ended();
+        result.unwrap_or_else(|panic| {
             guard.log_panic(&*panic);
             resume_unwind(panic)
         })
     });
-    if handle.shared().phase.now() >= Phase::Cut {
+    if handle.shared().is_cut(place) {
         // In time, if it has not begun yet.
         join.abort();
     }
@@ -166,7 +191,15 @@ impl<F: Future> Future for Tracked<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        catch_unwind(AssertUnwindSafe(|| this.future.poll(cx))).unwrap_or_else(|panic| {
+        if this.guard.is_cut() {
+            // Aborted in this moment. What has not begun does not begin: it would be cut without a name.
+            return Poll::Pending;
+        }
+        let result = catch_unwind(AssertUnwindSafe(|| this.future.poll(cx)));
+        if !matches!(result, Ok(Poll::Pending)) {
+            this.guard.ended();
+        }
+        result.unwrap_or_else(|panic| {
             // Said here, because nobody may ever await the handle; and passed on to whoever does.
             this.guard.log_panic(&*panic);
             resume_unwind(panic)
@@ -174,9 +207,10 @@ impl<F: Future> Future for Tracked<F> {
     }
 }
 
-/// What a panic said.
+/// What a panic said, in one line.
 pub(crate) fn message_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".to_owned())
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = text.unwrap_or("a panic without a message");
+    text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }

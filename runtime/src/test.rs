@@ -13,8 +13,9 @@ use crate::{
     config::Config,
     context,
     handle::{Handle, Owns},
-    sentinel::{self, Event},
-    task::{Name, Role, TaskGuard},
+    log::Log,
+    main_body::{BodyGuard, BodyIs},
+    sentinel::{self, Ended, Event},
 };
 
 impl Config {
@@ -43,17 +44,18 @@ impl Config {
     {
         let limits = self.limits.resolve().unwrap_or_else(|failure| panic!("{failure}"));
         let (events, inbox) = unbounded_channel();
-        let handle = Handle::new(limits, Owns::Threads, events);
+        let log = Log::start(false).expect("the log starts");
+        let handle = Handle::new(limits, Owns::Threads, log, events);
         let (report, over) = oneshot::channel();
         // Nobody waits for it only when this function has panicked.
-        let end = move |ended| drop(report.send(ended));
+        let end = move |ended: Ended| drop(report.send((ended.report, ended.left_behind)));
         sentinel::spawn(handle.clone(), inbox, &[], end).expect("the sentinel starts");
         let runtime = self.runtime.build(&handle).expect("the runtime is built");
         handle.set_runtime(runtime.handle().clone());
         let _context = context::enter(handle.clone());
-        let (output, report) = runtime.block_on(async {
+        let (output, (report, left_behind)) = runtime.block_on(async {
             // A stop in the middle waits for the body, as for `main`.
-            let guard = TaskGuard::new(&handle, Role::Main, Name::Text("the test".into()));
+            let guard = BodyGuard::new(&handle, BodyIs::StartUp);
             handle.shared().tell(Event::Serving);
             let mut body = pin!(async { body().await });
             let output = poll_fn(|cx| poll_caught(|| body.as_mut().poll(cx))).await;
@@ -61,7 +63,7 @@ impl Config {
             handle.stop();
             (output, over.await.expect("the sentinel reports before it ends"))
         });
-        runtime.shutdown_background();
+        runtime.end(left_behind);
         let output = output.unwrap_or_else(|panic| resume_unwind(panic));
         assert!(report.is_clean(), "{report}");
         output

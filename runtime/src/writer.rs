@@ -3,47 +3,40 @@
 
 use std::{
     collections::VecDeque,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use tokio::sync::oneshot;
+
 type Job = Box<dyn FnOnce() + Send>;
 
-/// How long the thread stays when there is nothing to write: the report of a stop does not have to wait
-/// for a new one.
-const STAY: Duration = Duration::from_secs(30);
-
-/// Writes in the order of `push`. The thread exists from the first message on, and for a while longer.
-#[derive(Clone, Default)]
+/// Writes in the order of `push`. The thread is there from the start, so that no message has to wait for one, until
+/// `close`; what is pushed after that gets a thread for as long as it takes.
+#[derive(Clone)]
 pub(crate) struct Writer(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
     more: Condvar,
     idle: Condvar,
 }
 
-#[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
     /// Whether a job is being run or waits for its turn.
     busy: bool,
     /// Whether there is a thread.
     thread: bool,
+    /// Whether the thread stays when there is nothing to write.
+    open: bool,
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write_here(&self) {
-        while let Some(job) = { self.lock().jobs.pop_front() } {
-            job();
-        }
-        let mut queue = self.lock();
-        (queue.busy, queue.thread) = (false, false);
     }
 
     fn run(&self) {
@@ -52,23 +45,47 @@ impl Shared {
             if let Some(job) = queue.jobs.pop_front() {
                 drop(queue);
                 // A subscriber that panics loses its message, not the ones that follow.
-                drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)));
+                drop(catch_unwind(AssertUnwindSafe(job)));
                 queue = self.lock();
                 continue;
             }
             queue.busy = false;
             self.idle.notify_all();
-            let waited = self.more.wait_timeout_while(queue, STAY, |queue| queue.jobs.is_empty());
-            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
-            if queue.jobs.is_empty() {
+            if !queue.open {
                 queue.thread = false;
                 return;
             }
+            queue = self.more.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
 impl Writer {
+    /// # Errors
+    ///
+    /// If there is no thread to be had.
+    pub(crate) fn start() -> io::Result<Self> {
+        let queue = Queue { jobs: VecDeque::new(), busy: false, thread: true, open: true };
+        let (more, idle) = (Condvar::new(), Condvar::new());
+        let writer = Self(Arc::new(Shared { queue: Mutex::new(queue), more, idle }));
+        writer.spawn()?;
+        Ok(writer)
+    }
+
+    /// Without a thread, until somebody says something.
+    #[cfg(test)]
+    pub(crate) fn closed() -> Self {
+        let queue = Queue { jobs: VecDeque::new(), busy: false, thread: false, open: false };
+        let (more, idle) = (Condvar::new(), Condvar::new());
+        Self(Arc::new(Shared { queue: Mutex::new(queue), more, idle }))
+    }
+
+    fn spawn(&self) -> io::Result<()> {
+        let shared = self.0.clone();
+        let thread = std::thread::Builder::new().name("graceful-log".to_owned());
+        thread.spawn(move || shared.run()).map(drop)
+    }
+
     pub(crate) fn push(&self, job: impl FnOnce() + Send + 'static) {
         let mut queue = self.0.lock();
         queue.jobs.push_back(Box::new(job));
@@ -77,17 +94,34 @@ impl Writer {
             self.0.more.notify_one();
             return;
         }
+        // Everything is over, and somebody has something to say all the same.
         queue.thread = true;
         drop(queue);
-        let shared = self.0.clone();
-        let thread = std::thread::Builder::new().name("graceful-log".to_owned());
-        if thread.spawn(move || shared.run()).is_err() {
-            // No thread to be had: better said here, at the risk of waiting, than not at all.
-            self.0.write_here();
+        if self.spawn().is_err() {
+            // It could only be written here, and hold up whoever says it for good.
+            let mut queue = self.0.lock();
+            (queue.busy, queue.thread) = (false, false);
+            queue.jobs.clear();
         }
     }
 
-    /// Waits until all is written, for `limit` at the most.
+    /// The thread ends once all is written; this resolves then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing about the thread.
+    pub(crate) fn close(&self) -> impl Future<Output = ()> + use<> {
+        let (written, is_written) = oneshot::channel();
+        self.push(move || {
+            // Nobody may be waiting for it.
+            let _ = written.send(());
+        });
+        self.0.lock().open = false;
+        self.0.more.notify_one();
+        async move { drop(is_written.await) }
+    }
+
+    /// Waits until all is written, for `limit` at the most, without a runtime.
     pub(crate) fn flush(&self, limit: Duration) {
         let queue = self.0.lock();
         drop(self.0.idle.wait_timeout_while(queue, limit, |queue| queue.busy));
@@ -108,7 +142,7 @@ mod tests {
 
     #[test]
     fn writes_in_order_and_flush_waits() {
-        let (writer, (tx, rx)) = (Writer::default(), mpsc::channel());
+        let (writer, (tx, rx)) = (Writer::start().unwrap(), mpsc::channel());
         for i in 0..100 {
             let tx = tx.clone();
             writer.push(move || tx.send(i).unwrap());
@@ -119,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_stuck_write_does_not_hold_the_flush() {
-        let writer = Writer::default();
+        let writer = Writer::start().unwrap();
         let (_never, stuck) = mpsc::channel::<()>();
         writer.push(move || assert!(stuck.recv().is_err()));
         writer.flush(Duration::from_millis(1));
@@ -127,10 +161,26 @@ mod tests {
 
     #[test]
     fn a_panic_loses_one_message_only() {
-        let (writer, (tx, rx)) = (Writer::default(), mpsc::channel());
+        let (writer, (tx, rx)) = (Writer::start().unwrap(), mpsc::channel());
         writer.push(|| panic!("subscriber"));
         writer.push(move || tx.send(1).unwrap());
         writer.flush(Duration::from_secs(10));
         assert_eq!(rx.recv(), Ok(1));
+    }
+
+    #[test]
+    fn the_thread_ends_with_close_and_comes_back_for_what_is_said_later() {
+        let (writer, (tx, rx)) = (Writer::start().unwrap(), mpsc::channel());
+        drop(writer.close());
+        writer.flush(Duration::from_secs(10));
+        let has_thread = || writer.0.lock().thread;
+        while has_thread() {
+            std::thread::yield_now();
+        }
+        writer.push(move || tx.send(1).unwrap());
+        assert_eq!(rx.recv(), Ok(1));
+        while has_thread() {
+            std::thread::yield_now();
+        }
     }
 }

@@ -1,7 +1,13 @@
 //! The application of the fixtures: handlers that say when they have begun, and go on when the test
 //! says so.
 
-use std::{convert::Infallible, fs::File, io::BufRead, sync::LazyLock, time::Duration};
+use std::{
+    convert::Infallible,
+    fs::File,
+    io::BufRead,
+    sync::{Arc, Barrier, LazyLock},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -47,6 +53,24 @@ async fn block() -> &'static str {
     "blocked"
 }
 
+/// Blocks every worker of the runtime, this one among them, for good.
+async fn block_all() {
+    let workers = tokio::runtime::Handle::current().metrics().num_workers();
+    let all = Arc::new(Barrier::new(workers));
+    for _ in 1..workers {
+        let all = all.clone();
+        tokio::spawn(async move {
+            all.wait();
+            std::thread::sleep(Duration::from_secs(600));
+        });
+    }
+    // The task that was spawned last is this worker's own next one; the others take those before it.
+    tokio::spawn(async {});
+    all.wait();
+    println!("every worker is blocked");
+    std::thread::sleep(Duration::from_secs(600));
+}
+
 /// Leaves the process without a descriptor, for good: whichever comes free is taken.
 async fn exhaust() {
     while let Ok(file) = File::open("/dev/null") {
@@ -71,6 +95,25 @@ async fn block_a_thread() -> &'static str {
         std::thread::sleep(Duration::from_secs(600));
     });
     "left behind"
+}
+
+/// Work that uses a timer in every moment, on a task and on a thread, and never ends.
+async fn tick() {
+    for _ in 0..8 {
+        graceful::spawn(async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                // In the middle of a poll most of the time.
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        });
+        graceful::spawn_blocking(|| {
+            let runtime = tokio::runtime::Handle::current();
+            loop {
+                runtime.block_on(tokio::time::sleep(Duration::from_millis(1)));
+            }
+        });
+    }
 }
 
 async fn work() {
@@ -119,6 +162,16 @@ async fn streaming() -> Body {
     Body::from_stream(chunks)
 }
 
+/// A part at once, the rest at the drain.
+async fn until_the_drain() -> Body {
+    println!("stream begins");
+    let shutdown = graceful::shutdown();
+    Body::from_stream(stream::once(async {
+        shutdown.await;
+        Ok::<_, Infallible>(Bytes::from("the drain"))
+    }))
+}
+
 /// Answers at once, while a tracked task reads what is still coming.
 async fn early(body: Body) -> &'static str {
     graceful::spawn(async move {
@@ -142,9 +195,11 @@ pub fn router() -> Router {
         .route("/body", any(|body: Bytes| async move { body.len().to_string() }))
         .route("/hold", get(hold))
         .route("/block", get(block))
+        .route("/block-all", get(block_all))
         .route("/compute", get(compute))
         .route("/block-a-thread", get(block_a_thread))
         .route("/stream", get(streaming))
+        .route("/until-the-drain", get(until_the_drain))
         .route("/large", get(|| async { "x".repeat(3_000_000) }))
         .route("/upload-answer", get(|| async { "x".repeat(300_000) }))
         .route("/refuse", post(|| async { (StatusCode::PAYLOAD_TOO_LARGE, "x".repeat(300_000)) }))
@@ -156,13 +211,35 @@ pub fn router() -> Router {
         .route("/spawn-untracked", get(|| async { drop(tokio::spawn(work())) }))
         .route(
             "/spawn-panic",
-            get(|| async { drop(graceful::spawn(async { panic!("task panics") })) }),
+            get(|| async {
+                drop(graceful::spawn(async { panic!("task panics\n  in two lines") }));
+            }),
         )
         .route("/panic", get(|| async { panic!("handler panics") as &'static str }))
+        .route("/tick", get(tick))
         .route("/spawn-later", get(spawn_later))
         .route("/ws", any(websocket))
         .route("/in-flight", get(in_flight))
         .route("/stop", get(|| async { graceful::stop() }))
+}
+
+/// Never gets to its end.
+struct Stuck;
+
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        println!("drop begins");
+        std::thread::sleep(Duration::from_secs(600));
+    }
+}
+
+thread_local! {
+    static STUCK: Stuck = const { Stuck };
+}
+
+/// The end of this thread blocks for good.
+pub fn stick_at_the_end() {
+    STUCK.with(|_| {});
 }
 
 /// What nobody should have to wait for.
@@ -177,6 +254,13 @@ impl Drop for SlowDrop {
 
 /// Registers hooks that say when they run.
 pub fn hooks() {
+    if std::env::var("PANICS").as_deref() == Ok("abort") {
+        // As with `panic = "abort"` in the profile, for which all would have to be built again.
+        std::panic::set_hook(Box::new(|panic| {
+            eprintln!("{panic}");
+            std::process::abort();
+        }));
+    }
     match std::env::var("HOOKS").as_deref() {
         Ok("two") => {
             graceful::on_stop(async { println!("hook one") });
@@ -200,6 +284,56 @@ pub fn hooks() {
                 println!("hook hangs");
                 std::future::pending::<()>().await;
             });
+        }
+        Ok("spawning") => graceful::on_stop(async {
+            let task = graceful::spawn(async {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                graceful::spawn_blocking(|| println!("hook's thread runs")).await
+            });
+            task.await.expect("not cut").expect("not cut");
+            graceful::spawn(async {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                println!("hook's task ends");
+            });
+        }),
+        Ok("spawning-too-much") => graceful::on_stop(async {
+            graceful::spawn_named("of a hook", std::future::pending::<()>());
+        }),
+        Ok("connecting") => graceful::on_stop(async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let addr = listener.local_addr().expect("bound");
+            let (here, there) =
+                tokio::join!(tokio::net::TcpStream::connect(addr), listener.accept());
+            println!("hook connected: {}", here.is_ok() && there.is_ok());
+        }),
+        // What it waits for is a task of the program, as of a connection pool.
+        Ok("dependent") => {
+            let (ask, asked) = tokio::sync::oneshot::channel::<()>();
+            let (tell, told) = tokio::sync::oneshot::channel::<()>();
+            tokio::spawn(async move {
+                let _ = asked.await;
+                let _ = tell.send(());
+            });
+            graceful::on_stop(async move {
+                let _ = ask.send(());
+                let _ = told.await;
+                println!("hook was told");
+            });
+        }
+        // Timers of the program and of its own, up to the limit and beyond.
+        Ok("ticking") => {
+            let mut ticks = tokio::time::interval(Duration::from_millis(1));
+            graceful::on_stop(async move {
+                loop {
+                    ticks.tick().await;
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            });
+        }
+        Ok("all-at-once") => {
+            stick_at_the_end();
+            graceful::on_stop(async { std::thread::sleep(Duration::from_secs(600)) });
         }
         Ok("blocked") => graceful::on_stop(async {
             println!("hook blocks");

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write},
     net::SocketAddr,
     path::PathBuf,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
@@ -13,13 +13,14 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::PATIENCE;
+use crate::{Client, PATIENCE};
 
 /// A program that is about to be started.
 #[derive(Debug)]
 pub struct Fixture {
     program: PathBuf,
     env: HashMap<String, String>,
+    stderr: Option<PipeWriter>,
 }
 
 /// A program that runs, and is killed when this is dropped.
@@ -38,7 +39,7 @@ impl Fixture {
     pub fn new(program: impl Into<PathBuf>) -> Self {
         let env = HashMap::from([("ADDR".to_owned(), "127.0.0.1:0".to_owned())]);
         let program = program.into();
-        Self { program, env }
+        Self { program, env, stderr: None }
     }
 
     /// The example of this name, which `cargo test --workspace` has built beside the fixtures.
@@ -57,6 +58,13 @@ impl Fixture {
         self
     }
 
+    /// Has it write its messages into this pipe.
+    #[must_use]
+    pub fn stderr(mut self, writer: &PipeWriter) -> Self {
+        self.stderr = Some(writer.try_clone().expect("a descriptor"));
+        self
+    }
+
     /// Starts the program.
     #[must_use]
     pub fn spawn(self) -> Process {
@@ -69,7 +77,7 @@ impl Fixture {
             .envs(self.env)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(self.stderr.map_or_else(Stdio::piped, Stdio::from))
             .spawn()
             .expect("the fixture starts");
         Process::watch(child)
@@ -87,8 +95,8 @@ impl Fixture {
 impl Process {
     fn watch(mut child: Child) -> Self {
         let (to_lines, lines) = channel();
-        let stdout = read(child.stdout.take(), to_lines.clone());
-        let stderr = read(child.stderr.take(), to_lines);
+        let stdout = child.stdout.take().map(|pipe| read(pipe, to_lines.clone()));
+        let stderr = child.stderr.take().map(|pipe| read(pipe, to_lines));
         let (to_ended, ended) = channel();
         let pid = Pid::from_child(&child);
         let stdin = child.stdin.take();
@@ -96,8 +104,9 @@ impl Process {
             let status = child.wait().expect("the child can be waited for");
             let at = Instant::now();
             // All it said is there before its end is.
-            stdout.join().expect("reading stdout");
-            stderr.join().expect("reading stderr");
+            for reader in stdout.into_iter().chain(stderr) {
+                reader.join().expect("reading what it says");
+            }
             // The test may be over.
             let _ = to_ended.send((at, status));
         });
@@ -135,14 +144,23 @@ impl Process {
 
     /// As `line`, with the moment at which it came.
     pub fn line_at(&mut self, text: &str) -> (Instant, String) {
+        self.any_line_at(&[text])
+    }
+
+    /// Waits for a line that contains one of `texts`.
+    pub fn any_line(&mut self, texts: &[&str]) -> String {
+        self.any_line_at(texts).1
+    }
+
+    fn any_line_at(&mut self, texts: &[&str]) -> (Instant, String) {
         let until = Instant::now() + PATIENCE;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let Ok((at, line)) = self.lines.recv_timeout(left) else {
-                panic!("no line with {text:?}; all lines: {:#?}", self.seen);
+                panic!("no line with any of {texts:?}; all lines: {:#?}", self.seen);
             };
             self.seen.push(line.clone());
-            if line.contains(text) {
+            if texts.iter().any(|text| line.contains(text)) {
                 return (at, line);
             }
         }
@@ -153,6 +171,15 @@ impl Process {
         let line = self.line("listening on http://");
         let (_, addr) = line.split_once("http://").expect("just matched");
         addr.trim().parse().expect("an address")
+    }
+
+    /// Blocks all of its workers, by a request on this connection.
+    #[must_use = "the request lasts as long as its connection"]
+    pub fn block_every_worker(&mut self, addr: SocketAddr) -> Client {
+        let mut client = Client::connect(addr);
+        client.get("/block-all");
+        self.line("every worker is blocked");
+        client
     }
 
     /// Lets go whatever waits for a line on stdin.
@@ -231,11 +258,36 @@ impl Ended {
     }
 }
 
+/// Writes until the pipe takes no more.
+pub fn fill(writer: &PipeWriter) {
+    let mut writer = writer.try_clone().expect("a descriptor");
+    rustix::io::ioctl_fionbio(&writer, true).expect("a pipe can be told not to block");
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    while writer.write(b"x").is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).expect("as above");
+}
+
+/// The next line that comes out of the pipe, and not a byte more.
+pub fn read_line(reader: &PipeReader) -> String {
+    let mut reader = reader.try_clone().expect("a descriptor");
+    let (to_line, line) = channel();
+    thread::spawn(move || {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while !line.ends_with(b"\n") && reader.read_exact(&mut byte).is_ok() {
+            line.extend(byte);
+        }
+        // The test may be over.
+        let _ = to_line.send(line);
+    });
+    let line = line.recv_timeout(PATIENCE).expect("a line");
+    String::from_utf8(line).expect("text").trim_end().to_owned()
+}
+
 fn read(
-    pipe: Option<impl Read + Send + 'static>,
+    pipe: impl Read + Send + 'static,
     lines: Sender<(Instant, String)>,
 ) -> thread::JoinHandle<()> {
-    let pipe = pipe.expect("stdout and stderr are pipes");
     thread::spawn(move || {
         for line in BufReader::new(pipe).lines() {
             let Ok(line) = line else { return };

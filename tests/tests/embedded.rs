@@ -219,3 +219,130 @@ async fn a_listener_that_cannot_turn_clients_away_is_closed_at_the_drain() {
     release.send(()).unwrap();
     assert!(stop.await.unwrap().is_clean());
 }
+
+/// Work that ends just about when the limit is reached: either it has ended, or it is named.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ends_at_the_limit_is_not_called_cut() {
+    use std::collections::BTreeSet;
+    use std::sync::{Arc, Mutex};
+    for _ in 0..10 {
+        let running = Config::new().timeout(Duration::from_millis(30)).start(()).await.unwrap();
+        let handle = running.handle().clone();
+        let ended = Arc::new(Mutex::new(BTreeSet::new()));
+        let begun = Arc::new(Mutex::new(BTreeSet::new()));
+        for number in 0..400 {
+            let (ended, begun, handle) = (ended.clone(), begun.clone(), handle.clone());
+            let child = handle.clone();
+            handle.spawn_named(number.to_string(), async move {
+                tokio::time::sleep(Duration::from_micros(28_000 + number * 10)).await;
+                // What starts in that moment: it runs and is named, or it does not begin.
+                child.spawn_named(format!("child of {number}"), async move {
+                    begun.lock().unwrap().insert(format!("child of {number}"));
+                    std::future::pending::<()>().await;
+                });
+                ended.lock().unwrap().insert(number.to_string());
+            });
+        }
+        let report = running.stop().await;
+        let name = |cut: &graceful::InFlight| match cut {
+            graceful::InFlight::Task { name, .. } => name.clone(),
+            other => panic!("{other}"),
+        };
+        let cut: BTreeSet<_> = report.cut().iter().map(name).collect();
+        assert_eq!(cut.len(), report.cut().len(), "each is named once");
+        let ended = ended.lock().unwrap().clone();
+        let both: Vec<_> = cut.intersection(&ended).collect();
+        assert!(both.is_empty(), "ended, and called cut: {both:?}");
+        let begun = begun.lock().unwrap().clone();
+        let unnamed: Vec<_> = begun.difference(&cut).collect();
+        assert!(unnamed.is_empty(), "begun, and cut without a name: {unnamed:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_starts_and_stops_leave_no_threads() {
+    let ours = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        // One that ends while this looks has no name any more.
+        let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).ok();
+        let names: Vec<_> = tasks.filter_map(|task| name(task.unwrap())).collect();
+        names.iter().filter(|name| name.starts_with("graceful-")).count()
+    };
+    for _ in 0..200 {
+        let running = Config::new().start(graceful::serve_fn(|shutdown| shutdown)).await.unwrap();
+        assert!(running.stop().await.is_clean());
+    }
+    // The tests beside this one have theirs; a thread may still be at its last step.
+    let until = std::time::Instant::now() + graceful_tests::PATIENCE;
+    while ours() > 60 {
+        assert!(std::time::Instant::now() < until, "{} threads are left", ours());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// `Send` and not `Sync`; the second clone panics.
+struct Counted {
+    clones: std::cell::Cell<usize>,
+    panics: bool,
+}
+
+impl Clone for Counted {
+    fn clone(&self) -> Self {
+        self.clones.set(self.clones.get() + 1);
+        assert!(!self.panics || self.clones.get() != 2, "the second clone panics");
+        Self { clones: std::cell::Cell::new(0), panics: false }
+    }
+}
+
+impl hyper::service::Service<hyper::Request<hyper::body::Incoming>> for Counted {
+    type Response = hyper::Response<String>;
+    type Error = std::convert::Infallible;
+    type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
+
+    fn call(&self, _: hyper::Request<hyper::body::Incoming>) -> Self::Future {
+        std::future::ready(Ok(hyper::Response::new("counted".to_owned())))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_in_the_clone_of_a_service_costs_its_connection() {
+    let service = Counted { clones: std::cell::Cell::new(0), panics: true };
+    let running = Config::new().start(graceful::serve("127.0.0.1:0", service)).await.unwrap();
+    let addr = running.local_addr().unwrap();
+    assert_eq!(get(addr, "/").await, "counted");
+    let refused = tokio::task::spawn_blocking(move || {
+        let mut client = Client::connect(addr);
+        client.get("/");
+        client.try_response().is_err()
+    });
+    assert!(refused.await.unwrap());
+    assert_eq!(get(addr, "/").await, "counted");
+    assert!(running.stop().await.is_clean());
+}
+
+#[tokio::test]
+async fn a_box_of_a_server_is_a_server() {
+    let server: Box<dyn graceful::Serve> =
+        Box::new(graceful::serve("127.0.0.1:0", graceful_tests::app::router()));
+    let nested: Vec<Box<dyn graceful::Serve>> = vec![server, Box::new(())];
+    let running = Config::new().start(nested).await.unwrap();
+    assert_eq!(get(running.local_addr().unwrap(), "/").await, "fine");
+    assert!(running.stop().await.is_clean());
+}
+
+/// A program that embeds a server has signals of its own.
+#[test]
+fn start_leaves_the_signals_alone() {
+    let caught = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        status.lines().find(|line| line.starts_with("SigCgt:")).unwrap().to_owned()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let before = caught();
+    runtime.block_on(async {
+        let server = graceful::serve("127.0.0.1:0", graceful_tests::app::router());
+        let running = Config::new().start(server).await.unwrap();
+        assert_eq!(caught(), before);
+        assert!(running.stop().await.is_clean());
+    });
+}

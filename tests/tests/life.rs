@@ -68,12 +68,7 @@ fn hooks_run_after_a_cut() {
 #[test]
 fn a_hook_runs_with_every_worker_blocked() {
     let (mut process, addr) = web().env("HOOKS", "two").env("TIMEOUT", "100ms").serve();
-    let mut clients: Vec<_> = (0..4).map(|_| Client::connect(addr)).collect();
-    for client in &mut clients {
-        client.get("/block");
-    }
-    process.line("block begins");
-    process.line("block begins");
+    let _client = process.block_every_worker(addr);
     process.signal(Signal::TERM);
     let ended = process.wait().expect(124);
     assert!(ended.said("hook one"), "{ended:#?}");
@@ -168,6 +163,8 @@ fn a_port_in_use_stops_the_others_and_is_named() {
     let ended = two.spawn().wait().expect(1);
     let message = format!("error: cannot listen on {addr}: Address already in use");
     assert!(ended.said(&message) && ended.said("hook one"), "{ended:#?}");
+    // There was nothing to be drained yet: that line says it all.
+    assert!(!ended.said("draining") && !ended.said("stopped"), "{ended:#?}");
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn many_that_were_cut_are_counted() {
     let ended = process.wait().expect(124);
     let named = ended.lines.iter().filter(|line| line.starts_with("  GET /hold from ")).count();
     assert_eq!(named, 20, "{ended:#?}");
-    assert!(ended.said("  and 5 more"), "{ended:#?}");
+    assert!(ended.said("  … and 5 more"), "{ended:#?}");
 }
 
 #[test]

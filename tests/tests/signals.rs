@@ -2,6 +2,7 @@
 
 use std::{
     os::unix::process::ExitStatusExt,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -50,12 +51,7 @@ fn a_second_signal_forces_the_end() {
 #[test]
 fn a_second_signal_forces_with_every_worker_blocked() {
     let (mut process, addr) = web().env("TIMEOUT", "none").serve();
-    let mut clients: Vec<_> = (0..4).map(|_| Client::connect(addr)).collect();
-    for client in &mut clients {
-        client.get("/block");
-    }
-    process.line("block begins");
-    process.line("block begins");
+    let _client = process.block_every_worker(addr);
     process.signal(Signal::TERM);
     process.line_before_second("draining without a limit");
     process.signal(Signal::INT);
@@ -135,4 +131,45 @@ fn a_panic_in_the_drop_of_a_start_up_runs_the_hooks() {
     process.signal(Signal::TERM);
     let ended = process.wait().expect(101);
     assert!(ended.said("hook one"), "{ended:#?}");
+}
+
+/// `nohup`, `trap ''`, and the background jobs of a shell without job control.
+#[test]
+fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
+    let mut process = web().spawn_by(|program| {
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' HUP INT; exec \"$0\""]).arg(program);
+        command
+    });
+    let addr = process.addr();
+    process.signal(Signal::HUP);
+    process.signal(Signal::INT);
+    assert_eq!(Client::connect(addr).fetch("/").text(), "fine");
+    process.signal(Signal::TERM);
+    let ended = process.wait().expect(0);
+    assert!(ended.said("SIGTERM received") && !ended.said("SIGHUP"), "{ended:#?}");
+}
+
+/// As some supervisors start their children; one signal is already waiting.
+#[test]
+fn signals_that_were_blocked_at_the_start_are_unblocked() {
+    let start = |pending: &str| {
+        let program = format!(
+            "import os, signal, sys\n\
+             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n\
+             {pending}\n\
+             os.execv(sys.argv[1], sys.argv[1:])"
+        );
+        web().spawn_by(|web| {
+            let mut command = Command::new("python3");
+            command.args(["-c", &program]).arg(web);
+            command
+        })
+    };
+    let mut process = start("");
+    let _addr = process.addr();
+    process.signal(Signal::TERM);
+    let _ = process.wait().expect(0);
+    let ended = start("os.kill(os.getpid(), signal.SIGTERM)").wait().expect(0);
+    assert!(ended.said("SIGTERM received"), "{ended:#?}");
 }

@@ -53,6 +53,8 @@ pub(crate) struct Conn {
     is_unread: AtomicBool,
     /// Whether the client goes on sending after its last response.
     is_sending: AtomicBool,
+    /// Whether the last request was answered to its end although the cut had come.
+    answered_late: AtomicBool,
     pub(crate) label: Label,
     /// The connection's task.
     waker: AtomicWaker,
@@ -96,6 +98,7 @@ impl Conn {
             undelivered: AtomicU32::new(0),
             is_unread: AtomicBool::new(false),
             is_sending: AtomicBool::new(false),
+            answered_late: AtomicBool::new(false),
             label: Label::new(),
             waker: AtomicWaker::new(),
             owners: OnceLock::new(),
@@ -221,6 +224,18 @@ impl Conn {
         self.is_sending.load(Ordering::Relaxed)
     }
 
+    /// A request of HTTP/1 has been answered to its end.
+    #[inline]
+    pub(crate) fn request_drained(&self) {
+        if self.handle.shared().request_drained() {
+            self.answered_late.store(true, Ordering::Release);
+        }
+    }
+
+    pub(crate) fn has_answered_late(&self) -> bool {
+        self.answered_late.load(Ordering::Acquire)
+    }
+
     pub(crate) fn accepted_at(&self) -> Instant {
         clock::instant(self.accepted)
     }
@@ -254,8 +269,10 @@ impl Conn {
         self.streams.get_or_init(Box::default)
     }
 
-    pub(crate) fn stream_closed(&self, stream: usize) {
-        if self.streams().closed(stream) {
+    /// `complete`: the response was written to its end.
+    pub(crate) fn stream_closed(&self, stream: usize, complete: bool) {
+        let late = complete && self.handle.shared().request_drained();
+        if self.streams().closed(stream, late) {
             self.settled();
         }
     }

@@ -56,6 +56,16 @@ impl Piece for Conn {
         Kind::Connection
     }
 
+    fn requests(&self) -> usize {
+        match (self.state(), self.streams_if_any()) {
+            (Busy | Responding | Flushing | Answered, _) => 1,
+            (Http2, Some(streams)) => streams.requests(),
+            (Delivering, None) => usize::from(self.calls() > 0),
+            (Closing, None) => usize::from(self.calls() > 0 && self.unread().is_some()),
+            _ => 0,
+        }
+    }
+
     fn drain(&self) {
         self.wake();
     }
@@ -67,6 +77,18 @@ impl Piece for Conn {
         }
         if let Some(streams) = self.streams_if_any() {
             streams.abort_all();
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.has_answered_late()
+    }
+
+    fn forget_ended(&self, then: Instant, described: &mut Vec<InFlight>) {
+        match self.streams_if_any() {
+            Some(streams) => streams.forget_ended(&self.peer().to_string(), then, described),
+            None if self.has_ended() => described.clear(),
+            None => {}
         }
     }
 }

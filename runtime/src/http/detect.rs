@@ -68,7 +68,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        handle::{Handle, Owns},
+        handle::Handle,
         http::conn::Conn,
         limits::Limits,
         net::{listener::Peer, stream::Stream},
@@ -78,7 +78,7 @@ mod tests {
     async fn detect(pieces: &[&[u8]]) -> (Option<bool>, Vec<u8>) {
         let limits =
             Limits { timeout: None, delay: Duration::ZERO, linger: Duration::ZERO, cleanup: None };
-        let handle = Handle::new(limits, Owns::Nothing, tokio::sync::mpsc::unbounded_channel().0);
+        let handle = Handle::for_test(limits);
         let (mut client, server) = UnixStream::pair().unwrap();
         let io = Io::new(Stream::Unix(server), Conn::accepted(&handle, Peer::Unix, None));
         let http1 = http1::Builder::new();

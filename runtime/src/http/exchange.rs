@@ -43,7 +43,7 @@ impl Conn {
     pub(crate) fn flushed(&self, framing: &mut Framing) {
         let state = self.own_state();
         if state == Flushing {
-            self.handle.shared().request_drained();
+            self.request_drained();
         } else if state != Answered {
             return;
         }

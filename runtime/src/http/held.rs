@@ -55,7 +55,7 @@ mod loom_models {
 
     use super::Held;
     use crate::{
-        handle::{Handle, Owns},
+        handle::Handle,
         http::{
             conn::Conn,
             framing::Framing,
@@ -71,7 +71,7 @@ mod loom_models {
     fn handle() -> Handle {
         let limits =
             Limits { timeout: None, delay: Duration::ZERO, linger: Duration::ZERO, cleanup: None };
-        Handle::new(limits, Owns::Nothing, tokio::sync::mpsc::unbounded_channel().0)
+        Handle::for_test(limits)
     }
 
     /// What the task of a connection does about the phases: it ends when it sees `last`.
@@ -91,7 +91,10 @@ mod loom_models {
     impl Piece for Door {
         fn describe(&self, _: std::time::Instant, _: &mut Vec<InFlight>) {}
         fn kind(&self) -> Kind {
-            Kind::Other
+            Kind::Server
+        }
+        fn has_ended(&self) -> bool {
+            false
         }
     }
 
@@ -107,7 +110,7 @@ mod loom_models {
                 thread::spawn(move || {
                     let held = Conn::accepted(&handle, Peer::Unix, None);
                     let task = thread::spawn(move || run_until(Phase::Draining, held));
-                    handle.shared().finished(door, Kind::Other);
+                    handle.shared().finished(door, Kind::Server);
                     task.join().unwrap();
                 })
             };

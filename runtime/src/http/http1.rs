@@ -38,9 +38,12 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Http1<S> {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let named = self.conn.request_begins();
         let shape = Shape::of(&request, &self.conn);
+        let phase = self.conn.phase();
         let probe = match &self.readiness {
+            // What begins after the cut would be cut unnamed.
+            _ if phase >= Phase::Sealed => Some(StatusCode::SERVICE_UNAVAILABLE),
             None => None,
-            Some(readiness) => readiness.answer(&request, self.conn.phase()),
+            Some(readiness) => readiness.answer(&request, phase),
         };
         if !named || probe.is_some() {
             return self.call_unusual(request, named, shape, probe);

@@ -23,6 +23,7 @@ use super::{
     server::Readiness,
     service::Service,
 };
+use crate::phase::Phase;
 
 /// The service of one connection.
 pub(crate) struct Http2<S> {
@@ -39,7 +40,11 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Http2<S> {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let guard = RequestGuard::new(&self.conn, &request);
         let phase = self.conn.phase();
-        let probe = self.readiness.as_ref().and_then(|readiness| readiness.answer(&request, phase));
+        let probe = match &self.readiness {
+            _ if phase >= Phase::Sealed => Some(StatusCode::SERVICE_UNAVAILABLE),
+            Some(readiness) => readiness.answer(&request, phase),
+            None => None,
+        };
         let future = if probe.is_none() { Some(self.service.call(request)) } else { None };
         Answer { future, probe, guard: Some(guard) }
     }
@@ -124,10 +129,7 @@ impl RequestGuard {
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
-        self.conn.stream_closed(self.stream);
-        if self.complete {
-            self.conn.handle.shared().request_drained();
-        }
+        self.conn.stream_closed(self.stream, self.complete);
     }
 }
 

@@ -1,6 +1,12 @@
 //! The HTTP server that users build.
 
-use std::{fmt, future::poll_fn, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{Method, Request, StatusCode};
 use hyper::server::conn::{http1, http2};
@@ -23,7 +29,8 @@ use crate::{
         listener::Listener,
     },
     phase::Phase,
-    serve::{Bound, Serve, Servers, sealed},
+    serve::{Bound, Serve, Servers, Unserved, sealed},
+    sync::{Mutex, lock},
 };
 
 /// Serves HTTP/1.1 and HTTP/2 (with prior knowledge) on one port.
@@ -50,11 +57,14 @@ where
     S: HttpService<Via>,
 {
     let service = service.into_service();
+    let target = addr.into_target();
     Server {
-        target: addr.into_target(),
+        unserved: Unserved::new(&target),
+        target,
         holders: None,
         options: Options { header_timeout: Some(Duration::from_secs(30)), readiness: None },
         make: Box::new(|handle, options| {
+            let service = Mutex::new(service);
             Arc::new(Maker { handle, service, options, http1: http1_builder() })
         }),
     }
@@ -64,6 +74,8 @@ where
 /// [`Config::start`](crate::Config::start).
 #[must_use = "it serves once it is returned from `main` or handed to `Config::start`"]
 pub struct Server {
+    /// Dropped before it is bound: then it was forgotten.
+    unserved: Unserved,
     target: Target,
     holders: Option<Holders>,
     options: Options,
@@ -190,8 +202,9 @@ impl fmt::Debug for Server {
 impl sealed::Sealed for Server {}
 
 impl Serve for Server {
-    fn collect(self, servers: &mut Servers) {
-        let Self { target, holders, options, make } = self;
+    fn collect(self: Box<Self>, servers: &mut Servers) {
+        let Self { unserved, target, holders, options, make } = *self;
+        unserved.served();
         servers.push(move |handle| async move {
             let listener = Listener::bind(target, holders).await?;
             let addr = listener.local_addr().map_err(|error| Failure::from_error(&error))?;
@@ -210,15 +223,20 @@ pub(crate) trait MakeConnection: Send + Sync {
 
 struct Maker<S> {
     handle: Handle,
-    service: S,
+    /// Locked for each connection, to be cloned: a service need not be `Sync`.
+    service: Mutex<S>,
     options: Options,
     http1: http1::Builder,
 }
 
 impl<S: Service> MakeConnection for Maker<S> {
     fn spawn(&self, io: Io) {
-        let mut connection =
-            Connection::new(io, self.service.clone(), self.http1.clone(), &self.options);
+        let clone = AssertUnwindSafe(|| lock(&self.service).clone());
+        let Ok(service) = catch_unwind(clone) else {
+            // The panic is told by the panic hook. It costs this connection; the next is another try.
+            return;
+        };
+        let mut connection = Connection::new(io, service, self.http1.clone(), &self.options);
         let task = poll_fn(move |cx| connection.poll(cx));
         self.handle.runtime().spawn(InContext::new(&self.handle, task));
     }

@@ -15,13 +15,14 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// or a hyper one (`hyper::service::service_fn(…)`), from `Request<Incoming>` to `Response<B>`.
 ///
 /// `Via` says which of the two it is; the compiler finds it. It is cloned for each connection, and a
-/// tower service for each request, as `axum::serve` does.
+/// tower service for each request, as `axum::serve` does: `Clone` and `Send` are all it needs.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an HTTP service",
     label = "not a service from `http::Request<hyper::body::Incoming>` to `http::Response<_>`",
     note = "hand in an `axum::Router`, a tower service that is `Clone + Send + 'static`, or \
             `hyper::service::service_fn(handler)`",
-    note = "an `axum::Router<S>` is one once its state is there: `.with_state(state)`"
+    note = "an `axum::Router<S>` is one once its state is there: `.with_state(state)`",
+    note = "one that makes a service for each connection is none: delete `.into_make_service()`"
 )]
 pub trait HttpService<Via>: Send + 'static {
     #[doc(hidden)]
@@ -32,7 +33,7 @@ pub trait HttpService<Via>: Send + 'static {
 
 /// The one form that the rest of this module works on: its bounds, written once.
 #[doc(hidden)]
-pub trait Service: Clone + Send + Sync + 'static {
+pub trait Service: Clone + Send + 'static {
     type Body: Body<Data: Send, Error: Into<BoxError>> + Send + 'static;
     type Error: Into<BoxError>;
     type Future: Future<Output = Result<Response<Self::Body>, Self::Error>> + Send + 'static;
@@ -48,7 +49,7 @@ pub struct Hyper<S>(S);
 impl<S, B> Service for Hyper<S>
 where
     S: hyper::service::Service<Request<Incoming>, Response = Response<B>>,
-    S: Clone + Send + Sync + 'static,
+    S: Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<BoxError>,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,

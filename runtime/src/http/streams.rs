@@ -23,6 +23,8 @@ pub(crate) struct Streams(Mutex<Table>);
 struct Table {
     requests: Slab<Request>,
     tasks: Slab<Arc<Place>>,
+    /// Answered to their end, although the cut had come: kept for the report.
+    late: Vec<Request>,
 }
 
 /// Where the means to abort a task is left once the task is spawned.
@@ -57,11 +59,28 @@ impl Streams {
         request.upgraded = upgraded;
     }
 
-    /// Returns whether nothing is left.
-    pub(crate) fn closed(&self, stream: usize) -> bool {
+    /// Returns whether nothing is left. `late`: its answer was complete, after the cut.
+    pub(crate) fn closed(&self, stream: usize, late: bool) -> bool {
         let mut table = lock(&self.0);
-        table.requests.remove(stream);
+        let request = table.requests.remove(stream);
+        if late {
+            table.late.push(request);
+        }
         table.is_empty()
+    }
+
+    /// How many requests there are.
+    pub(crate) fn requests(&self) -> usize {
+        lock(&self.0).requests.iter().filter(|(_, request)| !request.upgraded).count()
+    }
+
+    /// Takes what was answered late out of `described`, which was said at `then`.
+    pub(crate) fn forget_ended(&self, peer: &str, then: Instant, described: &mut Vec<InFlight>) {
+        for late in &lock(&self.0).late {
+            // By path and age, which no two share; the response may have begun since.
+            let late = late.describe(peer, then);
+            described.retain(|it| it.age() != late.age() || !it.is_same_path(&late));
+        }
     }
 
     /// A place for a task that is about to be spawned.

@@ -1,6 +1,7 @@
 //! Where to listen, in the forms that people write it.
 
 use std::{
+    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
     os::unix::net::UnixListener as StdUnixListener,
 };
@@ -37,6 +38,22 @@ pub enum Target {
     TokioTcp(tokio::net::TcpListener),
     Unix(StdUnixListener),
     TokioUnix(tokio::net::UnixListener),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Host(host, port) => write!(f, "{host}:{port}"),
+            Self::Addrs(addrs) => match addrs.first() {
+                Some(addr) => addr.fmt(f),
+                None => f.write_str("no address"),
+            },
+            Self::Tcp(_) | Self::TokioTcp(_) | Self::Unix(_) | Self::TokioUnix(_) => {
+                f.write_str("a listener that was handed in")
+            }
+        }
+    }
 }
 
 macro_rules! listen {

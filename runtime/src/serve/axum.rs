@@ -27,7 +27,7 @@ where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    fn collect(self, servers: &mut Servers) {
+    fn collect(self: Box<Self>, servers: &mut Servers) {
         let name = match self.local_addr() {
             Ok(addr) => format!("axum on {addr:?}"),
             Err(_) => "axum".to_owned(),

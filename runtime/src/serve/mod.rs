@@ -3,10 +3,13 @@
 #[cfg(feature = "axum")]
 mod axum;
 mod serve_fn;
+mod unserved;
 
 use std::{fmt, future::Future, panic::Location, pin::Pin};
 
 pub use serve_fn::{ServeFn, serve_fn};
+
+pub(crate) use unserved::Unserved;
 
 use crate::{failure::Failure, handle::Handle};
 
@@ -14,8 +17,8 @@ pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A server, or several.
 ///
-/// Implemented for [`Server`](crate::Server) and [`ServeFn`], for tuples and `Vec`s of servers, for
-/// `()` (serves nothing), and for `axum::serve(…)` under the feature `axum`. The trait is sealed:
+/// Implemented for [`Server`](crate::Server) and [`ServeFn`], for tuples and `Vec`s of servers, for `Box<dyn Serve>`,
+/// for `()` (serves nothing), and for `axum::serve(…)` under the feature `axum`. The trait is sealed:
 /// any other server comes in through [`serve_fn`].
 ///
 /// ```no_run
@@ -35,12 +38,23 @@ pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
     label = "this cannot be served",
     note = "servers are `graceful::serve(addr, service)`, `graceful::serve_fn(…)`, tuples and `Vec`s of \
             them, and `()`",
-    note = "for `axum::serve(…)` enable the feature: \
-            `graceful-main = {{ version = \"0.1\", features = [\"axum\"] }}`"
+    note = "an `axum::Router` or a tower service becomes one by `graceful::serve(addr, service)`"
+)]
+#[cfg_attr(
+    feature = "axum",
+    diagnostic::on_unimplemented(
+        note = "`axum::serve(…)` is handed the shutdown by itself: delete `.with_graceful_shutdown(…)`"
+    )
+)]
+#[cfg_attr(
+    not(feature = "axum"),
+    diagnostic::on_unimplemented(note = "for `axum::serve(…)` of axum 0.8 enable the feature: \
+                `graceful-main = {{ version = \"0.1\", features = [\"axum\"] }}`")
 )]
 pub trait Serve: Send + 'static + sealed::Sealed {
+    // Boxed, so that `Box<dyn Serve>` is one.
     #[doc(hidden)]
-    fn collect(self, servers: &mut Servers);
+    fn collect(self: Box<Self>, servers: &mut Servers);
 }
 
 pub(crate) mod sealed {
@@ -104,6 +118,10 @@ impl Servers {
         });
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn into_vec(self) -> Vec<Unbound> {
         self.0
     }
@@ -118,16 +136,24 @@ impl fmt::Debug for Servers {
 impl sealed::Sealed for () {}
 
 impl Serve for () {
-    fn collect(self, _: &mut Servers) {}
+    fn collect(self: Box<Self>, _: &mut Servers) {}
 }
 
 impl<S: Serve> sealed::Sealed for Vec<S> {}
 
 impl<S: Serve> Serve for Vec<S> {
-    fn collect(self, servers: &mut Servers) {
-        for server in self {
-            server.collect(servers);
+    fn collect(self: Box<Self>, servers: &mut Servers) {
+        for server in *self {
+            Box::new(server).collect(servers);
         }
+    }
+}
+
+impl<S: Serve + ?Sized> sealed::Sealed for Box<S> {}
+
+impl<S: Serve + ?Sized> Serve for Box<S> {
+    fn collect(self: Box<Self>, servers: &mut Servers) {
+        (*self).collect(servers);
     }
 }
 
@@ -136,10 +162,10 @@ macro_rules! tuples {
         impl<$($name: Serve),+> sealed::Sealed for ($($name,)+) {}
 
         impl<$($name: Serve),+> Serve for ($($name,)+) {
-            fn collect(self, servers: &mut Servers) {
+            fn collect(self: Box<Self>, servers: &mut Servers) {
                 #[allow(non_snake_case, reason = "one name for a type and its value")]
-                let ($($name,)+) = self;
-                $($name.collect(servers);)+
+                let ($($name,)+) = *self;
+                $(Box::new($name).collect(servers);)+
             }
         }
     };

@@ -2,7 +2,7 @@
 
 use std::{fmt, future::Future, panic::Location};
 
-use super::{Serve, Servers, line_of, sealed};
+use super::{Serve, Servers, Unserved, line_of, sealed};
 use crate::{failure::Failure, main_fn::Outcome, shutdown::Shutdown};
 
 /// Serves with any framework: `f` is handed the [`Shutdown`] future that resolves when the drain
@@ -32,6 +32,7 @@ where
 {
     let name = line_of(Location::caller());
     ServeFn {
+        unserved: Unserved::new(&name),
         name,
         start: Box::new(|shutdown| {
             // `f` itself runs inside of the server's task, where its panic is caught.
@@ -43,6 +44,7 @@ where
 /// A server made of a function, by [`serve_fn`].
 #[must_use = "it serves once it is returned from `main` or handed to `Config::start`"]
 pub struct ServeFn {
+    unserved: Unserved,
     name: String,
     start: Box<dyn FnOnce(Shutdown) -> super::BoxFuture<Result<(), Failure>> + Send>,
 }
@@ -56,8 +58,9 @@ impl fmt::Debug for ServeFn {
 impl sealed::Sealed for ServeFn {}
 
 impl Serve for ServeFn {
-    fn collect(self, servers: &mut Servers) {
-        let Self { name, start } = self;
+    fn collect(self: Box<Self>, servers: &mut Servers) {
+        let Self { unserved, name, start } = *self;
+        unserved.served();
         servers.push(|handle| async move {
             let run = start(handle.shutdown());
             Ok(super::Bound { name, addr: None, run })

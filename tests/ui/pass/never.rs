@@ -7,5 +7,5 @@ async fn forever() -> ! {
 }
 
 fn main() {
-    assert_eq!(forever().code(), 0);
+    assert_eq!(forever().code(), 124);
 }

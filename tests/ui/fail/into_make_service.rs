@@ -1,0 +1,6 @@
+use axum::Router;
+
+#[graceful::main]
+async fn main() -> impl graceful::Serve {
+    graceful::serve("127.0.0.1:0", Router::<()>::new().into_make_service())
+}
