@@ -13,6 +13,7 @@ use graceful_examples::addr;
 use tokio::time::sleep;
 
 async fn hello() -> &'static str {
+    println!("a request has come: its answer takes 5 seconds");
     sleep(Duration::from_secs(5)).await;
     "Hello world!\n"
 }

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpListener, time::sleep};
 
 async fn hello(_: Request<Incoming>) -> Result<Response<String>, Infallible> {
+    println!("a request has come: its answer takes 5 seconds");
     sleep(Duration::from_secs(5)).await;
     Ok(Response::new("Hello world!\n".to_owned()))
 }

@@ -12,6 +12,7 @@ use graceful_examples::addr;
 use tokio::time::sleep;
 
 async fn hello() -> &'static str {
+    println!("a request has come: its answer takes 10 seconds");
     sleep(Duration::from_secs(10)).await;
     "Hello world!\n"
 }

@@ -89,24 +89,3 @@ fn the_body_is_not_looked_at() {
     assert!(!tokens.contains("compile_error"), "{tokens}");
     assert!(tokens.contains(&parse(nonsense).to_string()), "{tokens}");
 }
-
-/// The body is never parsed: a long one costs no more than its tokens do. `.ci/compile-time` prints the time.
-#[test]
-fn a_long_body_expands_at_once() {
-    let lines =
-        "let x = vec![1, 2, 3].into_iter().map(|n| n + 1).collect::<Vec<_>>();\n".repeat(1_000);
-    let item: TokenStream = format!("async fn main() {{ {lines} }}").parse().expect("tokens");
-    let args: TokenStream = "timeout = \"3s\"".parse().expect("tokens");
-    let mut times: Vec<_> = (0..100)
-        .map(|_| {
-            let (args, item) = (args.clone(), item.clone());
-            let start = std::time::Instant::now();
-            let tokens = expand(Attribute::Main, args, item);
-            let time = start.elapsed();
-            assert!(!tokens.is_empty());
-            time
-        })
-        .collect();
-    times.sort();
-    println!("expansion of a body of 1,000 lines: {:?} in the median", times[50]);
-}

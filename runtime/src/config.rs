@@ -224,3 +224,39 @@ impl OnUnhandledPanic for UnhandledPanic {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+    use crate::{duration, signal::Signal};
+
+    /// The tables of README and attribute, which the tests of the attribute compare with each other.
+    #[test]
+    fn the_defaults_are_those_in_the_papers() {
+        let limits = Config::new().limits.resolve().unwrap();
+        let readme = include_str!("../../README.md");
+        let attribute = include_str!("main_attr.md");
+        let defaults = [
+            ("timeout", limits.timeout.unwrap()),
+            ("delay", limits.delay),
+            ("linger", limits.linger),
+            ("cleanup", limits.cleanup.unwrap()),
+        ];
+        let cell = |text: &str, name: &str, column: usize| -> String {
+            let row = text.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+            let cell = row.unwrap().split(" | ").nth(column).unwrap();
+            cell.trim_matches(['`', '"', ' ']).to_owned()
+        };
+        for (name, default) in defaults {
+            assert_eq!(
+                duration::parse(&cell(readme, name, 1)),
+                Ok(default),
+                "{name} in the README"
+            );
+            assert_eq!(duration::parse(&cell(attribute, name, 2)), Ok(default), "{name}");
+        }
+        let signals = format!("{:?}", Signal::DEFAULT);
+        assert_eq!(cell(readme, "signals", 1), signals);
+        assert_eq!(cell(attribute, "signals", 2), signals);
+    }
+}

@@ -149,3 +149,62 @@ fn is_left(handle: &Handle) -> bool {
     let shared = handle.shared();
     !shared.work.is_none() || !shared.cleanup.work.is_none()
 }
+
+#[cfg(all(test, graceful_loom))]
+mod loom_models {
+    use std::{sync::Arc, time::Instant};
+
+    use loom::thread;
+
+    use super::{CutOff, name_work};
+    use crate::{
+        context::Place,
+        handle::Handle,
+        in_flight::InFlight,
+        limits::Limits,
+        work::{Kind, Piece},
+    };
+
+    /// A task, as far as the table is concerned.
+    struct Task;
+
+    impl Piece for Task {
+        fn describe(&self, _: Instant, out: &mut Vec<InFlight>) {
+            out.push(InFlight::Main { age: std::time::Duration::ZERO, asked: true });
+        }
+
+        fn kind(&self) -> Kind {
+            Kind::Task
+        }
+
+        fn has_ended(&self) -> bool {
+            false
+        }
+    }
+
+    /// A task is spawned while the limit is reached: it is named, or it does not begin.
+    #[test]
+    fn loom_what_begins_at_the_limit_is_named_or_turned_away() {
+        loom::model(|| {
+            let handle = Handle::for_test(Limits {
+                timeout: None,
+                delay: std::time::Duration::ZERO,
+                linger: std::time::Duration::ZERO,
+                cleanup: None,
+            });
+            let spawning = {
+                let handle = handle.clone();
+                thread::spawn(move || {
+                    let key = handle.shared().work.add(Arc::new(Task));
+                    let begins = !handle.shared().is_cut(Place::Program);
+                    (key, begins)
+                })
+            };
+            let mut cut_off = CutOff::default();
+            name_work(&handle, &mut cut_off);
+            let (key, begins) = spawning.join().unwrap();
+            assert!(!begins || cut_off.names().len() == 1, "begun, and not named");
+            handle.shared().finished(key, Kind::Task);
+        });
+    }
+}

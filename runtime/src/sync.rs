@@ -1,7 +1,7 @@
 //! The few primitives that the concurrent core is built from, so that loom can stand in for them.
 //!
 //! `LOOM_MAX_PREEMPTIONS=3 RUSTFLAGS="--cfg graceful_loom" cargo test -p graceful-main --lib --release loom`
-//! explores the models at the end of `pending.rs`, `registry.rs`, `http/label.rs` and `http/held.rs`.
+//! explores the models at the end of `pending.rs`, `stop.rs`, `http/label.rs` and `http/held.rs`.
 
 #[cfg(graceful_loom)]
 pub(crate) use loom::{

@@ -5,7 +5,10 @@ use std::{
     convert::Infallible,
     fs::File,
     io::BufRead,
-    sync::{Arc, Barrier, LazyLock},
+    sync::{
+        Arc, Barrier, LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -33,6 +36,14 @@ static RELEASED: LazyLock<watch::Sender<bool>> = LazyLock::new(|| {
     });
     released
 });
+
+/// How many bodies have been measured.
+static POSTS: AtomicUsize = AtomicUsize::new(0);
+
+async fn measure(body: Bytes) -> String {
+    POSTS.fetch_add(1, Ordering::Relaxed);
+    body.len().to_string()
+}
 
 /// Waits until the test says so.
 pub async fn released() {
@@ -87,6 +98,15 @@ async fn exhaust() {
 async fn compute() -> &'static str {
     std::thread::sleep(Duration::from_millis(400));
     "computed"
+}
+
+/// Work on a thread, until the test says so.
+async fn spawn_blocking() {
+    graceful::spawn_blocking(|| {
+        println!("blocking work begins");
+        tokio::runtime::Handle::current().block_on(released());
+        println!("blocking work ends");
+    });
 }
 
 async fn block_a_thread() -> &'static str {
@@ -191,7 +211,7 @@ pub fn router() -> Router {
     LazyLock::force(&RELEASED);
     Router::new()
         .route("/", get(|| async { "fine" }))
-        .route("/", post(|body: Bytes| async move { body.len().to_string() }))
+        .route("/", post(measure))
         .route("/body", any(|body: Bytes| async move { body.len().to_string() }))
         .route("/hold", get(hold))
         .route("/block", get(block))
@@ -215,6 +235,16 @@ pub fn router() -> Router {
                 drop(graceful::spawn(async { panic!("task panics\n  in two lines") }));
             }),
         )
+        .route(
+            "/spawn-panic-at-the-drain",
+            get(|| async {
+                drop(graceful::spawn(async {
+                    graceful::shutdown().await;
+                    panic!("at the drain");
+                }));
+            }),
+        )
+        .route("/spawn-blocking", get(spawn_blocking))
         .route("/panic", get(|| async { panic!("handler panics") as &'static str }))
         .route("/tick", get(tick))
         .route("/spawn-later", get(spawn_later))
@@ -285,6 +315,9 @@ pub fn hooks() {
                 std::future::pending::<()>().await;
             });
         }
+        Ok("count") => graceful::on_stop(async {
+            println!("posts handled: {}", POSTS.load(Ordering::Relaxed));
+        }),
         Ok("spawning") => graceful::on_stop(async {
             let task = graceful::spawn(async {
                 tokio::time::sleep(Duration::from_millis(10)).await;

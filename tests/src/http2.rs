@@ -65,6 +65,8 @@ pub struct Http2 {
     stream: TcpStream,
     /// Whether PING is answered.
     pub pongs: bool,
+    /// The PINGs that were not.
+    unanswered: Vec<Frame>,
 }
 
 impl Http2 {
@@ -74,7 +76,7 @@ impl Http2 {
         let stream = TcpStream::connect(addr).expect("connects");
         stream.set_nodelay(true).expect("an option");
         stream.set_read_timeout(Some(PATIENCE)).expect("an option");
-        let mut this = Self { stream, pongs: true };
+        let mut this = Self { stream, pongs: true, unanswered: Vec::new() };
         this.stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("sends");
         this.send(kind::SETTINGS, 0, 0, &[]);
         this
@@ -159,8 +161,30 @@ impl Http2 {
                 kind::PING if !frame.is_ack() && self.pongs => {
                     self.send(kind::PING, ACK, 0, &frame.payload);
                 }
+                kind::PING if !frame.is_ack() => self.unanswered.push(frame),
                 kind::SETTINGS | kind::PING | 8 => {}
                 _ => return Ok(frame),
+            }
+        }
+    }
+
+    /// Answers the PINGs that have come so far, and all that come later.
+    pub fn pong(&mut self) {
+        self.pongs = true;
+        for ping in std::mem::take(&mut self.unanswered) {
+            self.send(kind::PING, ACK, 0, &ping.payload);
+        }
+    }
+
+    /// Reads until a PING has come, which is not answered.
+    pub fn ping(&mut self) {
+        while self.unanswered.is_empty() {
+            let frame = self.read().expect("a PING");
+            match frame.kind {
+                kind::SETTINGS if !frame.is_ack() => self.send(kind::SETTINGS, ACK, 0, &[]),
+                kind::PING if !frame.is_ack() => self.unanswered.push(frame),
+                kind::SETTINGS | kind::PING | 8 => {}
+                other => panic!("a frame of the type {other} before the PING"),
             }
         }
     }

@@ -8,6 +8,7 @@ pub mod client;
 pub mod far;
 pub mod http2;
 pub mod load;
+pub mod load_http2;
 pub mod process;
 
 pub use self::{

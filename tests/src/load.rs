@@ -57,6 +57,9 @@ pub struct Tally {
     /// Neither, after a pause that was longer than the linger of 250 ms, whatever it was meant to be: the machine was
     /// elsewhere. That is no loss: the connection was idle for too long.
     pub late: usize,
+    /// Over HTTP/2: the server had gone away before the request began, and says that it has not processed it
+    /// (RFC 9113, section 6.8). Sent again on the next connection, as clients do.
+    pub turned_away: usize,
 }
 
 impl AddAssign for Tally {
@@ -65,6 +68,7 @@ impl AddAssign for Tally {
         self.refused += other.refused;
         self.lost.extend(other.lost);
         self.late += other.late;
+        self.turned_away += other.turned_away;
     }
 }
 

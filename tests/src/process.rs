@@ -4,9 +4,12 @@ use std::{
     collections::HashMap,
     io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::{
+        Once,
+        mpsc::{Receiver, Sender, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -42,13 +45,22 @@ impl Fixture {
         Self { program, env, stderr: None }
     }
 
-    /// The example of this name, which `cargo test --workspace` has built beside the fixtures.
+    /// The example of this name, built now: what lies beside the fixtures may be of an earlier day.
     #[must_use]
     pub fn example(fixture: &str, name: &str) -> Self {
-        let bin = PathBuf::from(fixture);
-        let program = bin.parent().expect("in a folder").join("examples").join(name);
-        assert!(program.exists(), "{name} is not built: run `cargo test --workspace`");
-        Self::new(program)
+        static BUILT: Once = Once::new();
+        let profile = Path::new(fixture).parent().expect("in a folder");
+        BUILT.call_once(|| {
+            let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+            cargo.args(["build", "--quiet", "--workspace", "--examples", "--target-dir"]);
+            cargo.arg(profile.parent().expect("in the target folder"));
+            cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+            if profile.ends_with("release") {
+                cargo.arg("--release");
+            }
+            assert!(cargo.status().expect("cargo runs").success(), "the examples build");
+        });
+        Self::new(profile.join("examples").join(name))
     }
 
     /// Sets an environment variable.
@@ -268,6 +280,7 @@ pub fn fill(writer: &PipeWriter) {
 }
 
 /// The next line that comes out of the pipe, and not a byte more.
+#[must_use]
 pub fn read_line(reader: &PipeReader) -> String {
     let mut reader = reader.try_clone().expect("a descriptor");
     let (to_line, line) = channel();

@@ -64,17 +64,19 @@ fn a_client_without_a_head_is_closed_at_the_header_timeout() {
         client.send(bytes);
         client.closed();
         let after = start.elapsed();
-        assert!(after > Duration::from_millis(140) && after < Duration::from_secs(2), "{after:?}");
+        assert!(after > Duration::from_millis(135) && after < Duration::from_secs(2), "{after:?}");
     }
     // A quiet keep-alive connection is not what this is for; a later head is.
     let mut client = Client::connect(addr);
     assert_eq!(client.fetch("/").text(), "fine");
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(client.fetch("/").text(), "fine");
-    client.send("GET / HT");
     let start = Instant::now();
+    client.send("GET / HT");
     client.closed();
-    assert!(start.elapsed() < Duration::from_secs(2));
+    let after = start.elapsed();
+    // Counted by the kernel's clock, which ticks each 1 to 10 ms.
+    assert!(after > Duration::from_millis(135) && after < Duration::from_secs(2), "{after:?}");
 }
 
 #[tokio::test]

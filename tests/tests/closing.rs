@@ -46,8 +46,8 @@ fn clients_in_the_accept_queue_are_answered_with_a_delay() {
 
 #[test]
 fn clients_in_the_accept_queue_are_answered_by_an_unprivileged_process() {
-    if !rustix::process::getuid().is_root() {
-        // This process has no privileges itself: the test above was the same.
+    let is_root = rustix::process::getuid().is_root();
+    if !graceful_tests::can("a process without the privileges of root", is_root) {
         return;
     }
     let mut process = web().spawn_by(|program| {
@@ -62,13 +62,55 @@ fn clients_in_the_accept_queue_are_answered_by_an_unprivileged_process() {
         command
     });
     let addr = process.addr();
+    let copy = std::env::temp_dir().join(format!("graceful-web-{}", std::process::id()));
+    std::fs::remove_file(copy).unwrap();
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
     assert!(status.contains("\nUid:\t65534\t65534\t65534\t65534\n"), "{status}");
     assert!(status.contains("\nCapEff:\t0000000000000000\n"), "{status}");
     everybody_in_the_queue_is_answered(&mut process, addr);
-    let _ = std::fs::remove_file(
-        std::env::temp_dir().join(format!("graceful-web-{}", std::process::id())),
-    );
+}
+
+/// An older kernel, or a sandbox: the queue is emptied, and the listener closed.
+#[test]
+fn clients_in_the_accept_queue_are_answered_where_the_kernel_lacks_the_option() {
+    let possible = Command::new("python3").arg("--version").output().is_ok();
+    if !graceful_tests::can("a kernel without SO_BINDTOIFINDEX", possible) {
+        return;
+    }
+    let without = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("net/without.py");
+    let mut process = web().spawn_by(|program| {
+        let mut command = Command::new("python3");
+        command.arg(without).arg("bindtoifindex").arg(program);
+        command
+    });
+    let addr = process.addr();
+    everybody_in_the_queue_is_answered(&mut process, addr);
+}
+
+/// The first half comes before the signal, the second after it.
+#[test]
+fn an_upload_half_received_at_the_signal_is_read_to_its_end() {
+    let chunked = "transfer-encoding: chunked\r\n\r\n3e8\r\n";
+    for (head, end) in [("content-length: 2000\r\n\r\n", ""), (chunked, "\r\n0\r\n\r\n")] {
+        let (mut process, addr) = web().env("LINGER", "50ms").serve();
+        let mut client = Client::connect(addr);
+        client.send(format!("POST / HTTP/1.1\r\nhost: test\r\n{head}"));
+        client.send(vec![b'x'; 500]);
+        // Answered after it: by then the first half has been read.
+        assert_eq!(Client::connect(addr).fetch("/").text(), "fine");
+        process.term();
+        // Longer than the linger.
+        std::thread::sleep(Duration::from_millis(200));
+        let rest = if end.is_empty() { 1_500 } else { 500 };
+        client.send(vec![b'x'; rest]);
+        client.send(end);
+        let response = client.response();
+        assert_eq!(response.text(), (500 + rest).to_string());
+        assert!(response.closes(), "{response:?}");
+        client.closed();
+        let ended = process.wait().expect(0);
+        assert!(ended.said("drained 1 request, "), "{ended:#?}");
+    }
 }
 
 #[test]
@@ -318,10 +360,13 @@ fn a_client_that_never_reads_is_cut_at_the_limit() {
         client.send("POST /upload HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n");
     }
     client.stream().peek(&mut [0]).unwrap();
+    let peer = client.stream().local_addr().unwrap();
     let start = Instant::now();
     process.signal(Signal::TERM);
-    let ended = process.wait();
-    assert!(ended.after(start) < Duration::from_secs(1), "{:?}", ended.after(start));
+    let ended = process.wait().expect(124);
+    let after = ended.after(start);
+    assert!(after >= Duration::from_millis(500) && after < Duration::from_secs(2), "{after:?}");
+    assert!(ended.said(&format!("cut off: POST /upload from {peer}, response ")), "{ended:#?}");
 }
 
 #[test]

@@ -346,3 +346,36 @@ fn start_leaves_the_signals_alone() {
         assert!(running.stop().await.is_clean());
     });
 }
+
+/// One server fails while another has a request under way: that one is answered, and the failure is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_failure_of_a_server_drains_the_others() {
+    use axum::{Router, routing::get as route};
+    let (fail, failing) = tokio::sync::oneshot::channel::<()>();
+    let (begin, has_begun) = tokio::sync::oneshot::channel::<()>();
+    let begin = std::sync::Mutex::new(Some(begin));
+    let handler = move || {
+        begin.lock().unwrap().take().unwrap().send(()).unwrap();
+        async {
+            graceful::shutdown().await;
+            "answered"
+        }
+    };
+    let handler = std::sync::Arc::new(handler);
+    let app = Router::new().route("/", route(move || handler()));
+    let failing = graceful::serve_fn(|_| async {
+        failing.await?;
+        Err::<(), Box<dyn std::error::Error + Send + Sync>>("out of luck".into())
+    });
+    let config = Config::new().timeout(graceful_tests::PATIENCE);
+    let running = config.start((graceful::serve("127.0.0.1:0", app), failing)).await.unwrap();
+    let addr = running.local_addr().unwrap();
+    let answer = tokio::spawn(get(addr, "/"));
+    has_begun.await.unwrap();
+    fail.send(()).unwrap();
+    let report = running.ended().await;
+    assert_eq!(answer.await.unwrap(), "answered");
+    assert_eq!((report.exit().code(), report.requests()), (1, 1), "{report}");
+    assert_eq!(*report.cause(), Cause::Failed);
+    assert!(report.failures()[0].to_string().contains("out of luck"), "{report:?}");
+}

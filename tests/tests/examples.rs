@@ -9,10 +9,10 @@ fn example(name: &str) -> (Process, Client) {
     (process, Client::connect(addr))
 }
 
-/// Sends a request and waits until the handler has it: the answer to a first one on the same
-/// connection would take seconds, so `100 Continue` tells.
-fn begin(client: &mut Client) {
-    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+/// Sends a request and waits until the handler has it.
+fn begin(process: &mut Process, client: &mut Client) {
+    client.get("/");
+    process.line("a request has come");
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn hello_says_hello() {
 fn hard_stop_cuts_the_request_off() {
     use std::os::unix::process::ExitStatusExt;
     let (mut process, mut client) = example("hard_stop");
-    begin(&mut client);
+    begin(&mut process, &mut client);
     process.signal(Signal::INT);
     assert_eq!(process.wait().status.signal(), Some(2));
     assert!(client.try_response().is_err());
@@ -37,7 +37,7 @@ fn hard_stop_cuts_the_request_off() {
 fn drain_answers_and_refuses() {
     let (mut process, mut client) = example("drain");
     let addr = client.stream().peer_addr().unwrap();
-    begin(&mut client);
+    begin(&mut process, &mut client);
     process.signal(Signal::INT);
     process.line("SIGINT received, draining without a limit");
     process.line("waiting for 1 request, 1 connection, no limit");
@@ -49,7 +49,7 @@ fn drain_answers_and_refuses() {
 #[test]
 fn limit_cuts_at_three_seconds_and_says_what() {
     let (mut process, mut client) = example("limit");
-    begin(&mut client);
+    begin(&mut process, &mut client);
     let start = Instant::now();
     process.signal(Signal::INT);
     let ended = process.wait().expect(124);

@@ -144,12 +144,12 @@ fn nothing_is_lost_where_netlink_may_not_be_used() {
     let round_trip = millis(100);
     let far = &Far::new(round_trip);
     let addr = SocketAddr::new(far.here[0], 0).to_string();
-    let launcher = Path::new(env!("CARGO_MANIFEST_DIR")).join("net/no_netlink.py");
+    let launcher = Path::new(env!("CARGO_MANIFEST_DIR")).join("net/without.py");
     let start = || {
         let web = Fixture::new(env!("CARGO_BIN_EXE_web")).env("ADDR", &addr);
         let mut process = web.spawn_by(|program| {
             let mut command = Command::new("python3");
-            command.arg(&launcher).arg(program);
+            command.arg(&launcher).arg("netlink").arg(program);
             command
         });
         let addr = process.addr();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use graceful_tests::{
     Fixture, Http2, Process, Signal,
-    http2::kind::{DATA, GOAWAY, HEADERS},
+    http2::kind::{DATA, GOAWAY},
 };
 
 fn web() -> (Process, Http2) {
@@ -15,23 +15,32 @@ fn web() -> (Process, Http2) {
 #[test]
 fn goes_away_twice_and_answers_open_streams() {
     let (mut process, mut client) = web();
+    client.pongs = false;
     client.get(1, "/hold");
     process.line("hold begins");
     process.signal(Signal::TERM);
     let first = client.frame().unwrap();
     assert_eq!((first.kind, first.last_stream()), (GOAWAY, 0x7fff_ffff));
-    // Crossed the first GOAWAY on the wire: opened before the second one, so it counts.
+    client.ping();
+    // Crosses the first GOAWAY on the wire: opened before the client has answered the PING, so it counts.
+    client.get(3, "/hold");
+    process.line("hold begins");
+    client.pong();
     let second = client.frame().unwrap();
-    assert_eq!((second.kind, second.last_stream()), (GOAWAY, 1));
+    assert_eq!((second.kind, second.last_stream()), (GOAWAY, 3));
     // Above the last id: left unprocessed.
-    client.get(3, "/");
+    client.get(5, "/stream");
     process.release();
     let rest = client.rest();
-    assert!(rest.iter().all(|frame| frame.stream != 3), "{rest:?}");
-    let data: Vec<_> =
-        rest.iter().filter(|it| it.kind == DATA).flat_map(|it| &it.payload).collect();
-    assert_eq!(data.into_iter().copied().collect::<Vec<_>>(), b"held");
-    let _ = process.wait().expect(0);
+    assert!(rest.iter().all(|frame| frame.stream != 5), "{rest:?}");
+    for stream in [1, 3] {
+        let data = rest.iter().filter(|it| it.kind == DATA && it.stream == stream);
+        let data: Vec<_> = data.flat_map(|it| it.payload.clone()).collect();
+        assert_eq!(data, b"held", "stream {stream}");
+    }
+    let ended = process.wait().expect(0);
+    assert!(!ended.said("stream begins"), "the handler was called: {ended:#?}");
+    assert!(ended.said("drained 2 requests, 1 connection in "), "{ended:#?}");
 }
 
 #[test]
@@ -48,18 +57,35 @@ fn an_idle_connection_ends_with_the_second_goaway() {
     assert!(ended.after(start) < Duration::from_millis(500), "{:?}", ended.after(start));
 }
 
+/// A header that HTTP/2 forbids (RFC 9113, section 8.2.2): a client takes an answer with it for malformed.
 #[test]
 fn never_says_connection_close() {
-    let (mut process, mut client) = web();
-    client.get(1, "/hold");
-    process.line("hold begins");
-    process.signal(Signal::TERM);
-    process.line("SIGTERM received");
-    process.release();
-    let frames = client.rest();
-    let head = frames.iter().find(|frame| frame.kind == HEADERS).unwrap();
-    let connection = b"connection";
-    assert!(!head.payload.windows(connection.len()).any(|window| window == connection));
+    let (mut process, addr) = Fixture::new(env!("CARGO_BIN_EXE_web")).serve();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut process = runtime.block_on(async {
+        use hyper_util::rt::{TokioExecutor, TokioIo};
+        let stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+        let handshake =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (mut client, connection) = handshake.await.unwrap();
+        tokio::spawn(connection);
+        let request = hyper::Request::get(format!("http://{addr}/hold"));
+        let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+        let answer = tokio::spawn(client.send_request(request));
+        let stop = move || {
+            process.line("hold begins");
+            process.term();
+            process.release();
+            process
+        };
+        let process = tokio::task::spawn_blocking(stop).await.unwrap();
+        let response = tokio::time::timeout(graceful_tests::PATIENCE, answer).await;
+        let response = response.unwrap().unwrap().expect("not malformed");
+        assert_eq!((response.status().as_u16(), response.headers().get("connection")), (200, None));
+        let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap();
+        assert_eq!(body.to_bytes(), "held");
+        process
+    });
     let _ = process.wait().expect(0);
 }
 

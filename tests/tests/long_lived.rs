@@ -232,11 +232,8 @@ fn a_terminal_shows_one_live_line_and_wipes_it() {
         let output = Command::new("tmux").arg("-L").arg(&socket).args(args).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    drop(listener);
     let web = env!("CARGO_BIN_EXE_web");
-    let command = format!("stty -echo; ADDR={addr} TIMEOUT=30s {web}; echo exit $?; sleep 60");
+    let command = format!("stty -echo; ADDR=127.0.0.1:0 TIMEOUT=30s {web}; echo exit $?; sleep 60");
     tmux(&["new-session", "-d", "-x", "100", "-y", "20", &command]);
     let screen = || tmux(&["capture-pane", "-p"]);
     let wait_for = |what: &str| {
@@ -250,7 +247,9 @@ fn a_terminal_shows_one_live_line_and_wipes_it() {
             std::thread::sleep(Duration::from_millis(20));
         }
     };
-    wait_for("listening on");
+    let screen_of_start = wait_for("listening on http://");
+    let addr = screen_of_start.split_once("http://").unwrap().1.split_whitespace().next().unwrap();
+    let addr = addr.parse().unwrap();
     let mut client = Client::connect(addr);
     client.get("/hold");
     wait_for("hold begins");

@@ -9,12 +9,13 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use graceful_tests::{
     Fixture, Signal,
     load::{self, Random, Style, Tally},
+    load_http2,
 };
 
 const CLIENTS: u64 = 64;
@@ -23,38 +24,79 @@ fn restarts() -> u64 {
     std::env::var("GRACEFUL_RESTARTS").map_or(20, |text| text.parse().expect("a number"))
 }
 
+/// What kind of clients there are.
+#[derive(Clone, Copy, Debug)]
+enum Clients {
+    Http1(Style),
+    Http2,
+}
+
+/// When the program is told to stop, in whatever it is at.
+#[derive(Clone, Copy, Debug)]
+enum Stop {
+    /// Right behind an answer: while the others are at anything.
+    AfterAnswers,
+    /// By a timer of its own, which knows nothing of the clients.
+    ByTimer,
+}
+
 /// Starts the program, sends it requests, stops it in the middle, as often as asked.
-fn restart(program: &str, style: Style, restarts: u64) -> Tally {
+fn restart(program: &str, clients: Clients, stop: Stop, restarts: u64) -> Tally {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut all = Tally::default();
     let started = Instant::now();
     for round in 0..restarts {
-        let (mut process, addr) = Fixture::new(program).serve();
-        // After so many answers it is told to stop, in whatever it is at.
-        let stop_after = 200 + usize::try_from(Random(round).below(400)).unwrap();
+        let (mut process, addr) = Fixture::new(program).env("HOOKS", "count").serve();
+        let pid = rustix::process::Pid::from_raw(process.pid().try_into().unwrap()).unwrap();
+        let term = move || rustix::process::kill_process(pid, Signal::TERM).unwrap();
+        let random = Random(round).below(400);
+        let stop_after = match stop {
+            Stop::AfterAnswers => 200 + usize::try_from(random).unwrap(),
+            Stop::ByTimer => usize::MAX,
+        };
+        let timer = matches!(stop, Stop::ByTimer).then(|| {
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_micros(30_000 + random * 250));
+                term();
+            })
+        });
         let answered = Arc::new(AtomicUsize::new(0));
-        let pid = process.pid();
-        all += runtime.block_on(load::run(addr, style, CLIENTS, round, move || {
+        let count = move || {
             if answered.fetch_add(1, Ordering::Relaxed) + 1 == stop_after {
-                let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
-                rustix::process::kill_process(pid, Signal::TERM).unwrap();
+                term();
             }
             ControlFlow::Continue(())
-        }));
-        let _ = process.wait().expect(0);
+        };
+        let tally = runtime.block_on(async {
+            match clients {
+                Clients::Http1(style) => load::run(addr, style, CLIENTS, round, count).await,
+                Clients::Http2 => load_http2::run(addr, CLIENTS, round, count).await,
+            }
+        });
+        if let Some(timer) = timer {
+            timer.join().unwrap();
+        }
+        let ended = process.wait().expect(0);
+        if matches!(clients, Clients::Http2) {
+            // What was turned away was not processed, and may safely be sent again.
+            let handled = tally.answered + tally.lost.len();
+            assert!(ended.said(&format!("posts handled: {handled}")), "{handled}: {ended:#?}");
+        }
+        all += tally;
     }
     println!(
-        "{style:?}: {restarts} restarts, {} answered, {} refused, {} lost in {:.1?}",
+        "{clients:?}, {stop:?}: {restarts} restarts, {} answered, {} refused, {} turned away, {} lost in {:.1?}",
         all.answered,
         all.refused,
+        all.turned_away,
         all.lost.len(),
         started.elapsed()
     );
     all
 }
 
-fn no_loss(style: Style) {
-    let tally = restart(env!("CARGO_BIN_EXE_web"), style, restarts());
+fn no_loss(clients: Clients, stop: Stop) {
+    let tally = restart(env!("CARGO_BIN_EXE_web"), clients, stop, restarts());
     assert!(tally.answered >= 1_000, "too few requests to tell: {}", tally.answered);
     assert!(
         tally.lost.is_empty(),
@@ -68,11 +110,21 @@ fn no_loss(style: Style) {
 // One test, one after the other: they would take each other's time.
 #[test]
 fn restarts_lose_no_request_and_the_usual_way_does() {
-    no_loss(Style::KeepAlive);
-    no_loss(Style::ConnectionEach);
+    let (keep_alive, each) =
+        (Clients::Http1(Style::KeepAlive), Clients::Http1(Style::ConnectionEach));
+    for stop in [Stop::AfterAnswers, Stop::ByTimer] {
+        for clients in [keep_alive, each, Clients::Http2] {
+            no_loss(clients, stop);
+        }
+    }
     // The same clients see loss where there is some. How much is up to chance: so until there is.
-    let usual =
-        |style| (0..10).any(|_| !restart(env!("CARGO_BIN_EXE_usual"), style, 5).lost.is_empty());
-    assert!(usual(Style::KeepAlive), "the control lost nothing: these clients see no loss");
-    assert!(usual(Style::ConnectionEach), "the control lost nothing: these clients see no loss");
+    for (clients, stop) in
+        [(keep_alive, Stop::AfterAnswers), (keep_alive, Stop::ByTimer), (each, Stop::AfterAnswers)]
+    {
+        let mut usual = (0..20).map(|_| restart(env!("CARGO_BIN_EXE_usual"), clients, stop, 5));
+        assert!(
+            usual.any(|tally| !tally.lost.is_empty()),
+            "the control lost nothing: these clients see no loss"
+        );
+    }
 }

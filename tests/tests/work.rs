@@ -42,8 +42,36 @@ fn a_panic_in_a_task_is_logged_with_its_line() {
 #[test]
 fn a_panic_in_a_handler_costs_its_connection_only() {
     let (mut process, mut client) = web();
+    let addr = client.stream().peer_addr().unwrap();
+    let mut other = Client::connect(addr);
+    assert_eq!(other.fetch("/").text(), "fine");
     client.get("/panic");
     assert!(client.try_response().is_err());
+    assert_eq!(other.fetch("/").text(), "fine", "on a connection that was there before");
+    assert_eq!(Client::connect(addr).fetch("/").text(), "fine", "on a new one");
     process.signal(Signal::TERM);
     let _ = process.wait().expect(0);
+}
+
+#[test]
+fn a_blocking_task_is_waited_for_to_its_end() {
+    let (mut process, mut client) = web();
+    assert_eq!(client.fetch("/spawn-blocking").status, 200);
+    process.line("blocking work begins");
+    process.term();
+    process.release();
+    let ended = process.wait().expect(0);
+    assert!(ended.said("blocking work ends") && ended.said("1 task in "), "{ended:#?}");
+}
+
+#[test]
+fn a_panic_in_a_task_during_the_drain_comes_before_the_hooks_which_run() {
+    let web = Fixture::new(env!("CARGO_BIN_EXE_web")).env("HOOKS", "two");
+    let (mut process, addr) = web.serve();
+    assert_eq!(Client::connect(addr).fetch("/spawn-panic-at-the-drain").status, 200);
+    process.signal(Signal::TERM);
+    let ended = process.wait().expect(0);
+    let at = |text: &str| ended.lines.iter().position(|line| line.contains(text));
+    let (panic, hook) = (at("panicked: at the drain"), at("hook two"));
+    assert!(panic.is_some() && hook.is_some() && at("hook one").is_some(), "{ended:#?}");
 }

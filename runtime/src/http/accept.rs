@@ -226,3 +226,31 @@ impl Trouble {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn errors_of_a_connection_are_no_errors_of_the_listener() {
+        let errors = |kinds: &[rustix::io::Errno]| -> Vec<_> {
+            kinds.iter().map(|kind| io::Error::from_raw_os_error(kind.raw_os_error())).collect()
+        };
+        // accept(2), "Error handling": already pending network errors on the new socket.
+        let connection = [
+            Errno::NETDOWN,
+            Errno::CONNABORTED,
+            Errno::CONNRESET,
+            Errno::HOSTUNREACH,
+            Errno::NETUNREACH,
+            Errno::TIMEDOUT,
+            Errno::INTR,
+        ];
+        assert!(errors(&connection).iter().all(is_of_the_connection));
+        let listener =
+            [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::BADF, Errno::INVAL];
+        assert!(!errors(&listener).iter().any(is_of_the_connection));
+    }
+}

@@ -61,7 +61,7 @@ mod loom_models {
             framing::Framing,
             state::{Behind, Event, State},
         },
-        in_flight::InFlight,
+        in_flight::{Doing, InFlight},
         limits::Limits,
         net::listener::Peer,
         phase::Phase,
@@ -147,6 +147,9 @@ mod loom_models {
     /// The report is made while a request begins on a connection that has answered one before.
     #[test]
     fn loom_a_request_is_never_called_by_the_name_of_the_one_before() {
+        // Of std: it counts over all orders.
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        static SEEN: AtomicUsize = AtomicUsize::new(0);
         loom::model(|| {
             let handle = handle();
             let held = Conn::accepted(&handle, Peer::Unix, None);
@@ -161,15 +164,28 @@ mod loom_models {
             held.conn().on(Event::Flushed(Behind::Nothing));
             let task = thread::spawn(move || {
                 read(&held, b"GET /b HTTP/1.1\r\n\r\n");
+                thread::yield_now();
                 assert!(held.conn().request_begins());
                 held
             });
-            if let [InFlight::Request { path, .. }] = &handle.in_flight()[..] {
-                // Or it was being written.
-                assert!(path == "/b" || path == "?", "{path}");
+            // loom remembers the last access to each atomic alone, and the connection's task reads its state before
+            // it writes it: without the yields it would take each look for independent of what follows.
+            for _ in 0..3 {
+                match &handle.in_flight()[..] {
+                    // Or it was being written.
+                    [InFlight::Request { path, .. }] => {
+                        assert!(path == "/b" || path == "?", "{path}");
+                        SEEN.fetch_add(1, Ordering::Relaxed);
+                    }
+                    // It has not begun.
+                    [InFlight::Connection { doing: Doing::Nothing | Doing::ReadingHead, .. }] => {}
+                    other => panic!("{other:?}"),
+                }
+                thread::yield_now();
             }
             drop(task.join().unwrap());
         });
+        assert!(SEEN.load(Ordering::Relaxed) > 0, "in no order was the request under way");
     }
 
     /// The stream and a task of HTTP/2 hold a connection; each may be the last, also while the table is

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
+    os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -12,6 +13,7 @@ use std::{
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 pub(crate) struct Server {
+    name: String,
     child: Child,
     pub(crate) addr: SocketAddr,
 }
@@ -51,7 +53,7 @@ impl Server {
             line.split_once("http://").expect("an address").1.trim().parse().expect("an address");
         // Kept open: a server must not meet a closed pipe.
         std::mem::forget(lines);
-        Self { child, addr }
+        Self { name: name.to_owned(), child, addr }
     }
 
     /// Nanoseconds of CPU time, of all threads that there are (none of these servers ends one while it
@@ -94,10 +96,14 @@ impl Server {
         result
     }
 
-    /// Waits for the end.
+    /// Waits for the end, which is a good one: a server that has crashed has no figures. The one without any
+    /// shutdown code dies of the signal.
     pub(crate) fn gone(mut self) -> Instant {
-        self.child.wait().expect("it ends");
-        Instant::now()
+        let status = self.child.wait().expect("it ends");
+        let now = Instant::now();
+        let by_signal = status.signal() == Some(Signal::TERM.as_raw());
+        assert!(status.success() || (self.name == "bare" && by_signal), "{}: {status}", self.name);
+        now
     }
 
     /// From SIGTERM to the end, in milliseconds.
