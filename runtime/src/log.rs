@@ -241,6 +241,10 @@ impl Log {
         );
     }
 
+    pub(crate) fn start_up_dropped(&self) {
+        say!(self, info, {}, "`main` had not returned its server yet, and was dropped");
+    }
+
     pub(crate) fn nothing_to_serve(&self) {
         say!(self, warn, {}, "nothing to serve: `main` has returned no server");
     }

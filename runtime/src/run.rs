@@ -163,7 +163,13 @@ where
     let guard = BodyGuard::new(handle, is);
     let result = match guard.run(async { main().await }).await {
         // The stop has dropped it.
-        None => return,
+        None => {
+            // Or the limit, which names it.
+            if is == BodyIs::StartUp && !shared.main_has_asked() {
+                shared.log.start_up_dropped();
+            }
+            return;
+        }
         Some(Err(_panic)) => return shared.tell(Event::Panicked),
         Some(Ok(value)) => {
             let mut servers = Servers::default();

@@ -113,6 +113,7 @@ fn a_signal_during_start_up_ends_it() {
     process.signal(Signal::TERM);
     let ended = process.wait().expect(0);
     assert!(ended.said("start-up dropped") && ended.said("hook one"), "{ended:#?}");
+    assert!(ended.said("`main` had not returned its server yet, and was dropped"), "{ended:#?}");
 
     // A start-up that blocks its thread cannot be dropped: the limit holds.
     let mut process = slow_start().env("MODE", "blocked").env("TIMEOUT", "200ms").spawn();
