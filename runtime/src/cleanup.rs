@@ -17,8 +17,9 @@ use crate::{
     handle::Handle,
     hooks::Hook,
     phase::Phase,
-    race::{First, race, within},
+    race::{First, race},
     runtime::threads_can_be_had,
+    stop::LET_GO,
     task::message_of,
     work::Work,
 };
@@ -120,7 +121,10 @@ fn run_all(handle: &Handle, runtime: Runtime, done: oneshot::Sender<()>) {
     let _ = done.send(());
     // What the hooks have spawned is driven until the sentinel has seen to it.
     runtime.block_on(shared.phase.reached(Phase::Over));
-    runtime.block_on(within(Some(crate::stop::LET_GO), shared.cleanup.work.none()));
+    if !shared.cleanup.work.is_none() {
+        // Cut in this moment. The sentinel is the one who waits for them; this only gives them the same time.
+        std::thread::sleep(LET_GO);
+    }
     if shared.cleanup.work.is_none() {
         runtime.shutdown_background();
     } else {

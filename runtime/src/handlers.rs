@@ -72,6 +72,9 @@ impl Signals {
     /// Those that were ignored when the process began (`nohup`, `trap ''`, the background jobs of a shell without job
     /// control) stay ignored. Those that were blocked are unblocked, on this thread and those that it starts.
     pub(crate) fn install(signals: &[Signal]) -> io::Result<Self> {
+        if signals.is_empty() {
+            return Ok(Self(Vec::new()));
+        }
         let ignored = ignored();
         let mut all = Self(Vec::with_capacity(signals.len()));
         let mut mask = SigSet::empty();

@@ -67,6 +67,31 @@ fn stdout_that_nobody_reads_does_not_hold_the_end() {
     drop(reader);
 }
 
+/// A library whose `atexit` handler never returns.
+#[test]
+fn an_exit_handler_that_blocks_is_ended_with_the_code() {
+    let folder = std::env::temp_dir().join(format!("graceful-atexit-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (source, library) = (folder.join("stuck.c"), folder.join("stuck.so"));
+    let code = "#include <stdlib.h>\n#include <unistd.h>\n\
+        static void stuck(void) { sleep(600); }\n\
+        __attribute__((constructor)) static void begin(void) { atexit(stuck); }\n";
+    std::fs::write(&source, code).unwrap();
+    let mut compiler = Command::new("cc");
+    let built = compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status();
+    if graceful_tests::can("a library in C (Debian: apt-get install gcc)", built.is_ok()) {
+        assert!(built.unwrap().success());
+        let mut process = ending("").env("LD_PRELOAD", library.to_str().unwrap()).spawn();
+        process.line("body begins");
+        let start = Instant::now();
+        let ended = process.wait().expect(0);
+        let after = ended.after(start);
+        // It was there: without it the end takes no time.
+        assert!(after > CLEANUP / 2 && after < CLEANUP + Duration::from_secs(1), "{after:?}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 #[test]
 fn what_follows_a_run_by_hand_is_not_touched() {
     let ended = ending("slow").spawn().wait().expect(0);
