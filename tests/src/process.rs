@@ -8,6 +8,7 @@ use std::{
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{
         Once,
+        atomic::AtomicBool,
         mpsc::{Receiver, Sender, channel},
     },
     thread,
@@ -40,6 +41,7 @@ pub struct Process {
 impl Fixture {
     /// The fixture at this path: `env!("CARGO_BIN_EXE_…")`.
     pub fn new(program: impl Into<PathBuf>) -> Self {
+        take_back_ignored_signals();
         let env = HashMap::from([("ADDR".to_owned(), "127.0.0.1:0".to_owned())]);
         let program = program.into();
         Self { program, env, stderr: None }
@@ -268,6 +270,19 @@ impl Ended {
     pub fn after(&self, start: Instant) -> Duration {
         self.at.saturating_duration_since(start)
     }
+}
+
+/// Tests that run in the background of a script ignore SIGINT and SIGQUIT, and hand that on to their children, which
+/// respect it. A signal with a handler has its default action in a child (execve(2)), and here by what the handler does.
+fn take_back_ignored_signals() {
+    static ONCE: Once = Once::new();
+    static ALWAYS: AtomicBool = AtomicBool::new(true);
+    ONCE.call_once(|| {
+        for signal in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM] {
+            signal_hook::flag::register_conditional_default(signal.as_raw(), &ALWAYS)
+                .expect("a handler");
+        }
+    });
 }
 
 /// Writes until the pipe takes no more.
