@@ -105,10 +105,14 @@ impl Shared {
     /// A request has been answered to its end. Returns whether that was too late: at the limit.
     #[cfg(feature = "http")]
     pub(crate) fn request_drained(&self) -> bool {
-        if self.phase.drains() {
-            self.drained.requests.fetch_add(1, Ordering::Relaxed);
+        match self.phase.now() {
+            Phase::Starting | Phase::Serving | Phase::Stopping => false,
+            Phase::Draining | Phase::Cleanup => {
+                self.drained.requests.fetch_add(1, Ordering::Relaxed);
+                false
+            }
+            Phase::Sealed | Phase::Cut | Phase::Over => true,
         }
-        self.phase.now() >= Phase::Sealed
     }
 
     /// Whether the body of `main` has ever asked for a `Shutdown`, from which it learns of the stop by itself.

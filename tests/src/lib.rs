@@ -9,6 +9,7 @@ pub mod far;
 pub mod http2;
 pub mod load;
 pub mod load_http2;
+pub mod pipe;
 pub mod process;
 
 pub use self::{

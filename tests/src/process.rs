@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write},
+    io::{BufRead, BufReader, PipeWriter, Read, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
@@ -32,7 +32,9 @@ pub struct Fixture {
 pub struct Process {
     pid: Pid,
     stdin: Option<ChildStdin>,
-    lines: Receiver<(Instant, String)>,
+    lines: Receiver<Line>,
+    /// Those that no wait has passed yet.
+    ahead: Vec<Line>,
     seen: Vec<String>,
     ended: Receiver<(Instant, ExitStatus)>,
     status: Option<(Instant, ExitStatus)>,
@@ -109,8 +111,8 @@ impl Fixture {
 impl Process {
     fn watch(mut child: Child) -> Self {
         let (to_lines, lines) = channel();
-        let stdout = child.stdout.take().map(|pipe| read(pipe, to_lines.clone()));
-        let stderr = child.stderr.take().map(|pipe| read(pipe, to_lines));
+        let stdout = child.stdout.take().map(|pipe| read(pipe, Pipe::Stdout, to_lines.clone()));
+        let stderr = child.stderr.take().map(|pipe| read(pipe, Pipe::Stderr, to_lines));
         let (to_ended, ended) = channel();
         let pid = Pid::from_child(&child);
         let stdin = child.stdin.take();
@@ -124,8 +126,7 @@ impl Process {
             // The test may be over.
             let _ = to_ended.send((at, status));
         });
-        let (seen, status) = (Vec::new(), None);
-        Self { pid, stdin, lines, seen, ended, status }
+        Self { pid, stdin, lines, ahead: Vec::new(), seen: Vec::new(), ended, status: None }
     }
 
     /// Sends a signal.
@@ -169,14 +170,23 @@ impl Process {
     fn any_line_at(&mut self, texts: &[&str]) -> (Instant, String) {
         let until = Instant::now() + PATIENCE;
         loop {
+            let is_it = |line: &Line| texts.iter().any(|text| line.text.contains(text));
+            if let Some(at) = self.ahead.iter().position(is_it) {
+                let found = self.ahead.remove(at);
+                // Passed are those before it in its own pipe: which of two pipes is read first is up to chance.
+                let mut number = 0;
+                self.ahead.retain(|line| {
+                    number += 1;
+                    number > at || line.pipe != found.pipe
+                });
+                return (found.at, found.text);
+            }
             let left = until.saturating_duration_since(Instant::now());
-            let Ok((at, line)) = self.lines.recv_timeout(left) else {
+            let Ok(line) = self.lines.recv_timeout(left) else {
                 panic!("no line with any of {texts:?}; all lines: {:#?}", self.seen);
             };
-            self.seen.push(line.clone());
-            if texts.iter().any(|text| line.contains(text)) {
-                return (at, line);
-            }
+            self.seen.push(line.text.clone());
+            self.ahead.push(line);
         }
     }
 
@@ -213,12 +223,12 @@ impl Process {
         let status = self.status.take();
         let (at, status) = status.unwrap_or_else(|| {
             self.ended.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-                self.seen.extend(self.lines.try_iter().map(|(_, line)| line));
+                self.seen.extend(self.lines.try_iter().map(|line| line.text));
                 panic!("still running; all lines: {:#?}", self.seen)
             })
         });
         self.status = Some((at, status));
-        self.seen.extend(self.lines.try_iter().map(|(_, line)| line));
+        self.seen.extend(self.lines.try_iter().map(|line| line.text));
         Ended { at, status, lines: self.seen.clone() }
     }
 }
@@ -230,6 +240,20 @@ impl Drop for Process {
             let _ = kill_process(self.pid, Signal::KILL);
         }
     }
+}
+
+/// What it has said, and when.
+#[derive(Debug)]
+struct Line {
+    pipe: Pipe,
+    at: Instant,
+    text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pipe {
+    Stdout,
+    Stderr,
 }
 
 /// How a process has ended.
@@ -285,42 +309,16 @@ fn take_back_ignored_signals() {
     });
 }
 
-/// Writes until the pipe takes no more.
-pub fn fill(writer: &PipeWriter) {
-    let mut writer = writer.try_clone().expect("a descriptor");
-    rustix::io::ioctl_fionbio(&writer, true).expect("a pipe can be told not to block");
-    while writer.write(&[b'x'; 4096]).is_ok() {}
-    while writer.write(b"x").is_ok() {}
-    rustix::io::ioctl_fionbio(&writer, false).expect("as above");
-}
-
-/// The next line that comes out of the pipe, and not a byte more.
-#[must_use]
-pub fn read_line(reader: &PipeReader) -> String {
-    let mut reader = reader.try_clone().expect("a descriptor");
-    let (to_line, line) = channel();
-    thread::spawn(move || {
-        let mut line = Vec::new();
-        let mut byte = [0];
-        while !line.ends_with(b"\n") && reader.read_exact(&mut byte).is_ok() {
-            line.extend(byte);
-        }
-        // The test may be over.
-        let _ = to_line.send(line);
-    });
-    let line = line.recv_timeout(PATIENCE).expect("a line");
-    String::from_utf8(line).expect("text").trim_end().to_owned()
-}
-
 fn read(
-    pipe: impl Read + Send + 'static,
-    lines: Sender<(Instant, String)>,
+    from: impl Read + Send + 'static,
+    pipe: Pipe,
+    lines: Sender<Line>,
 ) -> thread::JoinHandle<()> {
     thread::spawn(move || {
-        for line in BufReader::new(pipe).lines() {
-            let Ok(line) = line else { return };
+        for text in BufReader::new(from).lines() {
+            let Ok(text) = text else { return };
             // The test may be over.
-            let _ = lines.send((Instant::now(), line));
+            let _ = lines.send(Line { pipe, at: Instant::now(), text });
         }
     })
 }

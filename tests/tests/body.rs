@@ -26,7 +26,8 @@ fn a_server_in_the_body_is_drained() {
 #[test]
 fn a_server_on_threads_of_its_own_is_drained() {
     let (mut process, _) = body("thread").serve();
-    process.term();
+    // What it says of the signal comes by another pipe, before or after.
+    process.signal(Signal::TERM);
     process.line("job begins");
     process.release();
     let ended = process.wait().expect(0);

@@ -48,7 +48,7 @@ fn a_signal_ends_what_is_stuck_in_its_last_steps() {
 #[test]
 fn stdout_that_nobody_reads_does_not_hold_the_end() {
     let (reader, writer) = std::io::pipe().unwrap();
-    graceful_tests::process::fill(&writer);
+    graceful_tests::pipe::fill(&writer);
     let mut child = Command::new(env!("CARGO_BIN_EXE_ending"))
         .env("MODE", "print")
         .stdin(Stdio::null())

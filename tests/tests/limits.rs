@@ -7,7 +7,7 @@ use std::{
 
 use graceful_tests::{
     Client, Fixture, Process, Signal,
-    process::{fill, read_line},
+    pipe::{fill, read_line},
 };
 
 fn web() -> Fixture {
