@@ -13,7 +13,7 @@ use std::{
 
 use command_fds::{CommandFdExt, FdMapping};
 use graceful::Config;
-use graceful_tests::{Client, Fixture, Signal, app::router};
+use graceful_tests::{Client, Fixture, Signal, app::router, in_time};
 
 #[test]
 fn running_out_of_descriptors_is_said_once_and_passes() {
@@ -94,7 +94,7 @@ async fn listeners_can_be_handed_in() {
     })
     .await
     .unwrap();
-    assert!(running.stop().await.is_clean());
+    assert!(in_time(running.stop()).await.is_clean());
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn addresses_come_in_many_forms() {
     ];
     let running = Config::new().start(servers).await.unwrap();
     assert_eq!(running.local_addrs().count(), 5);
-    assert!(running.stop().await.is_clean());
+    assert!(in_time(running.stop()).await.is_clean());
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn a_unix_socket_is_unlinked_at_the_drain_and_only_by_its_owner() {
         answer
     });
     assert!(answer.await.unwrap().ends_with("fine"));
-    assert!(running.stop().await.is_clean());
+    assert!(in_time(running.stop()).await.is_clean());
     assert!(!path.exists());
 
     // A successor has bound its own socket at the path by the time of the drain.
@@ -136,7 +136,7 @@ async fn a_unix_socket_is_unlinked_at_the_drain_and_only_by_its_owner() {
     let running = Config::new().start(graceful::serve(listener, router())).await.unwrap();
     std::fs::remove_file(&path).unwrap();
     let _successor = UnixListener::bind(&path).unwrap();
-    assert!(running.stop().await.is_clean());
+    assert!(in_time(running.stop()).await.is_clean());
     assert!(path.exists());
     std::fs::remove_file(&path).unwrap();
 }

@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use graceful::{Cause, Config};
-use graceful_tests::Client;
+use graceful_tests::{Client, in_time};
 
 async fn get(addr: std::net::SocketAddr, path: &'static str) -> String {
     let fetch = move || Client::connect(addr).fetch(path).text();
@@ -16,7 +16,7 @@ async fn starts_serves_and_stops() {
     let running = Config::new().start(server).await.unwrap();
     let addr = running.local_addr().unwrap();
     assert_eq!(get(addr, "/").await, "fine");
-    let report = running.stop().await;
+    let report = in_time(running.stop()).await;
     assert!(report.is_clean(), "{report}");
     assert_eq!(*report.cause(), Cause::Stop);
     assert_eq!(Client::try_connect(addr).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
@@ -39,7 +39,7 @@ async fn the_free_functions_work_in_handlers_and_tasks() {
     let running = Config::new().start(server).await.unwrap();
     assert_eq!(get(running.local_addr().unwrap(), "/").await, "7 true");
     assert!(graceful::Handle::try_current().is_none(), "the test itself is not in there");
-    let report = running.stop().await;
+    let report = in_time(running.stop()).await;
     assert!(report.is_clean(), "{report}");
     assert_eq!(report.tasks(), 1);
 }
@@ -49,7 +49,7 @@ async fn the_limit_cuts_and_names() {
     let config = Config::new().timeout(Duration::from_millis(50));
     let running = config.start(()).await.unwrap();
     let task = running.handle().spawn_named("endless", std::future::pending::<()>());
-    let report = running.stop().await;
+    let report = in_time(running.stop()).await;
     assert_eq!(report.exit().code(), 124);
     let cut: Vec<_> = report.cut().iter().map(ToString::to_string).collect();
     assert!(matches!(&cut[..], [one] if one.starts_with("task endless, ")), "{cut:?}");
@@ -69,7 +69,7 @@ async fn the_cut_reaches_the_children_of_a_task() {
         std::future::pending::<()>().await;
     });
     let child = from_child.await.unwrap();
-    let report = running.stop().await;
+    let report = in_time(running.stop()).await;
     let cut: Vec<_> = report.cut().iter().map(ToString::to_string).collect();
     assert_eq!(cut.len(), 3, "{cut:?}");
     for name in ["task parent, ", "task child, ", "task tests/tests/embedded.rs:"] {
@@ -88,7 +88,7 @@ async fn the_cut_ends_upgraded_connections() {
     let url = format!("ws://{}/ws", running.local_addr().unwrap());
     let (mut socket, _) =
         tokio::task::spawn_blocking(move || tungstenite::connect(url).unwrap()).await.unwrap();
-    let report = running.stop().await;
+    let report = in_time(running.stop()).await;
     assert_eq!(report.exit().code(), 124);
     let ended = tokio::task::spawn_blocking(move || socket.read().is_err());
     assert!(tokio::time::timeout(graceful_tests::PATIENCE, ended).await.unwrap().unwrap());
@@ -99,7 +99,7 @@ async fn a_task_spawned_after_the_cut_does_not_run() {
     let running = Config::new().timeout(Duration::from_millis(20)).start(()).await.unwrap();
     let handle = running.handle().clone();
     let _endless = handle.spawn(std::future::pending::<()>());
-    let report = running.stop().await;
+    let report = in_time(running.stop()).await;
     assert_eq!(report.exit().code(), 124);
     assert!(handle.spawn(std::future::pending::<()>()).await.unwrap_err().is_cancelled());
 }
@@ -113,9 +113,9 @@ async fn two_at_once_do_not_mix() {
     };
     let (one, two) = (start().await, start().await);
     let addr = two.local_addr().unwrap();
-    assert!(one.stop().await.is_clean());
+    assert!(in_time(one.stop()).await.is_clean());
     assert_eq!(get(addr, "/").await, "fine");
-    assert!(two.stop().await.is_clean());
+    assert!(in_time(two.stop()).await.is_clean());
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn durations_without_end_are_no_limit() {
     let config = Config::new().timeout(Duration::MAX).cleanup(Duration::MAX).linger(Duration::MAX);
     let running = config.start(server.header_timeout(Duration::MAX)).await.unwrap();
     assert_eq!(get(running.local_addr().unwrap(), "/").await, "fine");
-    assert!(running.stop().await.is_clean());
+    assert!(in_time(running.stop()).await.is_clean());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -190,7 +190,7 @@ async fn the_cut_drops_a_handler_before_the_hooks_run() {
     while handle.in_flight().iter().all(|it| !it.to_string().starts_with("GET / ")) {
         tokio::task::yield_now().await;
     }
-    assert_eq!(running.stop().await.exit().code(), 124);
+    assert_eq!(in_time(running.stop()).await.exit().code(), 124);
     assert_eq!(told.try_iter().collect::<Vec<_>>(), ["handler dropped", "hook"]);
     assert!(handle.in_flight().is_empty(), "{:?}", handle.in_flight());
 }
@@ -243,7 +243,7 @@ async fn what_ends_at_the_limit_is_not_called_cut() {
                 ended.lock().unwrap().insert(number.to_string());
             });
         }
-        let report = running.stop().await;
+        let report = in_time(running.stop()).await;
         let name = |cut: &graceful::InFlight| match cut {
             graceful::InFlight::Task { name, .. } => name.clone(),
             other => panic!("{other}"),
@@ -270,7 +270,7 @@ async fn many_starts_and_stops_leave_no_threads() {
     };
     for _ in 0..200 {
         let running = Config::new().start(graceful::serve_fn(|shutdown| shutdown)).await.unwrap();
-        assert!(running.stop().await.is_clean());
+        assert!(in_time(running.stop()).await.is_clean());
     }
     // The tests beside this one have theirs; a thread may still be at its last step.
     let until = std::time::Instant::now() + graceful_tests::PATIENCE;
@@ -317,7 +317,7 @@ async fn a_panic_in_the_clone_of_a_service_costs_its_connection() {
     });
     assert!(refused.await.unwrap());
     assert_eq!(get(addr, "/").await, "counted");
-    assert!(running.stop().await.is_clean());
+    assert!(in_time(running.stop()).await.is_clean());
 }
 
 #[tokio::test]
@@ -327,7 +327,7 @@ async fn a_box_of_a_server_is_a_server() {
     let nested: Vec<Box<dyn graceful::Serve>> = vec![server, Box::new(())];
     let running = Config::new().start(nested).await.unwrap();
     assert_eq!(get(running.local_addr().unwrap(), "/").await, "fine");
-    assert!(running.stop().await.is_clean());
+    assert!(in_time(running.stop()).await.is_clean());
 }
 
 /// A program that embeds a server has signals of its own.
@@ -343,7 +343,7 @@ fn start_leaves_the_signals_alone() {
         let server = graceful::serve("127.0.0.1:0", graceful_tests::app::router());
         let running = Config::new().start(server).await.unwrap();
         assert_eq!(caught(), before);
-        assert!(running.stop().await.is_clean());
+        assert!(in_time(running.stop()).await.is_clean());
     });
 }
 
@@ -373,7 +373,7 @@ async fn the_failure_of_a_server_drains_the_others() {
     let answer = tokio::spawn(get(addr, "/"));
     has_begun.await.unwrap();
     fail.send(()).unwrap();
-    let report = running.ended().await;
+    let report = in_time(running.ended()).await;
     assert_eq!(answer.await.unwrap(), "answered");
     assert_eq!((report.exit().code(), report.requests()), (1, 1), "{report}");
     assert_eq!(*report.cause(), Cause::Failed);

@@ -220,6 +220,20 @@ fn write_notes(addr: SocketAddr) -> i64 {
     acknowledged
 }
 
+/// A server of its own, by the name of its socket, which ends with the test however that ends.
+struct Tmux(String);
+impl Tmux {
+    fn run(&self, args: &[&str]) -> String {
+        let output = Command::new("tmux").arg("-L").arg(&self.0).args(args).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+impl Drop for Tmux {
+    fn drop(&mut self) {
+        self.run(&["kill-server"]);
+    }
+}
+
 /// Looks at a real terminal: needs tmux.
 #[test]
 fn a_terminal_shows_one_live_line_and_wipes_it() {
@@ -227,15 +241,11 @@ fn a_terminal_shows_one_live_line_and_wipes_it() {
     if !graceful_tests::can("the live line at a terminal (Debian: apt-get install tmux)", has_it) {
         return;
     }
-    let socket = format!("graceful-test-{}", std::process::id());
-    let tmux = |args: &[&str]| {
-        let output = Command::new("tmux").arg("-L").arg(&socket).args(args).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
+    let tmux = Tmux(format!("graceful-test-{}", std::process::id()));
     let web = env!("CARGO_BIN_EXE_web");
     let command = format!("stty -echo; ADDR=127.0.0.1:0 TIMEOUT=30s {web}; echo exit $?; sleep 60");
-    tmux(&["new-session", "-d", "-x", "100", "-y", "20", &command]);
-    let screen = || tmux(&["capture-pane", "-p"]);
+    tmux.run(&["new-session", "-d", "-x", "100", "-y", "20", &command]);
+    let screen = || tmux.run(&["capture-pane", "-p"]);
     let wait_for = |what: &str| {
         let start = Instant::now();
         loop {
@@ -253,13 +263,12 @@ fn a_terminal_shows_one_live_line_and_wipes_it() {
     let mut client = Client::connect(addr);
     client.get("/hold");
     wait_for("hold begins");
-    tmux(&["send-keys", "C-c"]);
+    tmux.run(&["send-keys", "C-c"]);
     let live = wait_for("draining: 1 request, 1 connection, ");
     assert!(live.contains("left (signal again to stop at once)"), "{live}");
-    tmux(&["send-keys", "Enter"]);
+    tmux.run(&["send-keys", "Enter"]);
     assert_eq!(client.response().text(), "held");
     let end = wait_for("exit 0");
     assert!(!end.contains("draining: "), "wiped:\n{end}");
     assert!(end.contains("drained 1 request, 1 connection in "), "{end}");
-    tmux(&["kill-server"]);
 }

@@ -20,7 +20,7 @@ use std::{
 
 use command_fds::{CommandFdExt, FdMapping};
 use graceful::{Config, Server};
-use graceful_tests::{Client, Fixture, Process, Signal, app::router};
+use graceful_tests::{Client, Fixture, Process, Signal, app::router, in_time};
 
 async fn fetch(addr: SocketAddr) -> io::Result<String> {
     let fetch = move || Client::try_connect(addr).map(|mut client| client.fetch("/").text());
@@ -30,7 +30,7 @@ async fn fetch(addr: SocketAddr) -> io::Result<String> {
 async fn serve_once(server: Server, addr: SocketAddr) {
     let running = Config::new().start(server).await.unwrap();
     assert_eq!(fetch(addr).await.unwrap(), "fine");
-    assert!(running.stop().await.is_clean());
+    assert!(in_time(running.stop()).await.is_clean());
 }
 
 #[tokio::test]
@@ -235,7 +235,7 @@ async fn hammer(name: &Name, serve: impl Fn(UnixListener) -> Server) -> Hammered
     while answers.load(Ordering::Relaxed) < 100 {
         tokio::task::yield_now().await;
     }
-    let report = running.stop().await;
+    let report = in_time(running.stop()).await;
     assert!(report.is_clean(), "{report}");
     let mut all = Hammered::default();
     for client in clients {
@@ -293,7 +293,7 @@ async fn a_path_that_somebody_else_has_bound_meanwhile_is_left_alone() {
         let next = path.with_extension("next");
         let successor = UnixListener::bind(&next).unwrap();
         std::fs::rename(&next, &path).unwrap();
-        assert!(running.stop().await.is_clean());
+        assert!(in_time(running.stop()).await.is_clean());
         let client = UnixStream::connect(&path).unwrap();
         let _ = successor.accept().unwrap();
         drop(client);
