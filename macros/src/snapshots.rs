@@ -89,3 +89,37 @@ fn the_body_is_not_looked_at() {
     assert!(!tokens.contains("compile_error"), "{tokens}");
     assert!(tokens.contains(&parse(nonsense).to_string()), "{tokens}");
 }
+
+/// The body is never parsed: a long one costs no more than its tokens do, which is a part of what a parser takes.
+/// `.ci/compile-time` prints the time.
+#[test]
+fn a_long_body_is_not_parsed() {
+    use std::time::{Duration, Instant};
+
+    let lines =
+        "let x = vec![1, 2, 3].into_iter().map(|n| n + 1).collect::<Vec<_>>();\n".repeat(1_000);
+    let item: TokenStream = format!("async fn main() {{ {lines} }}").parse().expect("tokens");
+    let args: TokenStream = "timeout = \"3s\"".parse().expect("tokens");
+    let (mut expanded, mut parsed): (Vec<Duration>, Vec<Duration>) = (Vec::new(), Vec::new());
+    // In turns: what else the machine does falls on both.
+    for _ in 0..50 {
+        let (args, tokens) = (args.clone(), item.clone());
+        let start = Instant::now();
+        assert!(!expand(Attribute::Main, args, tokens).is_empty());
+        expanded.push(start.elapsed());
+        let tokens = item.clone();
+        let start = Instant::now();
+        let function: syn::ItemFn = syn::parse2(tokens).expect("a function");
+        parsed.push(start.elapsed());
+        assert_eq!(function.block.stmts.len(), 1_000);
+    }
+    let median = |mut times: Vec<Duration>| {
+        times.sort();
+        times[25]
+    };
+    let (expanded, parsed) = (median(expanded), median(parsed));
+    println!(
+        "expansion of a body of 1,000 lines: {expanded:?} in the median, to parse it {parsed:?}"
+    );
+    assert!(expanded * 2 < parsed, "{expanded:?}, to parse it {parsed:?}");
+}
