@@ -109,13 +109,14 @@ impl Sentinel {
             _ if ready => limits.delay,
             _ => Duration::ZERO,
         };
-        shared.phase.advance(Phase::Stopping);
         // What has failed before anything was there to be drained has said all there is to say.
         let in_silence = match cause {
             Cause::Finished => true,
             Cause::Failed | Cause::Panicked => !ready && shared.work.counts().is_nothing(),
             _ => false,
         };
+        // Who reads that it has begun finds it so.
+        stop::begin(&handle, delay);
         if !in_silence {
             shared.log.stopping(&cause, delay, limits.timeout);
         }

@@ -39,12 +39,29 @@ pub(crate) struct Stopped {
     pub(crate) until: Option<Instant>,
 }
 
-/// The whole way, once the first phase of it has been entered.
+/// The first step: not ready any more; and where there is no lame duck, the drain, before anybody reads of it.
+pub(crate) fn begin(handle: &Handle, delay: Duration) {
+    handle.shared().phase.advance(Phase::Stopping);
+    if delay.is_zero() {
+        begin_drain(handle);
+    }
+}
+
+fn begin_drain(handle: &Handle) {
+    let shared = handle.shared();
+    // The only one who sets it, and once: it comes with the phase.
+    let _ = shared.drain_started.set(Instant::now());
+    shared.phase.advance(Phase::Draining);
+    shared.work.drain();
+}
+
+/// The whole way, from the first step on.
 pub(crate) async fn stop(handle: &Handle, delay: Duration, cut_off: &mut CutOff) -> Stopped {
     let shared = handle.shared();
     if !delay.is_zero() {
         // With nothing left to serve there is nobody to be a lame duck for.
         within(Some(delay), shared.work.none()).await;
+        begin_drain(handle);
     }
     let drained = drain(handle).await;
     if !drained {
@@ -97,10 +114,6 @@ pub(crate) async fn now(handle: &Handle, cut_off: &mut CutOff) {
 /// Returns whether all work has come to its end within the limit.
 async fn drain(handle: &Handle) -> bool {
     let shared = handle.shared();
-    // The only one who sets it.
-    let _ = shared.drain_started.set(Instant::now());
-    shared.phase.advance(Phase::Draining);
-    shared.work.drain();
     let deadline = shared.limits.timeout.map(|limit| Instant::now() + limit);
     let drain = async {
         shared.work.none().await;
