@@ -146,3 +146,111 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [State; 15] = [
+        Fresh, Head, Named, Queued, Busy, Responding, Flushing, Answered, Idle, Delivering,
+        Expired, Http2, Upgraded, Closing, Closed,
+    ];
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// Each of them at a time of its own, so that none is taken for another.
+    fn moments(start: Instant) -> Moments {
+        Moments {
+            accepted: start,
+            since: start + ms(10_000),
+            draining: None,
+            header_timeout: Some(ms(30_000)),
+            linger: ms(250),
+            look: None,
+            has_streams: false,
+        }
+    }
+
+    fn look(start: Instant) -> Look {
+        Look {
+            at: start + ms(20_100),
+            round_trip: ms(70),
+            last_ack: Some(start + ms(10_500)),
+            undelivered: false,
+            window: None,
+            last_unread: None,
+        }
+    }
+
+    /// The deadlines in milliseconds from the accept.
+    fn deadlines(moments: &Moments) -> Vec<(State, u128)> {
+        let millis = |at: Instant| at.duration_since(moments.accepted).as_millis();
+        let all = ALL.iter();
+        all.filter_map(|it| it.deadline(moments).map(|at| (*it, millis(at)))).collect()
+    }
+
+    #[test]
+    fn in_service() {
+        let start = Instant::now();
+        let moments = moments(start);
+        let expected = [(Fresh, 30_000), (Head, 40_000), (Expired, 11_000), (Closing, 15_000)];
+        assert_eq!(deadlines(&moments), expected);
+        for (state, _) in expected {
+            assert_eq!(state.due(&moments), Due::End, "{state:?}");
+        }
+        let without = Moments { header_timeout: None, ..moments };
+        assert_eq!(deadlines(&without), expected[2..]);
+    }
+
+    #[test]
+    fn in_the_drain_the_kernel_is_asked_first() {
+        let start = Instant::now();
+        let draining = Moments { draining: Some(start + ms(20_000)), ..moments(start) };
+        let asked_first = [Fresh, Idle, Delivering, Http2, Closing];
+        for state in asked_first {
+            assert_eq!(state.deadline(&draining), draining.draining, "{state:?}");
+            assert_eq!(state.due(&draining), Due::Look, "{state:?}");
+        }
+        let others = deadlines(&draining).into_iter().filter(|(it, _)| !asked_first.contains(it));
+        let expected = [(Head, 21_000), (Named, 21_000), (Queued, 21_000), (Expired, 11_000)];
+        assert_eq!(others.collect::<Vec<_>>(), expected);
+        // Entered after the drain; and a header timeout that is nearer than the second.
+        let late = Moments { since: start + ms(20_400), header_timeout: Some(ms(300)), ..draining };
+        assert_eq!(Named.deadline(&late), Some(start + ms(21_400)));
+        assert_eq!(Head.deadline(&late), Some(start + ms(20_700)));
+    }
+
+    #[test]
+    fn in_the_drain_as_the_client_sees_it() {
+        let start = Instant::now();
+        let at = |millis| Some(start + ms(millis));
+        let known = Moments { draining: at(20_000), look: Some(look(start)), ..moments(start) };
+        // From the accept two round trips more; from the last acknowledgement the linger.
+        assert_eq!((Fresh.deadline(&known), Fresh.due(&known)), (at(250 + 140), Due::End));
+        assert_eq!((Idle.deadline(&known), Idle.due(&known)), (at(10_750), Due::Expire));
+        assert_eq!((Delivering.deadline(&known), Delivering.due(&known)), (at(20_170), Due::Look));
+        // A look that is older than the deadline is void by then; one that is younger is the last.
+        assert_eq!((Http2.deadline(&known), Http2.due(&known)), (at(21_000), Due::Look));
+        assert_eq!((Closing.deadline(&known), Closing.due(&known)), (at(21_000), Due::Look));
+        let looked = |change: &dyn Fn(&mut Look)| {
+            let mut look = look(start);
+            change(&mut look);
+            Moments { look: Some(look), ..known }
+        };
+        let fresh_look = looked(&|look| look.at = start + ms(21_000));
+        assert_eq!((Http2.due(&fresh_look), Closing.due(&fresh_look)), (Due::End, Due::End));
+        let no_ack = looked(&|look| look.last_ack = None);
+        assert_eq!(Idle.deadline(&no_ack), at(10_000 + 70 + 250));
+        let unread = looked(&|look| look.last_unread = at(20_050));
+        assert_eq!(Idle.deadline(&unread), at(20_300));
+        assert_eq!((Http2.deadline(&unread), Closing.deadline(&unread)), (at(21_050), at(21_050)));
+        let undelivered = looked(&|look| look.undelivered = true);
+        assert_eq!(Closing.deadline(&undelivered), at(20_170));
+        let near = looked(&|look| (look.undelivered, look.round_trip) = (true, ms(1)));
+        assert_eq!((Closing.deadline(&near), Delivering.deadline(&near)), (at(20_110), at(20_110)));
+        let busy = Moments { has_streams: true, ..known };
+        assert_eq!(Http2.deadline(&busy), None);
+    }
+}
