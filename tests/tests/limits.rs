@@ -81,6 +81,8 @@ fn the_limit_holds_for_a_main_that_does_not_listen() {
     let mut process = program.env("TIMEOUT", "300ms").env("MODE", "stubborn").spawn();
     process.line("loop begins");
     ends_at_the_limit(&mut process, "cut off: main, ");
+    // It has asked for it, and did not await it: no hint would help.
+    assert!(!process.wait().said("never asked"));
 }
 
 #[test]

@@ -120,8 +120,20 @@ fn a_signal_during_start_up_ends_it() {
     process.line("start-up begins");
     process.signal(Signal::TERM);
     let ended = process.wait().expect(124);
-    assert!(ended.said("cut off: main, "), "{ended:#?}");
+    assert!(ended.said("cut off: main, ") && !ended.said("never asked"), "{ended:#?}");
     assert!(ended.said("hook one"), "hooks run all the same: {ended:#?}");
+}
+
+#[test]
+fn a_start_up_that_has_asked_for_the_shutdown_is_waited_for() {
+    let slow_start = Fixture::new(env!("CARGO_BIN_EXE_slow_start")).env("MODE", "asked");
+    let mut process = slow_start.spawn();
+    process.line("start-up begins");
+    process.term();
+    process.release();
+    let ended = process.wait().expect(0);
+    assert!(ended.said("start-up went on"), "{ended:#?}");
+    assert!(!ended.said("had not returned its server yet"), "{ended:#?}");
 }
 
 #[test]
