@@ -66,6 +66,11 @@ fn what_a_hook_cannot_use_while_every_worker_is_blocked_is_said() {
     process.signal(Signal::TERM);
     let ended = process.wait().expect(0);
     assert!(ended.said("hook was told") && !ended.said("blocked"), "{ended:#?}");
+    // A hook that hangs by itself has nobody to blame.
+    let (mut process, _) = web("stuck").env("CLEANUP", "100ms").serve();
+    process.signal(Signal::TERM);
+    let ended = process.wait().expect(124);
+    assert!(!ended.said("blocked"), "{ended:#?}");
 }
 
 /// Whatever is cut in the middle of using a timer: a panic would end the process with SIGABRT here.
