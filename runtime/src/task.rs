@@ -152,6 +152,12 @@ where
 {
     let guard = TaskGuard::new(handle, Role::Task, name);
     let place = guard.place;
+    if guard.is_cut() {
+        // Nothing can abort it once it has begun, and it would be cut without a name.
+        let never = handle.runtime_of(place).spawn(std::future::pending());
+        never.abort();
+        return never;
+    }
     let join = handle.runtime_of(place).spawn_blocking(move || {
         let _entered = context::enter(guard.handle.clone());
         let result = catch_unwind(AssertUnwindSafe(f));

@@ -102,6 +102,10 @@ async fn a_task_spawned_after_the_cut_does_not_run() {
     let report = in_time(running.stop()).await;
     assert_eq!(report.exit().code(), 124);
     assert!(handle.spawn(std::future::pending::<()>()).await.unwrap_err().is_cancelled());
+    let (ran, has_run) = std::sync::mpsc::channel();
+    let blocking = handle.spawn_blocking(move || ran.send(()).unwrap());
+    assert!(blocking.await.unwrap_err().is_cancelled());
+    assert!(has_run.recv().is_err(), "its closure was dropped, and not called");
 }
 
 #[tokio::test]
