@@ -3,7 +3,8 @@
 //! 1. `cargo run --example drain`
 //! 2. In a second terminal, `curl http://127.0.0.1:8080`: the answer takes 5 seconds.
 //! 3. Within these, press Ctrl-C in the first: the program goes on, and says what it waits for.
-//! 4. In a third terminal, `curl http://127.0.0.1:8080`: "Connection refused", nobody new is let in.
+//! 4. In a third terminal, `curl http://127.0.0.1:8080`: "Connection refused", nobody new is let
+//!    in.
 //! 5. The second terminal gets its "Hello world!", and in the same moment the program ends, with 0.
 
 use std::time::Duration;

@@ -2,7 +2,8 @@
 //!
 //! 1. `cargo run --example limit`
 //! 2. In a second terminal, `curl http://127.0.0.1:8080`: the answer would take 10 seconds.
-//! 3. Press Ctrl-C in the first: 3 seconds later the program ends and says which request it cut off.
+//! 3. Press Ctrl-C in the first: 3 seconds later the program ends and says which request it cut
+//!    off.
 //! 4. `echo $?`: the exit code is 124, as that of `timeout(1)`.
 
 use std::time::Duration;

@@ -3,7 +3,8 @@
 //!
 //! 1. `cargo run --example wait_group`
 //! 2. In a second terminal, `curl http://127.0.0.1:8080`: "Accepted", at once.
-//! 3. Within 5 seconds, press Ctrl-C in the first: the program waits for the work, then ends with 0.
+//! 3. Within 5 seconds, press Ctrl-C in the first: the program waits for the work, then ends with
+//!    0.
 
 use std::time::Duration;
 

@@ -3,7 +3,8 @@
 //! 1. `cargo run --example websocket`
 //! 2. In a second terminal, with any client: `npx wscat -c ws://127.0.0.1:8080`, or
 //!    `websocat ws://127.0.0.1:8080`. What you type comes back.
-//! 3. In the first, press Ctrl-C: the client is told 1001, "going away", and the program ends, with 0.
+//! 3. In the first, press Ctrl-C: the client is told 1001, "going away", and the program ends, with
+//!    0.
 
 use axum::{
     Router,

@@ -1,4 +1,8 @@
 //! Durations in strings: one or more of `<integer><unit>`.
+//!
+//! This file is in both crates: the runtime's `util/duration.rs` is a symlink to the macro crate's,
+//! and each package has a copy of its own. The attribute reads literals with it at compile time,
+//! the runtime reads environment variables when the process starts.
 
 use std::time::Duration;
 

@@ -10,8 +10,8 @@ use syn::{
 
 use crate::{args::Errors, expand};
 
-/// An async function; the body is one opaque token, so that no time goes into parsing it and nothing
-/// in it can get lost.
+/// An async function; the body is one opaque token, so that no time goes into parsing it and
+/// nothing in it can get lost.
 pub(crate) struct Item {
     pub(crate) attrs: Vec<Attribute>,
     pub(crate) vis: Visibility,
@@ -35,7 +35,8 @@ impl Parse for Item {
 }
 
 impl Item {
-    /// Reads the function. The body is put aside meanwhile: the parser would look at every token in it.
+    /// Reads the function. The body is put aside meanwhile: the parser would look at every token in
+    /// it.
     pub(crate) fn read(tokens: TokenStream) -> syn::Result<Self> {
         let mut tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let body = match tokens.last_mut() {

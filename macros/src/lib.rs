@@ -7,6 +7,7 @@ mod expand;
 mod item;
 mod near;
 mod options;
+mod signal_names;
 mod value;
 
 #[cfg(test)]

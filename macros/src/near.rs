@@ -11,7 +11,8 @@ pub(crate) fn near<'a>(typed: &str, words: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, word)| word)
 }
 
-/// How many letters to insert, delete, replace or swap with their neighbour (optimal string alignment).
+/// How many letters to insert, delete, replace or swap with their neighbour (optimal string
+/// alignment).
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<_>, Vec<_>) = (a.chars().collect(), b.chars().collect());
     let mut before_last: Vec<usize> = Vec::new();

@@ -69,16 +69,12 @@ pub(crate) const OPTIONS: &[Spec] = options! {
     "linger", Kind::Duration, "\"250ms\"", "linger = \"250ms\"";
     "cleanup", Kind::Limit, "\"5s\"", "cleanup = \"5s\"";
     "flavor", Kind::OneOf(FLAVORS), "\"multi_thread\"", "flavor = \"current_thread\"";
-    "worker_threads", Kind::Count, "one a core", "worker_threads = 4";
+    "worker_threads", Kind::Count, "one per core", "worker_threads = 4";
     "name", Kind::Name, "none", "name = \"web\"";
     "start_paused", Kind::Bool, "false", "start_paused = true";
     "unhandled_panic", Kind::OneOf(PANICS), "\"ignore\"", "unhandled_panic = \"shutdown_runtime\"";
     "crate", Kind::Crate, "::graceful", "crate = \"renamed\"";
 };
-
-/// The signals that can start a drain.
-pub(crate) const SIGNALS: &[&str] =
-    &["SIGHUP", "SIGINT", "SIGTERM", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGWINCH"];
 
 /// The signals that no process can catch (signal(7)).
 pub(crate) const UNCATCHABLE: &[&str] = &["SIGKILL", "SIGSTOP"];
@@ -99,24 +95,22 @@ pub(crate) fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signal_names::SIGNAL_NAMES;
 
-    /// Where the options are documented, each is, with its default.
+    /// The table as the tests of the workspace compare it with the documentation: README and
+    /// rustdoc.
     #[test]
-    fn the_documentation_lists_every_option() {
-        let readme = include_str!("../../README.md");
-        let rustdoc = include_str!("../../runtime/src/main_attr.md");
-        for (name, text) in [("README.md", readme), ("main_attr.md", rustdoc)] {
-            for spec in OPTIONS {
-                let row =
-                    text.lines().find(|line| line.starts_with(&format!("| `{}` |", spec.name)));
-                let row = row.unwrap_or_else(|| panic!("`{}` has no row in {name}", spec.name));
-                assert!(
-                    row.contains(spec.default),
-                    "the default of `{}` in {name}: {row}",
-                    spec.name
-                );
-            }
-        }
+    fn the_table_is_in_the_snapshots() {
+        let row = |spec: &Spec| format!("| `{}` | `{}` |\n", spec.name, spec.default);
+        let rows: String = OPTIONS.iter().map(row).collect();
+        crate::snapshots::check_file("options.md", &rows);
+    }
+
+    #[test]
+    fn the_default_signals_are_those_of_the_table() {
+        let defaults = SIGNAL_NAMES.iter().filter(|signal| signal.is_default);
+        let defaults: Vec<_> = defaults.map(|signal| signal.name).collect();
+        assert_eq!(find("signals").unwrap().default, format!("[{}]", defaults.join(", ")));
     }
 
     #[test]

@@ -9,7 +9,8 @@ use crate::{
     duration,
     expand::Attribute,
     near::near,
-    options::{CURRENT_THREAD, Choice, Kind, LOCAL, SIGNALS, UNCATCHABLE, list},
+    options::{CURRENT_THREAD, Choice, Kind, LOCAL, UNCATCHABLE, list},
+    signal_names::SIGNAL_NAMES,
 };
 
 /// The path that the expansion calls into.
@@ -274,21 +275,25 @@ fn signal(element: &Expr) -> syn::Result<Ident> {
         _ => None,
     };
     let Some(ident) = ident else {
-        let message = format!("not a signal: the signals are {}", list(SIGNALS.iter().copied()));
+        let message = format!("not a signal: the signals are {}", list(signal_names()));
         return Err(syn::Error::new(element.span(), message));
     };
     let name = ident.to_string();
-    if SIGNALS.contains(&&*name) {
+    if signal_names().any(|known| known == name) {
         return Ok(ident);
     }
     let message = if UNCATCHABLE.contains(&&*name) {
         format!("no process can catch `{name}`: delete it")
-    } else if let Some(meant) = near(&name, SIGNALS.iter().copied()) {
+    } else if let Some(meant) = near(&name, signal_names()) {
         format!("unknown signal `{name}`: did you mean `{meant}`?")
-    } else if let Some(known) = SIGNALS.iter().find(|known| known[3..] == name.to_uppercase()) {
+    } else if let Some(known) = signal_names().find(|known| known[3..] == name.to_uppercase()) {
         format!("unknown signal `{name}`: did you mean `{known}`?")
     } else {
-        format!("unknown signal `{name}`: the signals are {}", list(SIGNALS.iter().copied()))
+        format!("unknown signal `{name}`: the signals are {}", list(signal_names()))
     };
     Err(syn::Error::new(ident.span(), message))
+}
+
+fn signal_names() -> impl Iterator<Item = &'static str> {
+    SIGNAL_NAMES.iter().map(|signal| signal.name)
 }

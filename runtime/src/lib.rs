@@ -9,9 +9,10 @@
 //! }
 //! ```
 //!
-//! [`main`](macro@main) listens for the stop signals before the first line of the body runs. On the first one the server
-//! stops accepting without losing anybody who was let in, finishes what it is at within the `timeout`, runs the cleanup
-//! hooks, and ends the process with an exit code that says how it went. What the limit cut off is named.
+//! [`main`](macro@main) listens for the stop signals before the first line of the body runs. On the
+//! first one the server stops accepting without losing a connection that was accepted, finishes its
+//! work within the `timeout`, runs the cleanup hooks, and ends the process with an exit code that
+//! says how it went. What the limit cut off is named.
 //!
 //! # Map
 //!
@@ -29,9 +30,9 @@
 //!
 //! # Messages
 //!
-//! Where the program has installed a [`tracing`] subscriber, messages are events of the target `graceful`; else they are
-//! lines on stderr. The events of a stop are in a span named `stop`, with the field `cause`, which is closed after the
-//! last of them. Their fields:
+//! Where the program has installed a [`tracing`] subscriber, messages are events of the target
+//! `graceful`; else they are lines on stderr. The events of a stop are in a span named `stop`, with
+//! the field `cause`, which is closed after the last of them. Their fields:
 //!
 //! | event | level | fields |
 //! |---|---|---|
@@ -44,11 +45,13 @@
 //! | `task … panicked: …`, `hook … panicked: …` | error | `task` or `hook`, `panic` |
 //! | `… cannot accept: …`, `… accepting again …` | warn, info | `server`, `error`, `elapsed_ms` |
 //!
-//! At a terminal, a drain of more than half a second shows one live line with what is left, which wipes itself.
+//! At a terminal, a drain of more than half a second shows one live line with what is left, which
+//! wipes itself.
 //!
 //! # Testing your own shutdown
 //!
-//! [`Config::start`] serves inside of an ordinary test, installs no signal handler, and returns the [`Report`]:
+//! [`Config::start`] serves inside of an ordinary test, installs no signal handler, and returns the
+//! [`Report`]:
 //!
 //! ```
 //! # use axum::{Router, routing::get};
@@ -64,78 +67,54 @@
 //!
 //! # Comparison to other libraries
 //!
-//! - `axum::serve(…).with_graceful_shutdown(…)` has no limit, swallows the second signal, and does not wait for WebSockets.
-//! - `hyper_util::server::graceful::GracefulShutdown` is the building block of that: it leaves signals, limits and exit
-//!   code to the caller. Both close keep-alive connections at once, which loses the requests that are on their way.
-//! - `axum-server` has a limit; `actix-web` and Rocket have limits and signals of their own, and swallow the second one.
-//! - `tokio-graceful` and `tokio-graceful-shutdown` wait for tasks and subsystems; connections are up to the caller.
-//! - `tokio_util::task::TaskTracker` and `CancellationToken` are what [`spawn`] and [`shutdown`] would be built from by
-//!   hand; they do not know what was cut.
+//! - `axum::serve(…).with_graceful_shutdown(…)` has no limit, swallows the second signal, and does
+//!   not wait for WebSockets.
+//! - `hyper_util::server::graceful::GracefulShutdown` is the building block of that: it leaves
+//!   signals, limits and exit code to the caller. Both close keep-alive connections at once, which
+//!   loses the requests that are on their way.
+//! - `axum-server` has a limit; `actix-web` and Rocket have limits and signals of their own, and
+//!   swallow the second one.
+//! - `tokio-graceful` and `tokio-graceful-shutdown` wait for tasks and subsystems; connections are
+//!   up to the caller.
+//! - `tokio_util::task::TaskTracker` and `CancellationToken` are what [`spawn`] and [`shutdown`]
+//!   would be built from by hand; they do not know what was cut.
 //!
 //! # Features
 //!
 //! - `http` (default): [`serve`].
-//! - `axum`: [`Serve`] for `axum::serve(…)` of axum 0.8; a later axum is served by [`serve`] and [`serve_fn`] all the same.
+//! - `axum`: [`Serve`] for `axum::serve(…)` of axum 0.8; a later axum is served by [`serve`] and
+//!   [`serve_fn`] all the same.
 //! - `test-util`: the argument `start_paused`.
 //!
 //! # Panics that abort
 //!
-//! With `panic = "abort"` in the profile a panic anywhere, in a handler too, ends the process at once with SIGABRT:
-//! nothing is drained, no hook runs. What this crate cuts off never causes one: it is dropped where its timers still
-//! exist, or left as it is.
+//! With `panic = "abort"` in the profile a panic anywhere, in a handler too, ends the process at
+//! once with SIGABRT: nothing is drained, no hook runs. What this crate cuts off never causes one:
+//! it is dropped where its timers still exist, or left as it is.
 //!
 //! # Platforms
 //!
-//! Runs on Unix, on targets with 64-bit atomics (`target_has_atomic = "64"`; not `mipsel` and `armv5te`, among others).
+//! Runs on Unix, on targets with 64-bit atomics (`target_has_atomic = "64"`; not `mipsel` and
+//! `armv5te`, among others).
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(feature = "http"),
     allow(dead_code, unused_imports, reason = "some of the core serves connections alone")
 )]
 
-mod caught;
-mod cleanup;
+// Each may use what stands above it, which `tests/tests/layers.rs` checks.
 mod config;
 mod context;
-mod current;
-mod duration;
-mod exit;
-mod failure;
-mod handle;
-mod handlers;
-mod hooks;
 #[cfg(feature = "http")]
 mod http;
-mod in_flight;
-mod limits;
 mod log;
-mod main_body;
-mod main_fn;
-#[cfg(feature = "http")]
 mod net;
-mod pending;
-mod phase;
-mod progress;
-mod race;
-mod registry;
-mod report;
-mod run;
-mod runtime;
-mod sentinel;
 mod serve;
-mod serving;
-mod shutdown;
 mod signal;
-mod stand_down;
-mod start;
 mod stop;
-mod sync;
-mod task;
-mod test;
-mod until_shutdown;
-mod watch;
+mod util;
 mod work;
-mod writer;
 
 #[doc = include_str!("main_attr.md")]
 pub use graceful_main_macros::main;
@@ -148,23 +127,23 @@ pub mod fuzzing {
     pub use crate::http::framing::oracle::compare;
 }
 
-#[cfg(feature = "http")]
-pub use self::http::{HttpService, Server, serve};
-#[cfg(feature = "http")]
-pub use self::net::address::Listen;
 pub use self::{
-    config::{Config, Flavor, OnUnhandledPanic, StartPaused, UnhandledPanic},
-    current::{on_stop, shutdown, spawn, spawn_blocking, spawn_named, stop},
-    exit::Exit,
-    failure::Failure,
-    handle::Handle,
-    in_flight::{Doing, InFlight, Progress},
-    limits::{Env, IntoLimit, IntoWait, env},
-    main_fn::{Fail, Main, Outcome, via},
-    report::{Cause, Report},
-    serve::{Serve, ServeFn, serve_fn},
-    shutdown::Shutdown,
+    config::{
+        Config, Env, Flavor, IntoLimit, IntoWait, OnUnhandledPanic, Running, StartPaused,
+        UnhandledPanic, env,
+    },
+    context::{
+        Handle, Shutdown, UntilShutdown, on_stop, shutdown, spawn, spawn_blocking, spawn_named,
+        stop, until_shutdown,
+    },
+    serve::{Fail, Main, Outcome, Serve, ServeFn, serve_fn},
     signal::Signal,
-    start::Running,
-    until_shutdown::{UntilShutdown, until_shutdown},
+    stop::{Cause, Exit, Report},
+    util::{Failure, via},
+    work::{Doing, InFlight, Progress},
+};
+#[cfg(feature = "http")]
+pub use self::{
+    http::{HttpService, Server, serve},
+    net::address::Listen,
 };

@@ -75,7 +75,8 @@ async fn block_all() {
             std::thread::sleep(Duration::from_secs(600));
         });
     }
-    // The task that was spawned last is this worker's own next one; the others take those before it.
+    // The task that was spawned last is this worker's own next one; the others take those before
+    // it.
     tokio::spawn(async {});
     all.wait();
     println!("every worker is blocked");

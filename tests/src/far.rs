@@ -56,8 +56,8 @@ impl Far {
         Self { relay, stdin, namespace: namespace.to_owned(), here }
     }
 
-    /// Runs `clients` (the fixture `far_clients`) there, against `addr`. Calls `enough` when they have had so many
-    /// answers; returns what became of their requests.
+    /// Runs `clients` (the fixture `far_clients`) there, against `addr`. Calls `enough` when they
+    /// have had so many answers; returns what became of their requests.
     pub fn clients(
         &self,
         clients: &str,

@@ -21,7 +21,8 @@ pub use rustix::process::Signal;
 
 use std::time::Duration;
 
-/// How long an event may take before a test gives up on it. Nothing waits for this when all is well.
+/// How long an event may take before a test gives up on it. Nothing waits for this when all is
+/// well.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What takes longer than an event may take has failed: a test that hangs says nothing.
@@ -29,7 +30,8 @@ pub async fn in_time<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("in time")
 }
 
-/// Whether a test can do what it is for. Where not, it says so where it can be seen, and in CI that is a failure.
+/// Whether a test can do what it is for. Where not, it says so where it can be seen, and in CI that
+/// is a failure.
 #[must_use]
 pub fn can(what: &str, possible: bool) -> bool {
     assert!(

@@ -54,11 +54,11 @@ pub struct Tally {
     pub refused: usize,
     /// Neither: how it went.
     pub lost: Vec<String>,
-    /// Neither, after a pause that was longer than the linger of 250 ms, whatever it was meant to be: the machine was
-    /// elsewhere. That is no loss: the connection was idle for too long.
+    /// Neither, after a pause that was longer than the linger of 250 ms, whatever it was meant to
+    /// be: the machine was elsewhere. That is no loss: the connection was idle for too long.
     pub late: usize,
-    /// Over HTTP/2: the server had gone away before the request began, and says that it has not processed it
-    /// (RFC 9113, section 6.8). Sent again on the next connection, as clients do.
+    /// Over HTTP/2: the server had gone away before the request began, and says that it has not
+    /// processed it (RFC 9113, section 6.8). Sent again on the next connection, as clients do.
     pub turned_away: usize,
 }
 
@@ -72,8 +72,8 @@ impl AddAssign for Tally {
     }
 }
 
-/// Sends requests from `count` clients at once, each until it is refused or `answered`, which is called
-/// for every answer, says that it is enough.
+/// Sends requests from `count` clients at once, each until it is refused or `answered`, which is
+/// called for every answer, says that it is enough.
 pub async fn run(
     addr: SocketAddr,
     habits: impl Into<Habits>,

@@ -112,7 +112,8 @@ async fn exchange(sender: &mut Sender, addr: SocketAddr, size: u64) -> Result<Ou
         Err(error) if error.message().is_some() => return Ok(Outcome::NotSent),
         Err(error) => {
             let error = format!("{:?}", error.into_error());
-            // hyper says this of requests that were not sent any more, and of those above the last id of the GOAWAY.
+            // hyper says this of requests that were not sent any more, and of those above the last
+            // id of the GOAWAY.
             let is_away = error.contains("GoAway(b\"\", NO_ERROR, Remote)");
             return if is_away { Ok(Outcome::TurnedAway) } else { Err(error) };
         }

@@ -173,7 +173,8 @@ impl Process {
             let is_it = |line: &Line| texts.iter().any(|text| line.text.contains(text));
             if let Some(at) = self.ahead.iter().position(is_it) {
                 let found = self.ahead.remove(at);
-                // Passed are those before it in its own pipe: which of two pipes is read first is up to chance.
+                // Passed are those before it in its own pipe: which of two pipes is read first is
+                // up to chance.
                 let mut number = 0;
                 self.ahead.retain(|line| {
                     number += 1;
@@ -296,8 +297,9 @@ impl Ended {
     }
 }
 
-/// Tests that run in the background of a script ignore SIGINT and SIGQUIT, and hand that on to their children, which
-/// respect it. A signal with a handler has its default action in a child (execve(2)), and here by what the handler does.
+/// Tests that run in the background of a script ignore SIGINT and SIGQUIT, and hand that on to
+/// their children, which respect it. A signal with a handler has its default action in a child
+/// (execve(2)), and here by what the handler does.
 fn take_back_ignored_signals() {
     static ONCE: Once = Once::new();
     static ALWAYS: AtomicBool = AtomicBool::new(true);

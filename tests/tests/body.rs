@@ -8,7 +8,8 @@ fn body(mode: &str) -> Fixture {
     Fixture::new(env!("CARGO_BIN_EXE_body")).env("MODE", mode)
 }
 
-/// What people write first when they move over: the shutdown is handed to a server, which takes it elsewhere.
+/// What people write first when they move over: the shutdown is handed to a server, which takes it
+/// elsewhere.
 #[test]
 fn a_server_in_the_body_is_drained() {
     for mode in ["axum", "spawned"] {

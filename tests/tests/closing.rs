@@ -212,8 +212,8 @@ fn a_linger_of_zero_closes_at_once() {
 fn half_a_head_gets_a_second() {
     let (first, rest) = GET.split_at(9);
     let (mut process, addr) = web().serve();
-    // On a fresh connection, in the first bytes of what might be HTTP/2, after an answer, and in the
-    // same packet as the request before.
+    // On a fresh connection, in the first bytes of what might be HTTP/2, after an answer, and in
+    // the same packet as the request before.
     let mut fresh = Client::connect(addr);
     fresh.send(first);
     let mut preface = Client::connect(addr);

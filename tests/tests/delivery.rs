@@ -1,4 +1,5 @@
-//! What has not reached the client is not done: slow readers, slow uploads, and clients that go on sending.
+//! What has not reached the client is not done: slow readers, slow uploads, and clients that go on
+//! sending.
 
 use std::{
     io::{self, Read, Write},
@@ -146,7 +147,8 @@ fn a_pipeline_behind_a_slow_download_does_not_eat_its_end() {
     let _ = process.wait().expect(0);
 }
 
-/// Waits until all of the response is with the kernel: then the request is not in a handler any more.
+/// Waits until all of the response is with the kernel: then the request is not in a handler any
+/// more.
 fn written(addr: SocketAddr) {
     let mut other = Client::connect(addr);
     let until = Instant::now() + graceful_tests::PATIENCE;

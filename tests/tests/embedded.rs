@@ -1,6 +1,6 @@
 //! `Config::start`, inside of an ordinary test.
 
-use std::{io, time::Duration};
+use std::{error::Error as _, io, time::Duration};
 
 use graceful::{Cause, Config};
 use graceful_tests::{Client, in_time};
@@ -144,11 +144,16 @@ async fn a_port_in_use_is_an_error() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap();
     let server = graceful::serve(addr, graceful_tests::app::router());
-    let error = Config::new().start(server).await.unwrap_err().to_string();
+    let failure = Config::new().start(server).await.unwrap_err();
+    let error = failure.to_string();
     assert!(
         error.starts_with(&format!("cannot listen on {addr}: Address already in use")),
         "{error}"
     );
+    // The error itself, also of a copy: the text need not be searched.
+    let copy = failure.clone();
+    let source: &io::Error = copy.source().unwrap().downcast_ref().unwrap();
+    assert_eq!(source.kind(), io::ErrorKind::AddrInUse);
 }
 
 #[test]
@@ -351,7 +356,8 @@ fn start_leaves_the_signals_alone() {
     });
 }
 
-/// One server fails while another has a request under way: that one is answered, and the failure is told.
+/// One server fails while another has a request under way: that one is answered, and the failure is
+/// told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_failure_of_a_server_drains_the_others() {
     use axum::{Router, routing::get as route};

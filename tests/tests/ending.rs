@@ -1,4 +1,5 @@
-//! The end of the process: the bound holds to its very last step, and what follows a run is not touched.
+//! The end of the process: the bound holds to its very last step, and what follows a run is not
+//! touched.
 
 use std::{
     os::unix::process::ExitStatusExt,
@@ -120,7 +121,8 @@ fn the_default_actions_are_back_after_a_run() {
 fn a_second_run_has_its_signals() {
     let mut process = ending("twice").spawn();
     process.line("second run");
-    // Whether its handlers are there yet cannot be seen from outside; one that comes before ends the process by itself.
+    // Whether its handlers are there yet cannot be seen from outside; one that comes before ends
+    // the process by itself.
     std::thread::sleep(Duration::from_millis(100));
     process.signal(Signal::TERM);
     let ended = process.wait().expect(0);

@@ -1,6 +1,7 @@
 //! Restarts far away from the clients: no request is lost.
 //!
-//! `GRACEFUL_RESTARTS=20 cargo test --release -p graceful-tests --test far -- --nocapture` is the long form.
+//! `GRACEFUL_RESTARTS=20 cargo test --release -p graceful-tests --test far -- --nocapture` is the
+//! long form.
 
 use std::{
     net::SocketAddr,
@@ -33,7 +34,8 @@ fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Starts the program at `addr`, sends it requests from far away, stops it in the middle, as often as asked.
+/// Starts the program at `addr`, sends it requests from far away, stops it in the middle, as often
+/// as asked.
 fn restart(
     (far, round_trip): (&Far, Duration),
     what: &str,
@@ -47,7 +49,8 @@ fn restart(
         let (mut process, addr) = start();
         let mut random = Random(round + 1);
         let answers = 64 + usize::try_from(random.below(200)).unwrap();
-        // The clients keep step with the network: the stop falls anywhere between two of their steps.
+        // The clients keep step with the network: the stop falls anywhere between two of their
+        // steps.
         let later = round_trip * u32::try_from(random.below(100)).unwrap() / 100;
         let stop = || {
             std::thread::sleep(later);
@@ -82,8 +85,8 @@ fn one_request_each() -> Habits {
     Style::ConnectionEach.into()
 }
 
-/// Shorter than the linger, which is at its default of 250 ms: by as much as a busy machine may be late, where this runs
-/// with everything else.
+/// Shorter than the linger, which is at its default of 250 ms: by as much as a busy machine may be
+/// late, where this runs with everything else.
 fn pausing() -> Habits {
     let pause = millis(if std::env::var_os("GRACEFUL_RESTARTS").is_some() { 200 } else { 150 });
     Habits { pause, ..Style::KeepAlive.into() }

@@ -1,4 +1,5 @@
-//! Where messages end, on the wire: nothing of it holds the exit, and nothing turns the header timeout off.
+//! Where messages end, on the wire: nothing of it holds the exit, and nothing turns the header
+//! timeout off.
 
 use std::time::{Duration, Instant};
 

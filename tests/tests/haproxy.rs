@@ -82,7 +82,8 @@ fn free_addrs() -> [SocketAddr; 3] {
     listeners.map(|listener| listener.local_addr().unwrap())
 }
 
-/// An HAProxy with its defaults as far as they matter: `http-reuse safe`, three retries of a connect.
+/// An HAProxy with its defaults as far as they matter: `http-reuse safe`, three retries of a
+/// connect.
 struct Proxy {
     child: Child,
     folder: PathBuf,

@@ -22,7 +22,8 @@ fn goes_away_twice_and_answers_open_streams() {
     let first = client.frame().unwrap();
     assert_eq!((first.kind, first.last_stream()), (GOAWAY, 0x7fff_ffff));
     client.ping();
-    // Crosses the first GOAWAY on the wire: opened before the client has answered the PING, so it counts.
+    // Crosses the first GOAWAY on the wire: opened before the client has answered the PING, so it
+    // counts.
     client.get(3, "/hold");
     process.line("hold begins");
     client.pong();
@@ -57,7 +58,8 @@ fn an_idle_connection_ends_with_the_second_goaway() {
     assert!(ended.after(start) < Duration::from_millis(500), "{:?}", ended.after(start));
 }
 
-/// A header that HTTP/2 forbids (RFC 9113, section 8.2.2): a client takes an answer with it for malformed.
+/// A header that HTTP/2 forbids (RFC 9113, section 8.2.2): a client takes an answer with it for
+/// malformed.
 #[test]
 fn never_says_connection_close() {
     let (mut process, addr) = Fixture::new(env!("CARGO_BIN_EXE_web")).serve();

@@ -130,7 +130,8 @@ fn a_slow_reader_of_stderr_gets_the_whole_report() {
     assert!(rest.ends_with("\n  … and 17 more\n"), "{}", rest.trim_start_matches('x'));
 }
 
-/// Every worker blocked, a hook that blocks, a thread-local of `main` that blocks, and nobody who reads.
+/// Every worker blocked, a hook that blocks, a thread-local of `main` that blocks, and nobody who
+/// reads.
 #[test]
 fn the_bound_holds_against_all_of_it_at_once() {
     let (reader, writer) = std::io::pipe().unwrap();
@@ -144,7 +145,8 @@ fn the_bound_holds_against_all_of_it_at_once() {
     let after = process.wait().expect(124).after(start);
     let bound = Duration::from_millis(600);
     println!("{:?} more than the bound", after.saturating_sub(bound));
-    // 65 ms is what the documentation gives; the rest is for a machine that is busy with other tests.
+    // 65 ms is what the documentation gives; the rest is for a machine that is busy with other
+    // tests.
     assert!(after >= bound && after < bound + Duration::from_millis(450), "{after:?}");
 }
 

@@ -17,7 +17,8 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// The long form is 200,000: `GRACEFUL_SOAK=200000 cargo test --release -p graceful-tests --test soak`.
+/// The long form is 200,000:
+/// `GRACEFUL_SOAK=200000 cargo test --release -p graceful-tests --test soak`.
 fn requests() -> usize {
     std::env::var("GRACEFUL_SOAK").map_or(40_000, |text| text.parse().expect("a number"))
 }

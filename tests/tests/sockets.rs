@@ -1,4 +1,5 @@
-//! Listening sockets at the drain: other people's, Unix ones, those of a process without descriptors.
+//! Listening sockets at the drain: other people's, Unix ones, those of a process without
+//! descriptors.
 
 use std::{
     io::{self, Read, Write},
@@ -47,8 +48,8 @@ async fn a_listener_that_was_handed_in_can_be_served_again() {
     assert_eq!(fetch(addr).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
 }
 
-/// Starts `inherited` with `listener` as descriptor 3, as a parent does that keeps it; `LISTEN_PID` is left out, as
-/// by some, or is the program's.
+/// Starts `inherited` with `listener` as descriptor 3, as a parent does that keeps it; `LISTEN_PID`
+/// is left out, as by some, or is the program's.
 fn inherit(listener: &TcpListener, script: &'static str) -> Process {
     let fd = OwnedFd::from(listener.try_clone().unwrap());
     Fixture::new(env!("CARGO_BIN_EXE_inherited")).spawn_by(|program| {
@@ -209,7 +210,8 @@ fn ask(addr: &UnixAddr) -> io::Result<bool> {
     if answer.ends_with("fine") { Ok(true) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-/// Serves on `name`, lets four clients connect in loops until they are refused, and stops in the middle.
+/// Serves on `name`, lets four clients connect in loops until they are refused, and stops in the
+/// middle.
 async fn hammer(name: &Name, serve: impl Fn(UnixListener) -> Server) -> Hammered {
     let listener = UnixListener::bind_addr(&name.0).unwrap();
     let running = Config::new().start(serve(listener)).await.unwrap();
@@ -246,8 +248,8 @@ async fn hammer(name: &Name, serve: impl Fn(UnixListener) -> Server) -> Hammered
     all
 }
 
-/// Whoever connects is answered, also between the unlink and the close, under a path and under an abstract name:
-/// the socket itself turns clients away.
+/// Whoever connects is answered, also between the unlink and the close, under a path and under an
+/// abstract name: the socket itself turns clients away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_unix_socket_of_its_own_loses_nobody() {
     for round in 0..30 {
@@ -280,7 +282,8 @@ async fn a_unix_socket_that_was_handed_in_loses_a_few_at_the_most() {
 async fn a_path_that_somebody_else_has_bound_meanwhile_is_left_alone() {
     let name = Name::path("stale");
     let path = name.1.unwrap();
-    // What a killed process leaves behind: nobody listens there, and it is in the way of nobody but `bind`.
+    // What a killed process leaves behind: nobody listens there, and it is in the way of nobody but
+    // `bind`.
     drop(UnixListener::bind(&path).unwrap());
     assert_eq!(UnixListener::bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     std::fs::remove_file(&path).unwrap();

@@ -48,7 +48,8 @@ fn events_have_fields_in_one_span() {
     assert!(!ended.lines.iter().any(|line| line.starts_with("SIGTERM received")), "said once");
 }
 
-/// As most programs set it up: `EnvFilter` without `RUST_LOG` lets errors through, and nothing else.
+/// As most programs set it up: `EnvFilter` without `RUST_LOG` lets errors through, and nothing
+/// else.
 #[test]
 fn what_is_cut_is_one_error_with_the_names() {
     let traced = Fixture::new(env!("CARGO_BIN_EXE_traced")).env("TIMEOUT", "300ms");

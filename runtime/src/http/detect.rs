@@ -9,7 +9,7 @@ use std::{
 use hyper::server::conn::http1;
 use tokio::io::ReadBuf;
 
-use super::{io::Io, server::Readiness};
+use super::{io::Io, readiness::Readiness};
 
 /// How an HTTP/2 connection begins (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -59,7 +59,7 @@ impl<S> Detect<S> {
 
 #[cfg(all(test, not(graceful_loom)))]
 mod tests {
-    use std::{future::poll_fn, time::Duration};
+    use std::future::poll_fn;
 
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
@@ -68,19 +68,19 @@ mod tests {
 
     use super::*;
     use crate::{
-        handle::Handle,
-        http::conn::Conn,
-        limits::Limits,
-        net::{listener::Peer, stream::Stream},
+        context::Handle,
+        http::conn::HttpConn,
+        net::{Peer, Received, Stream},
+        stop::Limits,
     };
 
-    /// What is found out about `pieces`, each of which is read by itself, and what is read after that.
+    /// What is found out about `pieces`, each of which is read by itself, and what is read after
+    /// that.
     async fn detect(pieces: &[&[u8]]) -> (Option<bool>, Vec<u8>) {
-        let limits =
-            Limits { timeout: None, delay: Duration::ZERO, linger: Duration::ZERO, cleanup: None };
-        let handle = Handle::for_test(limits);
+        let handle = Handle::for_test(Limits::NONE);
         let (mut client, server) = UnixStream::pair().unwrap();
-        let io = Io::new(Stream::Unix(server), Conn::accepted(&handle, Peer::Unix, None));
+        let io =
+            Io::new(Stream::Unix(server), HttpConn::accepted(handle.shared(), Peer::Unix, None));
         let http1 = http1::Builder::new();
         let mut detect = Detect { io, matched: 0, service: (), http1, readiness: None };
         let mut found = None;
@@ -90,9 +90,7 @@ mod tests {
             client.write_all(piece).await.unwrap();
             found = poll_fn(|cx| match detect.poll(cx) {
                 Poll::Ready(found) => Poll::Ready(Some(found)),
-                Poll::Pending
-                    if detect.io.stream().peek() == crate::net::stream::Received::Nothing =>
-                {
+                Poll::Pending if detect.io.stream().peek() == Received::Nothing => {
                     Poll::Ready(None)
                 }
                 Poll::Pending => Poll::Pending,

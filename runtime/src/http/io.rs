@@ -1,5 +1,5 @@
-//! The stream of a connection as hyper sees it: counts what it reads, closes without harm, and holds
-//! the drain for as long as it exists, in whoever's hands.
+//! The stream of a connection as hyper sees it: follows what it reads, and hands the stream over to
+//! the lingering close when hyper lets go of it.
 
 use std::{
     io::{self, IoSlice},
@@ -10,27 +10,25 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    conn::{Conn, Half, Left},
+    conn::{HttpConn, Leftover},
     framing::Framing,
-    held::Held,
     state::State,
 };
 use crate::{
-    net::stream::{Received, Stream},
-    phase::Phase,
+    net::{ConnGuard, GuardedIo, Received, Stream},
+    stop::Phase,
 };
 
 #[derive(Debug)]
-pub(crate) struct Io {
-    stream: Stream,
+pub(super) struct Io {
     /// Bytes that were read to find out the protocol.
     prefix: Option<Prefix>,
     framing: Framing,
     /// Whether the peer has closed its side, or was said to have.
     ended: bool,
     wrote: bool,
-    /// Dropped last: the stream is closed when the drain stops waiting for it.
-    held: Held,
+    /// Dropped last, with the guard in it.
+    guarded: GuardedIo<HttpConn>,
 }
 
 #[derive(Debug)]
@@ -40,45 +38,45 @@ struct Prefix {
 }
 
 impl Io {
-    pub(crate) fn new(stream: Stream, held: Held) -> Self {
-        let framing = Framing::new();
-        Self { stream, prefix: None, framing, ended: false, wrote: false, held }
+    pub(super) fn new(stream: Stream, guard: ConnGuard<HttpConn>) -> Self {
+        let (framing, guarded) = (Framing::new(), GuardedIo::new(stream, guard));
+        Self { prefix: None, framing, ended: false, wrote: false, guarded }
     }
 
     #[inline]
-    fn conn(&self) -> &Conn {
-        self.held.conn()
+    fn conn(&self) -> &HttpConn {
+        self.guarded.conn()
     }
 
-    pub(crate) fn held(&self) -> &Held {
-        &self.held
+    pub(super) fn guard(&self) -> &ConnGuard<HttpConn> {
+        self.guarded.guard()
     }
 
     /// Puts bytes back to be read first.
-    pub(crate) fn set_prefix(&mut self, bytes: &[u8]) {
+    pub(super) fn set_prefix(&mut self, bytes: &[u8]) {
         self.prefix = Some(Prefix { bytes: bytes.into(), taken: 0 });
     }
 
     /// `bytes` of HTTP/1 have been read, or what may become that.
     #[inline]
-    pub(crate) fn note_read(&mut self, bytes: &[u8]) {
-        let conn = self.held.conn();
+    pub(super) fn note_read(&mut self, bytes: &[u8]) {
+        let conn = self.guarded.conn();
         conn.look_through(&mut self.framing);
-        let brought = self.framing.read(bytes, conn.calls());
-        conn.bytes_read(brought, bytes);
+        let summary = self.framing.read(bytes, conn.calls());
+        conn.bytes_read(summary, bytes);
     }
 
-    pub(crate) fn stream(&self) -> &Stream {
-        &self.stream
+    pub(super) fn stream(&self) -> &Stream {
+        self.guarded.stream_ref()
     }
 
     /// Reads from the stream itself.
-    pub(crate) fn poll_read_stream(
+    pub(super) fn poll_read_stream(
         &mut self,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        self.guarded.stream().poll_read(cx, buf)
     }
 
     /// Reads where that is more than reading HTTP/1 from the stream.
@@ -100,8 +98,7 @@ impl Io {
         }
         let state = self.conn().state();
         if state == State::Upgraded {
-            self.check_upgraded(Half::Read, cx)?;
-            return self.poll_read_stream(cx, buf);
+            return Pin::new(&mut self.guarded).poll_read(cx, buf);
         }
         let before = buf.filled().len();
         if let Poll::Ready(result) = self.poll_read_stream(cx, buf) {
@@ -113,31 +110,17 @@ impl Io {
             }
             return Poll::Ready(Ok(()));
         }
-        if state == State::Expired && self.stream.peek() != Received::Something {
-            // An end of file is how hyper is told that an idle connection is over, whatever it is at.
+        if state == State::Expired && self.stream().peek() != Received::Something {
+            // An end of file is how hyper is told that an idle connection is over, whatever it is
+            // at.
             return Poll::Ready(Ok(()));
         }
         Poll::Pending
     }
 
-    /// After the cut, streams that have left HTTP fail, so that their owners come to an end. Until
-    /// then their reader is who the cut wakes.
-    #[inline]
-    fn check_upgraded(&self, half: Half, cx: &Context<'_>) -> io::Result<()> {
-        if !self.conn().is(State::Upgraded) {
-            return Ok(());
-        }
-        self.conn().register_owner(half, cx.waker());
-        if self.conn().phase() >= Phase::Cut {
-            let error = "cut off by the limit of the graceful shutdown";
-            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, error));
-        }
-        Ok(())
-    }
-
     /// What has to be closed with care once the protocol is over, if anything.
-    fn leaves(&mut self) -> Option<Left> {
-        let conn = self.held.conn();
+    fn leftover(&mut self) -> Option<Leftover> {
+        let conn = self.guarded.conn();
         let phase = conn.phase();
         let state = conn.state();
         if !self.wrote || matches!(state, State::Upgraded | State::Closed) || phase >= Phase::Cut {
@@ -149,22 +132,22 @@ impl Io {
         let is_silent = self.ended
             || is_followed
                 && self.framing.is_between()
-                && self.stream.peek() != Received::Something;
-        // In service the kernel sees to what is on its way. So it may where it has said that nothing is: that
-        // is how a connection expires.
+                && self.stream().peek() != Received::Something;
+        // In service the kernel sees to what is on its way. So it may where it has said that
+        // nothing is: that is how a connection expires.
         let is_seen_to = phase < Phase::Stopping || state == State::Expired;
         if is_silent && is_seen_to {
             return None;
         }
         let framing = is_followed.then(|| std::mem::take(&mut self.framing));
-        Some(Left { stream: self.stream.take(), framing })
+        Some(Leftover { stream: self.guarded.take_stream(), framing })
     }
 }
 
 impl Drop for Io {
     fn drop(&mut self) {
-        if let Some(left) = self.leaves() {
-            self.held.conn().leave(left);
+        if let Some(leftover) = self.leftover() {
+            self.conn().leave(leftover);
         }
     }
 }
@@ -196,9 +179,11 @@ impl AsyncWrite for Io {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.check_upgraded(Half::Write, cx)?;
+        if this.conn().is(State::Upgraded) {
+            return Pin::new(&mut this.guarded).poll_write(cx, buf);
+        }
         this.wrote = true;
-        Pin::new(&mut this.stream).poll_write(cx, buf)
+        this.guarded.stream().poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -207,24 +192,26 @@ impl AsyncWrite for Io {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.check_upgraded(Half::Write, cx)?;
+        if this.conn().is(State::Upgraded) {
+            return Pin::new(&mut this.guarded).poll_write_vectored(cx, bufs);
+        }
         this.wrote = true;
-        Pin::new(&mut this.stream).poll_write_vectored(cx, bufs)
+        this.guarded.stream().poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.guarded.is_write_vectored()
     }
 
     /// hyper flushes when it has written all it had. Streams of the kernel have nothing to flush.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.held.conn().flushed(&mut this.framing);
+        this.guarded.conn().flushed(&mut this.framing);
         Poll::Ready(Ok(()))
     }
 
     /// Shuts the write side. What else there is to a close comes when hyper has let go of this.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        self.get_mut().guarded.stream().poll_shutdown(cx)
     }
 }

@@ -1,34 +1,30 @@
-//! The HTTP server: from an address to answered requests.
+//! The HTTP server, one protocol on `net`: from accepted streams to answered requests.
 //!
-//! `accept` → `connection` (a task each) → `http1`, `http2` (a call each). What a
-//! connection is doing is kept in its `conn`, which the drain and the report read from outside.
+//! `server` (what users build) → `driver` (a task per connection) → `detect` → `h1` or `h2` (around
+//! each call of the service). What a connection is doing is kept in its `HttpConn`, which the drain
+//! and the report read from outside (`describe`); which states there are, and what bounds them, is in
+//! `state`.
+//!
+//! May use: `util`, `log`, `work`, `stop`, `context`, `net`. Must not know: `Serve`, `Config`.
 
-mod accept;
 mod body;
-mod bounds;
 mod conn;
-mod connection;
 mod describe;
 mod detect;
-mod exchange;
-mod exec;
+mod driver;
 pub(crate) mod framing;
-mod held;
-mod http1;
-mod http2;
+mod h1;
+mod h2;
 mod io;
-mod label;
-mod look;
-mod plain;
-#[cfg(all(test, not(graceful_loom)))]
-mod random;
+#[cfg(all(test, graceful_loom))]
+mod loom_models;
+mod options;
+mod readiness;
+mod request_line;
 mod server;
 mod service;
 mod state;
-mod streams;
-mod timer;
-#[cfg(all(test, not(graceful_loom)))]
-mod walk;
+mod stream_table;
 
 pub use server::{Server, serve};
 pub use service::HttpService;

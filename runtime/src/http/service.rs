@@ -7,15 +7,16 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::service::TowerToHyperService;
 
-use crate::main_fn::via;
+use crate::util::{Sealed, via};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A service that [`serve`](crate::serve) takes: a tower service (an `axum::Router`, tonic's `Routes`)
-/// or a hyper one (`hyper::service::service_fn(…)`), from `Request<Incoming>` to `Response<B>`.
+/// A service that [`serve`](crate::serve) takes: a tower service (an `axum::Router`, tonic's
+/// `Routes`) or a hyper one (`hyper::service::service_fn(…)`), from `Request<Incoming>` to
+/// `Response<B>`.
 ///
-/// `Via` says which of the two it is; the compiler finds it. It is cloned for each connection, and a
-/// tower service for each request, as `axum::serve` does: `Clone` and `Send` are all it needs.
+/// `Via` says which of the two it is; the compiler finds it. It is cloned for each connection, and
+/// a tower service for each request, as `axum::serve` does: `Clone` and `Send` are all it needs.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an HTTP service",
     label = "not a service from `http::Request<hyper::body::Incoming>` to `http::Response<_>`",
@@ -28,7 +29,7 @@ pub trait HttpService<Via>: Send + 'static {
     #[doc(hidden)]
     type Service: Service;
     #[doc(hidden)]
-    fn into_service(self) -> Self::Service;
+    fn into_service(self, _: Sealed) -> Self::Service;
 }
 
 /// The one form that the rest of this module works on: its bounds, written once.
@@ -71,7 +72,7 @@ where
 {
     type Service = Hyper<S>;
 
-    fn into_service(self) -> Hyper<S> {
+    fn into_service(self, _: Sealed) -> Hyper<S> {
         Hyper(self)
     }
 }
@@ -83,7 +84,7 @@ where
 {
     type Service = Hyper<TowerToHyperService<S>>;
 
-    fn into_service(self) -> Self::Service {
+    fn into_service(self, _: Sealed) -> Self::Service {
         Hyper(TowerToHyperService::new(self))
     }
 }

@@ -9,8 +9,8 @@ use std::{
 /// Where a server listens: an address, or a listener that is already bound.
 ///
 /// Implemented for what [`std::net::ToSocketAddrs`] takes (`"host:port"` as `&str` or `String`,
-/// `("host", port)`, `(IpAddr, port)`, `SocketAddr`, `&[SocketAddr]`), and for the listeners of tokio
-/// and std, TCP and Unix. Of several addresses the first that can be bound is taken. Sealed.
+/// `("host", port)`, `(IpAddr, port)`, `SocketAddr`, `&[SocketAddr]`), and for the listeners of
+/// tokio and std, TCP and Unix. Of several addresses the first that can be bound is taken. Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an address to listen on",
     label = "neither an address nor a listener",

@@ -7,8 +7,8 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::address::Target;
 
-/// The kernel cuts this down to `net.core.somaxconn` (listen(2)). With the 128 that std and tokio ask
-/// for, a burst of clients waits for a second until their SYN is sent again.
+/// The kernel cuts this down to `net.core.somaxconn` (listen(2)). With the 128 that std and tokio
+/// ask for, a burst of clients waits for a second until their SYN is sent again.
 const BACKLOG: i32 = i32::MAX;
 
 #[derive(Debug)]

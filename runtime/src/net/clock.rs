@@ -8,8 +8,9 @@ use std::{
 /// One moment on both clocks.
 static ANCHOR: LazyLock<(Instant, u64)> = LazyLock::new(|| (Instant::now(), exact()));
 
-/// Nanoseconds of a monotonic clock that may be late by a tick of the kernel (1 to 10 ms). On Linux that
-/// is `CLOCK_MONOTONIC_COARSE` (`clock_gettime(2)`), at a fraction of the cost of an `Instant`.
+/// Nanoseconds of a monotonic clock that may be late by a tick of the kernel (1 to 10 ms). On Linux
+/// that is `CLOCK_MONOTONIC_COARSE` (`clock_gettime(2)`), at a fraction of the cost of an
+/// `Instant`.
 #[inline]
 pub(crate) fn now() -> u64 {
     #[cfg(target_os = "linux")]

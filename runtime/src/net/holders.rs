@@ -1,4 +1,4 @@
-//! Who holds a listening socket.
+//! Who else holds a listening socket.
 
 use std::os::fd::RawFd;
 
@@ -7,16 +7,17 @@ use std::os::fd::RawFd;
 pub(crate) enum Holders {
     /// Nobody: it was bound here, or the program says so.
     Nobody,
-    /// It was handed in: perhaps somebody.
+    /// It was handed in: another process may hold it, or a copy of it in this one.
     Unknown,
-    /// Somebody who goes on accepting.
+    /// Another process that goes on accepting.
     Others,
 }
 
-/// Whether this descriptor came by socket activation (`sd_listen_fds(3)`): then systemd holds it, too.
+/// Whether this descriptor came by socket activation (`sd_listen_fds(3)`): then systemd holds it,
+/// too.
 ///
-/// Looks at the environment that the process began with: libraries that take such sockets over remove
-/// the variables.
+/// Looks at the environment that the process began with: libraries that take such sockets over
+/// remove the variables.
 pub(super) fn is_passed_by_systemd(fd: RawFd) -> bool {
     const FIRST: RawFd = 3;
     let Ok(environ) = std::fs::read("/proc/self/environ") else {

@@ -1,7 +1,7 @@
 //! Listening sockets: bound with as much backlog as the system allows, closed without loss.
 
 use std::{
-    fmt, io,
+    io,
     net::SocketAddr,
     os::{
         fd::{AsFd, AsRawFd},
@@ -19,9 +19,11 @@ use super::{
     address::Target,
     bind::{ListenerSocket, bind},
     holders::{Holders, is_passed_by_systemd},
+    local_addr::LocalAddr,
+    peer::Peer,
     stream::Stream,
 };
-use crate::{failure::Failure, serve::LocalAddr};
+use crate::util::Failure;
 
 /// An index that no network device has: they count up from 1.
 #[cfg(target_os = "linux")]
@@ -32,31 +34,16 @@ const NO_DEVICE: u32 = i32::MAX as u32;
 pub(crate) struct Listener {
     socket: ListenerSocket,
     holders: Holders,
-    /// The path of a Unix socket and which file it was, so that nobody else's is unlinked.
+    /// The path of a Unix socket and which file it was, so that no other file is unlinked.
     path: Option<(PathBuf, FileId)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileId(u64, u64);
 
-/// Who is at the other end.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Peer {
-    Tcp(SocketAddr),
-    Unix,
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(addr) => addr.fmt(f),
-            Self::Unix => f.write_str("a Unix socket"),
-        }
-    }
-}
-
 impl Listener {
-    /// Binds `target`, or takes over the listener that it is. `holders`: what the program says of it.
+    /// Binds `target`, or takes over the listener that it is. `holders`: what the program says of
+    /// it.
     ///
     /// # Errors
     ///
@@ -78,7 +65,7 @@ impl Listener {
             }
         };
         let socket = bind(target).await.map_err(|error| {
-            Failure::from_error(&error).context(&format!("cannot listen on {name}"))
+            Failure::from_error(error).context(&format!("cannot listen on {name}"))
         })?;
         let path = match &socket {
             ListenerSocket::Unix(unix) => path_of(unix),
@@ -114,12 +101,13 @@ impl Listener {
         std::fs::metadata(format!("/proc/self/fd/{fd}")).ok().map(|metadata| metadata.ino())
     }
 
-    /// Whether somebody else goes on accepting: then the socket is left as it is.
+    /// Whether another process goes on accepting: then the socket is left as it is.
     pub(crate) fn is_shared(&self) -> bool {
         self.holders == Holders::Others
     }
 
-    /// Whether somebody is in the queue. `accept` says that there are no descriptors left before it looks.
+    /// Whether a client is in the queue. `accept` says that there are no descriptors left before it
+    /// looks.
     pub(crate) fn has_waiting(&self) -> bool {
         let fd = match &self.socket {
             ListenerSocket::Tcp(tcp) => tcp.as_fd(),
@@ -168,14 +156,14 @@ impl Listener {
         }
     }
 
-    /// Turns new clients away while those that the kernel has already let in can still be accepted, and
-    /// handshakes that are under way can complete. Whether that could be done: on a socket that somebody else
-    /// may hold it must not be, for it lasts as long as the socket does.
+    /// Turns new clients away while those that the kernel has already let in can still be accepted,
+    /// and handshakes that are under way can complete. Returns whether that could be done. It is
+    /// not done to a socket that another process may hold, for it lasts as long as the socket does.
     ///
     /// On Linux a TCP socket is bound to a network device that does not exist. A SYN then finds no
     /// listener and is refused, or goes to another socket of the `SO_REUSEPORT` group. Needs no
-    /// privilege; fails where the socket is already bound to a device, and before Linux 5.7. A Unix socket is
-    /// shut for reading, which is what `connect` asks before it joins the queue
+    /// privilege; fails where the socket is already bound to a device, and before Linux 5.7. A Unix
+    /// socket is shut for reading, which is what `connect` asks before it joins the queue
     /// (`unix_stream_connect()` in the kernel).
     pub(crate) fn refuse_new(&self) -> bool {
         if let ListenerSocket::Unix(_) = &self.socket {
@@ -188,13 +176,13 @@ impl Listener {
         }
     }
 
-    /// Removes the path of a Unix socket, if it still is this socket's: a new version of the program
-    /// may have bound its own there by now.
+    /// Removes the path of a Unix socket, if it still is this socket's: a new version of the
+    /// program may have bound its own there by now.
     fn unlink(&self) {
         if let Some((path, id)) = &self.path
             && file_id(path) == Some(*id)
         {
-            // Already gone is as good.
+            // If the file is gone already, that is as good.
             let _ = std::fs::remove_file(path);
         }
     }
@@ -243,7 +231,8 @@ mod tests {
 
     use super::*;
 
-    /// Whoever has resolved the path before the unlink comes to the socket after it, as through a second link.
+    /// Whoever has resolved the path before the unlink comes to the socket after it, as through a
+    /// second link.
     #[tokio::test]
     async fn a_shut_unix_socket_keeps_its_queue_and_takes_nobody_in() {
         for holders in [Holders::Nobody, Holders::Unknown] {

@@ -1,10 +1,55 @@
-//! Addresses, listeners, streams, and what the kernel knows of them. Nothing in here knows HTTP.
+//! Connections of any protocol: addresses, listeners, the accept loop, and a connection that is
+//! waited for, named, and closed without loss.
+//!
+//! May use: `util`, `log`, `work`, `stop`, `context`. Must not know: HTTP.
 
+mod local_addr;
+
+pub(crate) use local_addr::LocalAddr;
+
+#[cfg(feature = "http")]
+mod accept;
+#[cfg(feature = "http")]
 pub(crate) mod address;
+#[cfg(feature = "http")]
 mod bind;
+#[cfg(feature = "http")]
 pub(crate) mod clock;
-pub(crate) mod holders;
-pub(crate) mod kernel;
-pub(crate) mod lingering;
-pub(crate) mod listener;
-pub(crate) mod stream;
+#[cfg(feature = "http")]
+mod conn;
+#[cfg(feature = "http")]
+mod delivery;
+#[cfg(feature = "http")]
+mod guard;
+#[cfg(feature = "http")]
+mod guarded_io;
+#[cfg(feature = "http")]
+mod holders;
+#[cfg(feature = "http")]
+mod kernel;
+#[cfg(feature = "http")]
+mod lingering_close;
+#[cfg(feature = "http")]
+mod listener;
+#[cfg(feature = "http")]
+mod peer;
+#[cfg(feature = "http")]
+mod stream;
+#[cfg(feature = "http")]
+mod timer;
+
+#[cfg(feature = "http")]
+pub(crate) use self::{
+    accept::{AcceptLoop, Accepted, MakeConnection},
+    conn::{ConnCore, GuardedConn},
+    delivery::{ConnDrain, KernelView},
+    guard::ConnGuard,
+    guarded_io::GuardedIo,
+    holders::Holders,
+    kernel::Kernel,
+    lingering_close::LingeringClose,
+    listener::Listener,
+    peer::Peer,
+    stream::{Received, Stream},
+    timer::Timer,
+};

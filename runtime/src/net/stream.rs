@@ -50,14 +50,16 @@ impl Stream {
         }
     }
 
-    /// After the write side was shut: has the task woken when the client has acknowledged the FIN, and with
-    /// it all that was sent. Linux reports the step from `FIN_WAIT1` to `FIN_WAIT2` as a change of the
-    /// socket's state, which is an event of the edge-triggered kind that tokio waits for.
+    /// After the write side was shut: has the task woken when the client has acknowledged the FIN,
+    /// and with it all that was sent. Linux reports the step from `FIN_WAIT1` to `FIN_WAIT2` as a
+    /// change of the socket's state, which is an event of the edge-triggered kind that tokio waits
+    /// for.
     pub(crate) fn register_acknowledged(&self, cx: &mut Context<'_>) {
         if let Self::Tcp(tcp) = self
             && let Poll::Ready(Ok(())) = tcp.poll_write_ready(cx)
         {
-            // It is always writable, in order to report the error: that is what has to be forgotten first.
+            // It is always writable, in order to report the error: that is what has to be forgotten
+            // first.
             let forget = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
             let _ = tcp.try_io(Interest::WRITABLE, forget);
             let _ = tcp.poll_write_ready(cx);

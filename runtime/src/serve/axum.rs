@@ -9,16 +9,17 @@ use axum::{
 };
 use tower_service::Service;
 
-use super::{Serve, Servers, sealed};
-use crate::failure::Failure;
+use super::{Bound, Serve, Servers, servers::sealed};
+use crate::util::Failure;
 
 impl<L: Listener, M, S> sealed::Sealed for AxumServe<L, M, S> {}
 
-/// With the feature `axum`: `axum::serve(listener, app)` is handed the [`Shutdown`](crate::Shutdown)
-/// future, as its `with_graceful_shutdown` wants it.
+/// With the feature `axum`: `axum::serve(listener, app)` is handed the
+/// [`Shutdown`](crate::Shutdown) future, as its `with_graceful_shutdown` wants it.
 ///
-/// Its connections are then closed as axum closes them: idle ones at once, and upgraded ones are not
-/// waited for. `graceful::serve(listener, app)` takes the same two arguments and loses no request.
+/// Its connections are then closed as axum closes them: idle ones at once, and upgraded ones are
+/// not waited for. `graceful::serve(listener, app)` takes the same two arguments and loses no
+/// request.
 impl<L, M, S> Serve for AxumServe<L, M, S>
 where
     L: Listener<Addr: Debug>,
@@ -34,9 +35,8 @@ where
         };
         servers.push(move |handle| async move {
             let serve = self.with_graceful_shutdown(handle.shutdown());
-            let run =
-                Box::pin(async move { serve.await.map_err(|error| Failure::from_error(&error)) });
-            Ok(super::Bound { name, addr: None, run })
+            let run = Box::pin(async move { serve.await.map_err(Failure::from_error) });
+            Ok(Bound::unaddressed(name, run))
         });
     }
 }

@@ -1,186 +1,20 @@
-//! What can be served, and how several servers become one list.
+//! What `main` may return, and how it comes to run: bound first, then served.
+//!
+//! May use: everything but `config`. A server of its own kind (`http`, another framework) is
+//! adapted to `Serve` in a file here.
 
 #[cfg(feature = "axum")]
 mod axum;
+#[cfg(feature = "http")]
+mod http;
+pub(crate) mod launch;
+mod main;
 mod serve_fn;
-mod unserved;
+mod servers;
 
-use std::{fmt, future::Future, panic::Location, pin::Pin};
-
+pub use main::{Fail, Main, Outcome};
 pub use serve_fn::{ServeFn, serve_fn};
+pub use servers::Serve;
 
-pub(crate) use unserved::Unserved;
-
-use crate::{failure::Failure, handle::Handle};
-
-pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-/// A server, or several.
-///
-/// Implemented for [`Server`](crate::Server) and [`ServeFn`], for tuples and `Vec`s of servers, for `Box<dyn Serve>`,
-/// for `()` (serves nothing), and for `axum::serve(…)` under the feature `axum`. The trait is sealed:
-/// any other server comes in through [`serve_fn`].
-///
-/// ```no_run
-/// # async fn handler(_: hyper::Request<hyper::body::Incoming>)
-/// #     -> Result<hyper::Response<String>, std::convert::Infallible> { unimplemented!() }
-/// use hyper::service::service_fn;
-///
-/// #[graceful::main]
-/// async fn main() -> impl graceful::Serve {
-///     let public = graceful::serve("0.0.0.0:8080", service_fn(handler));
-///     let admin = graceful::serve("127.0.0.1:9090", service_fn(handler));
-///     (public, admin)
-/// }
-/// ```
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a server",
-    label = "this cannot be served",
-    note = "servers are `graceful::serve(addr, service)`, `graceful::serve_fn(…)`, tuples and `Vec`s of \
-            them, and `()`",
-    note = "an `axum::Router` or a tower service becomes one by `graceful::serve(addr, service)`"
-)]
-#[cfg_attr(
-    feature = "axum",
-    diagnostic::on_unimplemented(
-        note = "`axum::serve(…)` is handed the shutdown by itself: delete `.with_graceful_shutdown(…)`"
-    )
-)]
-#[cfg_attr(
-    not(feature = "axum"),
-    diagnostic::on_unimplemented(note = "for `axum::serve(…)` of axum 0.8 enable the feature: \
-                `graceful-main = {{ version = \"0.1\", features = [\"axum\"] }}`")
-)]
-pub trait Serve: Send + 'static + sealed::Sealed {
-    // Boxed, so that `Box<dyn Serve>` is one.
-    #[doc(hidden)]
-    fn collect(self: Box<Self>, servers: &mut Servers);
-}
-
-pub(crate) mod sealed {
-    pub trait Sealed {}
-}
-
-/// Servers that have not been bound yet.
-#[doc(hidden)]
-#[derive(Default)]
-pub struct Servers(Vec<Unbound>);
-
-pub(crate) struct Unbound {
-    pub(crate) bind: Box<dyn FnOnce(Handle) -> BoxFuture<Result<Bound, Failure>> + Send>,
-}
-
-/// A server that is ready to accept.
-pub(crate) struct Bound {
-    /// What it is called in messages: its address, or the line that made it.
-    pub(crate) name: String,
-    pub(crate) addr: Option<LocalAddr>,
-    pub(crate) run: BoxFuture<Result<(), Failure>>,
-}
-
-/// Where a server listens.
-#[derive(Clone, Debug)]
-pub(crate) enum LocalAddr {
-    Tcp(std::net::SocketAddr),
-    /// A Unix socket: its path, where it has one.
-    Unix(Option<std::path::PathBuf>),
-}
-
-impl fmt::Display for LocalAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(addr) => write!(f, "http://{addr}"),
-            Self::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
-            Self::Unix(None) => f.write_str("unix socket without a name"),
-        }
-    }
-}
-
-impl Servers {
-    pub(crate) fn push<F>(&mut self, bind: impl FnOnce(Handle) -> F + Send + 'static)
-    where
-        F: Future<Output = Result<Bound, Failure>> + Send + 'static,
-    {
-        let bind = Box::new(|handle| Box::pin(bind(handle)) as BoxFuture<_>);
-        self.0.push(Unbound { bind });
-    }
-
-    /// A server that needs no step of its own to bind.
-    pub(crate) fn push_future(
-        &mut self,
-        name: impl Into<String>,
-        run: impl Future<Output = Result<(), Failure>> + Send + 'static,
-    ) {
-        let name = name.into();
-        self.push(|_| async {
-            let run = Box::pin(run) as BoxFuture<_>;
-            Ok(Bound { name, addr: None, run })
-        });
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(crate) fn into_vec(self) -> Vec<Unbound> {
-        self.0
-    }
-}
-
-impl fmt::Debug for Servers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Servers").field(&self.0.len()).finish()
-    }
-}
-
-impl sealed::Sealed for () {}
-
-impl Serve for () {
-    fn collect(self: Box<Self>, _: &mut Servers) {}
-}
-
-impl<S: Serve> sealed::Sealed for Vec<S> {}
-
-impl<S: Serve> Serve for Vec<S> {
-    fn collect(self: Box<Self>, servers: &mut Servers) {
-        for server in *self {
-            Box::new(server).collect(servers);
-        }
-    }
-}
-
-impl<S: Serve + ?Sized> sealed::Sealed for Box<S> {}
-
-impl<S: Serve + ?Sized> Serve for Box<S> {
-    fn collect(self: Box<Self>, servers: &mut Servers) {
-        (*self).collect(servers);
-    }
-}
-
-macro_rules! tuples {
-    ($($name:ident),+) => {
-        impl<$($name: Serve),+> sealed::Sealed for ($($name,)+) {}
-
-        impl<$($name: Serve),+> Serve for ($($name,)+) {
-            fn collect(self: Box<Self>, servers: &mut Servers) {
-                #[allow(non_snake_case, reason = "one name for a type and its value")]
-                let ($($name,)+) = *self;
-                $(Box::new($name).collect(servers);)+
-            }
-        }
-    };
-}
-
-tuples!(A);
-tuples!(A, B);
-tuples!(A, B, C);
-tuples!(A, B, C, D);
-tuples!(A, B, C, D, E);
-tuples!(A, B, C, D, E, F);
-tuples!(A, B, C, D, E, F, G);
-tuples!(A, B, C, D, E, F, G, H);
-
-/// `file:line:column`, as the compiler writes it.
-pub(crate) fn line_of(location: &'static Location<'static>) -> String {
-    location.to_string()
-}
+pub(crate) use main::BodyKind;
+pub(crate) use servers::{Bound, Servers};

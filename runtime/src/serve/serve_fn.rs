@@ -2,14 +2,22 @@
 
 use std::{fmt, future::Future, panic::Location};
 
-use super::{Serve, Servers, Unserved, line_of, sealed};
-use crate::{failure::Failure, main_fn::Outcome, shutdown::Shutdown};
+use super::{
+    Bound, Outcome, Serve, Servers,
+    servers::{BoxFuture, sealed},
+};
+use crate::{
+    context::{Shutdown, Unserved},
+    util::{Failure, Sealed},
+};
 
 /// Serves with any framework: `f` is handed the [`Shutdown`] future that resolves when the drain
 /// starts, and returns the server's future. The drain waits for that future; the limit cuts it.
 ///
 /// The future's output is `()` or `Result<(), E>`; an `Err` stops the other servers gracefully and
 /// makes the exit code 1.
+///
+/// # Examples
 ///
 /// ```no_run
 /// #[graceful::main]
@@ -30,13 +38,13 @@ where
     F: FnOnce(Shutdown) -> Fut + Send + 'static,
     Fut: Future<Output: Outcome<O>> + Send + 'static,
 {
-    let name = line_of(Location::caller());
+    let name = Location::caller().to_string();
     ServeFn {
         unserved: Unserved::new(&name),
         name,
         start: Box::new(|shutdown| {
             // `f` itself runs inside of the server's task, where its panic is caught.
-            Box::pin(async { f(shutdown).await.outcome() })
+            Box::pin(async { f(shutdown).await.outcome(Sealed) })
         }),
     }
 }
@@ -46,7 +54,7 @@ where
 pub struct ServeFn {
     unserved: Unserved,
     name: String,
-    start: Box<dyn FnOnce(Shutdown) -> super::BoxFuture<Result<(), Failure>> + Send>,
+    start: Box<dyn FnOnce(Shutdown) -> BoxFuture<Result<(), Failure>> + Send>,
 }
 
 impl fmt::Debug for ServeFn {
@@ -63,7 +71,7 @@ impl Serve for ServeFn {
         unserved.served();
         servers.push(|handle| async move {
             let run = start(handle.shutdown());
-            Ok(super::Bound { name, addr: None, run })
+            Ok(Bound::unaddressed(name, run))
         });
     }
 }

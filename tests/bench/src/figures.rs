@@ -47,8 +47,8 @@ const fn figure(
     Figure { name, unit, digits: if ratio { 0 } else { 1 }, ratio, exact: false, measure }
 }
 
-/// Those that open many connections come last: each leaves a socket in `TIME_WAIT` for a minute, and a kernel that is asked
-/// for its sockets passes them all.
+/// Those that open many connections come last: each leaves a socket in `TIME_WAIT` for a minute,
+/// and a kernel that is asked for its sockets passes them all.
 pub(crate) const FIGURES: &[Figure] = &[
     Figure {
         exact: true,

@@ -1,5 +1,5 @@
-//! Prints what four servers cost, as ratios to a bare hyper loop: all of them in one run, taking turns,
-//! with the clients in this process on bare sockets.
+//! Prints what four servers cost, as ratios to a bare hyper loop: all of them in one run, taking
+//! turns, with the clients in this process on bare sockets.
 //!
 //! `cargo run --release -p graceful-bench`; with the argument `quick`, a run of a minute. Any other
 //! argument is a part of the names of the figures that are wanted.

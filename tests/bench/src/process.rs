@@ -56,8 +56,8 @@ impl Server {
         Self { name: name.to_owned(), child, addr }
     }
 
-    /// Nanoseconds of CPU time, of all threads that there are (none of these servers ends one while it
-    /// serves).
+    /// Nanoseconds of CPU time, of all threads that there are (none of these servers ends one while
+    /// it serves).
     pub(crate) fn cpu(&self) -> f64 {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten();
         // The first of three numbers is the time on a processor (proc_schedstat, sched-stats.rst).
@@ -96,8 +96,8 @@ impl Server {
         result
     }
 
-    /// Waits for the end, which is a good one: a server that has crashed has no figures. The one without any
-    /// shutdown code dies of the signal.
+    /// Waits for the end, which is a good one: a server that has crashed has no figures. The one
+    /// without any shutdown code dies of the signal.
     pub(crate) fn gone(mut self) -> Instant {
         let status = self.child.wait().expect("it ends");
         let now = Instant::now();

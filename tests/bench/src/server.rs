@@ -91,8 +91,8 @@ fn graceful() -> graceful::Exit {
     config.run(async || graceful::serve("127.0.0.1:0", service_fn(slow)))
 }
 
-/// Instructions repeat when nobody steals work. Still a process of several threads, as every server is
-/// that people run: glibc takes shorter ways through `recv` and `malloc` in a process of one.
+/// Instructions repeat when nobody steals work. Still a process of several threads, as every server
+/// is that people run: glibc takes shorter ways through `recv` and `malloc` in a process of one.
 fn one_worker() -> bool {
     std::env::var_os("ONE_WORKER").is_some()
 }

@@ -1,5 +1,5 @@
-//! Where a chunked body ends (RFC 9112, section 7.1): chunk sizes with extensions, data, trailers. As strict as
-//! hyper is: what it rejects needs no end, for it closes the connection.
+//! Where a chunked body ends (RFC 9112, section 7.1): chunk sizes with extensions, data, trailers.
+//! As strict as hyper is: what it rejects needs no end, for it closes the connection.
 
 #![allow(clippy::match_same_arms, reason = "a table: a line for each state")]
 

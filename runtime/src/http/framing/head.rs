@@ -1,6 +1,7 @@
-//! Where the head of a request ends, and what it says about its body. The head ends at its first empty line, with
-//! or without CRs, as `httparse` takes it; the body's length is read from its fields as hyper does (RFC 9112,
-//! section 6.3). Whether the rest of it makes sense is left to hyper, which closes the connection where not.
+//! Where the head of a request ends, and what it says about its body. The head ends at its first
+//! empty line, with or without CRs, as `httparse` takes it; the body's length is read from its
+//! fields as hyper does (RFC 9112, section 6.3). Whether the rest of it makes sense is left to
+//! hyper, which closes the connection where not.
 
 /// How far a head has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,8 +156,8 @@ impl Head {
 
 const WORD: usize = size_of::<u64>();
 
-/// The highest bit of each byte that is an LF, and perhaps of some behind the first of them; the lowest byte comes
-/// first.
+/// The highest bit of each byte that is an LF, and perhaps of some behind the first of them; the
+/// lowest byte comes first.
 #[inline]
 fn line_feeds(word: [u8; WORD]) -> u64 {
     const ONES: u64 = u64::from_ne_bytes([1; WORD]);

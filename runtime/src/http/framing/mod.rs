@@ -1,29 +1,35 @@
-//! Where the messages on an HTTP/1 connection begin and end, known from the bytes themselves, however the
-//! network splits them. hyper does not say whether half a head lies in its buffer; whether it does decides between
-//! closing an idle connection and waiting for the rest of a request.
+//! Where the messages on an HTTP/1 connection begin and end, known from the bytes themselves,
+//! however the network splits them. hyper does not say whether half a head lies in its buffer;
+//! whether it does decides between closing an idle connection and waiting for the rest of a
+//! request.
 //!
-//! Most reads need not be looked through. One that begins with GET or HEAD, where no message is under way, and ends
-//! with an empty line, is *plain*: whatever hyper leaves of it would again end with an empty line, and so be a
-//! head that hyper takes (or rejects) before it reads on. As long as none of these requests has a body, nothing
-//! of the read is left when hyper asks for more. Where one does have a body, the read is looked through after all.
+//! Most reads need not be looked through. One that begins with GET or HEAD, where no message is
+//! under way, and ends with an empty line, is *plain*: whatever hyper leaves of it would again end
+//! with an empty line, and so be a head that hyper takes (or rejects) before it reads on. As long
+//! as none of these requests has a body, nothing of the read is left when hyper asks for more.
+//! Where one does have a body, the read is looked through after all.
 //!
-//! The tests beside this compare it with hyper itself, at every byte, and so does the fuzz target in `fuzz/`.
+//! The tests beside this compare it with hyper itself, at every byte, and so does the fuzz target
+//! in `fuzz/`.
 
 mod chunks;
 mod head;
 #[cfg(any(all(test, not(graceful_loom)), fuzzing))]
 pub(crate) mod oracle;
+mod plain;
 #[cfg(all(test, not(graceful_loom)))]
 mod tests;
 
 use chunks::{Chunks, Fed};
 use head::{Head, Length};
 
+pub(super) use plain::PlainRead;
+
 /// What the bytes read so far end in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum At {
-    /// Nothing: every message is complete. CRs and LFs before a request are nothing, too (RFC 9112, section
-    /// 2.2).
+    /// Nothing: every message is complete. CRs and LFs before a request are nothing, too (RFC 9112,
+    /// section 2.2).
     #[default]
     Between,
     /// A plain read: nothing, as soon as hyper asks for more.
@@ -44,9 +50,9 @@ pub(crate) struct Framing {
     heads: u32,
 }
 
-/// What a read has brought.
+/// What a read has summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Brought {
+pub(crate) enum ReadSummary {
     /// The rest of a message, or a part of it, or nothing but line breaks.
     NoHead,
     /// A part of a head, which is still incomplete.
@@ -102,7 +108,7 @@ impl Framing {
 
     /// `bytes` have been read; hyper has called the service so many times before.
     #[inline]
-    pub(crate) fn read(&mut self, bytes: &[u8], calls: u32) -> Brought {
+    pub(crate) fn read(&mut self, bytes: &[u8], calls: u32) -> ReadSummary {
         if matches!(self.at, At::Between | At::Plain) {
             if matches!(self.at, At::Plain) {
                 // hyper has asked for more.
@@ -110,7 +116,7 @@ impl Framing {
             }
             if is_plain(bytes) {
                 self.at = At::Plain;
-                return Brought::Plain;
+                return ReadSummary::Plain;
             }
             self.at = At::Between;
         }
@@ -124,8 +130,8 @@ impl Framing {
     }
 
     #[inline(never)]
-    fn read_on(&mut self, bytes: &[u8]) -> Brought {
-        let mut brought = Brought::NoHead;
+    fn read_on(&mut self, bytes: &[u8]) -> ReadSummary {
+        let mut summary = ReadSummary::NoHead;
         let mut rest = bytes;
         while !rest.is_empty() {
             match &mut self.at {
@@ -137,38 +143,38 @@ impl Framing {
                     }
                     let begins = bytes.len() - rest.len();
                     let mut head = Head::new();
-                    brought = match (head.feed(rest), brought) {
+                    summary = match (head.feed(rest), summary) {
                         (None, _) => {
                             self.at = At::Head(head);
-                            return match brought {
-                                Brought::NoHead => Brought::PartOfHead,
-                                Brought::PartOfHead
-                                | Brought::WholeHead(_)
-                                | Brought::Plain
-                                | Brought::OtherHeads => brought,
+                            return match summary {
+                                ReadSummary::NoHead => ReadSummary::PartOfHead,
+                                ReadSummary::PartOfHead
+                                | ReadSummary::WholeHead(_)
+                                | ReadSummary::Plain
+                                | ReadSummary::OtherHeads => summary,
                             };
                         }
                         (Some(length), before) => {
                             rest = &rest[length..];
                             self.head_ends(head.length());
                             match before {
-                                Brought::NoHead => Brought::WholeHead(begins),
-                                Brought::PartOfHead
-                                | Brought::WholeHead(_)
-                                | Brought::Plain
-                                | Brought::OtherHeads => Brought::OtherHeads,
+                                ReadSummary::NoHead => ReadSummary::WholeHead(begins),
+                                ReadSummary::PartOfHead
+                                | ReadSummary::WholeHead(_)
+                                | ReadSummary::Plain
+                                | ReadSummary::OtherHeads => ReadSummary::OtherHeads,
                             }
                         }
                     };
                 }
                 At::Head(head) => {
                     let Some(length) = head.feed(rest) else {
-                        return Brought::PartOfHead;
+                        return ReadSummary::PartOfHead;
                     };
                     rest = &rest[length..];
                     let length = head.length();
                     self.head_ends(length);
-                    brought = Brought::OtherHeads;
+                    summary = ReadSummary::OtherHeads;
                 }
                 At::Body(left) => {
                     let taken = usize::try_from(*left).map_or(rest.len(), |it| it.min(rest.len()));
@@ -189,7 +195,7 @@ impl Framing {
                 At::Invalid | At::Plain => break,
             }
         }
-        brought
+        summary
     }
 
     fn head_ends(&mut self, length: Length) {

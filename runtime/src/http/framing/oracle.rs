@@ -84,7 +84,8 @@ impl AsyncWrite for Script<'_> {
     }
 }
 
-/// Lets hyper read `pieces`, with a service that reads every body to its end, and follows them as our own stream does.
+/// Lets hyper read `pieces`, with a service that reads every body to its end, and follows them as
+/// our own stream does.
 pub(crate) fn ask(pieces: &[&[u8]]) -> (Verdict, Framing) {
     let (calls, complete, at_end) = (Cell::new(0), Cell::new(0), Cell::new(false));
     let (names, latest) = (RefCell::new(Vec::new()), RefCell::new(&[][..]));
@@ -134,8 +135,8 @@ pub(crate) fn ask(pieces: &[&[u8]]) -> (Verdict, Framing) {
     (Verdict { calls, names, complete, rejects, ends_well }, framing.take())
 }
 
-/// Compares the two after the whole of `pieces`. Returns whether there is something to know: not where hyper rejects
-/// them, and closes the connection.
+/// Compares the two after the whole of `pieces`. Returns whether there is something to know: not
+/// where hyper rejects them, and closes the connection.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-use super::{Brought, Framing, Position, oracle};
-use crate::http::random::Random;
+use super::{Framing, Position, ReadSummary, oracle};
+use crate::util::Random;
 
 /// The two agree on `pieces`; whether there was anything to agree on.
 #[track_caller]
@@ -76,19 +76,19 @@ fn says_what_a_read_has_brought() {
     let head = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
     let post = b"POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\n";
     let mut framing = Framing::new();
-    assert_eq!(framing.read(&[&head[..], head].concat(), 0), Brought::Plain);
+    assert_eq!(framing.read(&[&head[..], head].concat(), 0), ReadSummary::Plain);
     // By then hyper has found two of them.
-    assert_eq!(framing.read(head, 2), Brought::Plain);
-    assert_eq!(framing.read(b"\r\n", 3), Brought::NoHead);
-    assert_eq!(framing.read(&[b"\r\n", &head[..]].concat(), 3), Brought::WholeHead(2));
-    assert_eq!(framing.read(&[&post[..], b"body", head].concat(), 4), Brought::OtherHeads);
-    assert_eq!(framing.read(&[&head[..], b"GET"].concat(), 6), Brought::WholeHead(0));
-    assert_eq!(framing.read(b" /", 7), Brought::PartOfHead);
-    assert_eq!(framing.read(b" HTTP/1.1\n\n", 7), Brought::OtherHeads);
-    assert_eq!(framing.read(post, 8), Brought::WholeHead(0));
-    assert_eq!(framing.read(&[b"body", &head[..]].concat(), 9), Brought::WholeHead(4));
+    assert_eq!(framing.read(head, 2), ReadSummary::Plain);
+    assert_eq!(framing.read(b"\r\n", 3), ReadSummary::NoHead);
+    assert_eq!(framing.read(&[b"\r\n", &head[..]].concat(), 3), ReadSummary::WholeHead(2));
+    assert_eq!(framing.read(&[&post[..], b"body", head].concat(), 4), ReadSummary::OtherHeads);
+    assert_eq!(framing.read(&[&head[..], b"GET"].concat(), 6), ReadSummary::WholeHead(0));
+    assert_eq!(framing.read(b" /", 7), ReadSummary::PartOfHead);
+    assert_eq!(framing.read(b" HTTP/1.1\n\n", 7), ReadSummary::OtherHeads);
+    assert_eq!(framing.read(post, 8), ReadSummary::WholeHead(0));
+    assert_eq!(framing.read(&[b"body", &head[..]].concat(), 9), ReadSummary::WholeHead(4));
     assert_eq!((framing.heads(), framing.position()), (10, Position::Between));
-    assert_eq!(framing.read(head, 10), Brought::Plain);
+    assert_eq!(framing.read(head, 10), ReadSummary::Plain);
     assert_eq!(framing.position(), Position::Plain);
 }
 

@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 
-/// One socket. Addresses are canonical: an IPv4 client of a dual-stack listener has its IPv4 address.
+/// One socket. Addresses are canonical: an IPv4 client of a dual-stack listener has its IPv4
+/// address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
     pub(super) state: State,
-    /// Bytes that were written and that the peer's kernel has not acknowledged (`SIOCOUTQ`, tcp(7)). A FIN
-    /// counts as one.
+    /// Bytes that were written and that the peer's kernel has not acknowledged (`SIOCOUTQ`,
+    /// tcp(7)). A FIN counts as one.
     pub(super) unacknowledged: u32,
     pub(super) timing: Option<Timing>,
 }
@@ -53,8 +54,8 @@ pub(super) struct States(u32);
 impl States {
     pub(super) const ALL: Self = Self(u32::MAX);
     pub(super) const SYN_RECV: Self = Self(1 << 3);
-    /// Whoever may still receive something: not the listener, and not `TIME_WAIT`, of which a busy machine has
-    /// many.
+    /// Whoever may still receive something: not the listener, and not `TIME_WAIT`, of which a busy
+    /// machine has many.
     pub(super) const CONNECTED: Self = Self(!(1 << 10) & !(1 << 6) & !(1 << 7));
 
     pub(super) fn bits(self) -> u32 {

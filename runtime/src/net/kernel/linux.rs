@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     net::clock,
-    sync::{Mutex, lock},
+    util::sync::{Mutex, lock},
 };
 
 /// What the kernel knows of the connections of one listener.
@@ -44,7 +44,7 @@ impl Kernel {
     /// The clients whose handshake with the listener is under way.
     pub(crate) fn arriving(&self) -> Option<HashSet<SocketAddr>> {
         // A dump passes every socket of the machine, so it is not asked for in vain.
-        if self.inode.and_then(|inode| proc_net::has_guests(self.listener, inode)) == Some(false) {
+        if self.inode.and_then(|inode| proc_net::has_clients(self.listener, inode)) == Some(false) {
             return Some(HashSet::new());
         }
         let mut arriving = HashSet::new();
@@ -57,8 +57,8 @@ impl Kernel {
         Some(arriving)
     }
 
-    /// What was known of the connection to `peer` soon after the drain started. The first call asks, for
-    /// all connections at once.
+    /// What was known of the connection to `peer` soon after the drain started. The first call
+    /// asks, for all connections at once.
     pub(crate) fn at_the_drain(&self, peer: SocketAddr) -> Option<Facts> {
         let table = self.table.get_or_init(|| self.table()).as_ref()?;
         table.get(&canonical(peer)).copied()
@@ -69,8 +69,8 @@ impl Kernel {
         let asked = Asked::now();
         let entry = self.one(local, peer)?;
         let mut facts = facts(&entry, &asked);
-        // All that was sent to this very host has arrived: loopback hands it over within the call. A peer
-        // that is slow to acknowledge, as Linux is by up to 40 ms, need not be waited for.
+        // All that was sent to this very host has arrived: loopback hands it over within the call.
+        // A peer that is slow to acknowledge, as Linux is by up to 40 ms, need not be waited for.
         let all_sent = entry.timing.is_some_and(|timing| timing.unsent == Some(0));
         if facts.undelivered > 0 && all_sent && self.one(peer, local).is_some() {
             facts.undelivered = 0;
@@ -87,7 +87,8 @@ impl Kernel {
                 return;
             }
             let facts = facts(&entry, &asked);
-            // A client may have one port at two addresses of ours: then what holds for either holds for both.
+            // A client may have one port at two addresses of ours: then what holds for either holds
+            // for both.
             let both = table.entry(entry.peer).or_insert(facts);
             both.undelivered = both.undelivered.max(facts.undelivered);
             both.round_trip = both.round_trip.max(facts.round_trip);
@@ -136,7 +137,8 @@ fn canonical(addr: SocketAddr) -> SocketAddr {
 /// The moment before a question: what a connection does later is not in the answer.
 struct Asked {
     exact: Instant,
-    /// By the clock that connections note their times by: what is before this was before the question.
+    /// By the clock that connections note their times by: what is before this was before the
+    /// question.
     at: Instant,
 }
 
@@ -191,18 +193,18 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_knows_whether_it_has_guests() {
+    fn a_listener_knows_whether_it_has_clients() {
         for bound in ["127.0.0.1:0", "[::1]:0", "[::]:0"] {
             let listener = TcpListener::bind(bound).unwrap();
             let kernel = &both(&listener)[0];
-            let has_guests = || proc_net::has_guests(kernel.listener, kernel.inode.unwrap());
-            assert_eq!(has_guests(), Some(false), "{bound}");
+            let has_clients = || proc_net::has_clients(kernel.listener, kernel.inode.unwrap());
+            assert_eq!(has_clients(), Some(false), "{bound}");
             let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            assert_eq!(has_guests(), Some(true), "{bound}: in the queue");
+            assert_eq!(has_clients(), Some(true), "{bound}: in the queue");
             let accepted = listener.accept().unwrap();
-            assert_eq!(has_guests(), Some(false), "{bound}: let in");
+            assert_eq!(has_clients(), Some(false), "{bound}: accepted");
             drop((client, accepted));
-            assert_eq!(proc_net::has_guests(kernel.listener, u64::MAX), None);
+            assert_eq!(proc_net::has_clients(kernel.listener, u64::MAX), None);
         }
     }
 

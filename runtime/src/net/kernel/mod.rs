@@ -1,8 +1,9 @@
-//! What the kernel knows of the connections of one listener: who is on the way in, how far away each client
-//! is, and what has not reached it yet. Asked when the drain starts, and while it lasts; never before.
+//! What the kernel knows of the connections of one listener: who is on the way in, how far away
+//! each client is, and what has not reached it yet. Asked when the drain starts, and while it
+//! lasts; never before.
 //!
-//! By `sock_diag`, else from `/proc/net/tcp`; where neither is to be had, and on other systems than Linux,
-//! every answer is `None`: not known.
+//! By `sock_diag`, else from `/proc/net/tcp`; where neither is to be had, and on other systems than
+//! Linux, every answer is `None`: not known.
 
 #[cfg(target_os = "linux")]
 mod entry;

@@ -1,5 +1,5 @@
-//! `/proc/net/tcp` and `/proc/net/tcp6` (`proc_pid_net(5)`): the same table as text, for processes that may not
-//! use netlink. Slower: the kernel formats every socket of the machine.
+//! `/proc/net/tcp` and `/proc/net/tcp6` (`proc_pid_net(5)`): the same table as text, for processes
+//! that may not use netlink. Slower: the kernel formats every socket of the machine.
 
 use std::{
     fs::File,
@@ -19,8 +19,8 @@ const LEAST_VARIANCE_US: u32 = 200_000;
 pub(super) fn dump(local: SocketAddr, mut each: impl FnMut(Entry)) -> io::Result<()> {
     let files: &[_] = match local {
         SocketAddr::V4(_) => &["/proc/net/tcp"],
-        // IPv4 clients of a dual-stack listener are in the second file, too; where there is no IPv6 there is
-        // no such file, and no such listener.
+        // IPv4 clients of a dual-stack listener are in the second file, too; where there is no IPv6
+        // there is no such file, and no such listener.
         SocketAddr::V6(_) => &["/proc/net/tcp6"],
     };
     for file in files {
@@ -34,12 +34,14 @@ pub(super) fn dump(local: SocketAddr, mut each: impl FnMut(Entry)) -> io::Result
     Ok(())
 }
 
-/// Whether anybody is on the way to the listener with this inode, or waits in its queue; `None`: it is not there.
+/// Whether any client is on the way to the listener with this inode, or waits in its queue; `None`:
+/// the listener is not listed.
 ///
-/// Each of them holds a reference to the listening socket (`inet_reqsk_alloc()` in the kernel, since Linux 4.4), whose
-/// count is in this table; the process holds one. Listeners come first in it, so that it need not be read to its end:
-/// cheap where the whole table is large, as it is with many sockets in `TIME_WAIT`.
-pub(super) fn has_guests(local: SocketAddr, inode: u64) -> Option<bool> {
+/// Each client holds a reference to the listening socket (`inet_reqsk_alloc()` in the kernel,
+/// since Linux 4.4), whose count is in this table; the process holds one. Listeners come first in
+/// it, so that it need not be read to its end: cheap where the whole table is large, as it is with
+/// many sockets in `TIME_WAIT`.
+pub(super) fn has_clients(local: SocketAddr, inode: u64) -> Option<bool> {
     const LISTEN: &str = "0A";
     let file = if local.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
     let lines = BufReader::with_capacity(4096, File::open(file).ok()?).lines().skip(1);

@@ -1,5 +1,5 @@
-//! `sock_diag(7)`: questions about TCP sockets over netlink, answered from the kernel's own tables. Needs no
-//! privilege.
+//! `sock_diag(7)`: questions about TCP sockets over netlink, answered from the kernel's own tables.
+//! Needs no privilege.
 
 use std::{
     io,
@@ -63,8 +63,8 @@ impl SockDiag {
         self.ask(request(local, anybody, states, NLM_F_DUMP), each)
     }
 
-    /// What the kernel finds at these addresses: the socket of that connection or, where there is none, a
-    /// listener that would take it.
+    /// What the kernel finds at these addresses: the socket of that connection or, where there is
+    /// none, a listener that would take it.
     pub(super) fn one(&mut self, local: SocketAddr, peer: SocketAddr) -> io::Result<Option<Entry>> {
         let mut found = None;
         match self.ask(request(local, peer, States::ALL, 0), |entry| found = Some(entry)) {
@@ -196,8 +196,8 @@ fn parse(body: &[u8]) -> Option<Entry> {
     Some(entry)
 }
 
-/// The fields of `struct tcp_info` (`linux/tcp.h`) that are asked for; `tcpi_notsent_bytes` is there since
-/// Linux 4.6, `tcpi_snd_wnd` since 5.4.
+/// The fields of `struct tcp_info` (`linux/tcp.h`) that are asked for; `tcpi_notsent_bytes` is
+/// there since Linux 4.6, `tcpi_snd_wnd` since 5.4.
 fn parse_tcp_info(info: &[u8]) -> Option<Timing> {
     const LAST_ACK_RECV: usize = 56;
     const RTT: usize = 68;

@@ -1,0 +1,160 @@
+//! How long each step of a stop may take, as the program says it: in code, or by a variable of the
+//! environment that is read when the process starts.
+
+use std::{ffi::OsString, time::Duration};
+
+use crate::{
+    stop::{Limits, bounded},
+    util::{Failure, duration},
+};
+
+/// A limit that may be missing, for [`Config::timeout`](crate::Config::timeout) and
+/// [`Config::cleanup`](crate::Config::cleanup): a [`Duration`], an `Option<Duration>` (`None`: no
+/// limit), or [`env()`]. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a limit",
+    label = "not a duration",
+    note = "write a string with a unit in the attribute, such as `\"3s\"` or `\"none\"`, or a value of type \
+            `Duration`, `Option<Duration>` or `graceful::env(…)`"
+)]
+pub trait IntoLimit: sealed::Limit {}
+
+/// A time that is waited, for [`Config::delay`](crate::Config::delay) and
+/// [`Config::linger`](crate::Config::linger): a [`Duration`] or [`env()`]. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a duration",
+    label = "not a duration",
+    note = "write a string with a unit in the attribute, such as `\"3s\"`, or a value of type `Duration` or \
+            `graceful::env(…)`"
+)]
+pub trait IntoWait: sealed::Limit {}
+
+mod sealed {
+    use super::Source;
+
+    pub trait Limit {
+        fn into_source(self) -> Source;
+    }
+}
+
+/// A duration from the environment, made by [`env()`].
+#[derive(Clone, Debug)]
+pub struct Env {
+    name: String,
+    default: Option<Duration>,
+}
+
+/// Where a duration comes from.
+#[doc(hidden)]
+#[derive(Clone, Debug)]
+pub enum Source {
+    Fixed(Option<Duration>),
+    Env(Env),
+}
+
+/// A duration that is read from the environment variable `name` when the process starts, in the
+/// form that the attribute's strings have: `3s`, `250ms`, `1m30s`, and for limits `none`.
+///
+/// Where the variable is not set, `default` holds. A value that cannot be read is an error: the
+/// process says so and exits with 1 before anything is served.
+///
+/// # Examples
+///
+/// ```no_run
+/// #[graceful::main(timeout = env("GRACEFUL_TIMEOUT", "3s"))]
+/// async fn main() -> impl graceful::Serve {
+///     graceful::serve_fn(|shutdown| shutdown)
+/// }
+/// ```
+pub fn env(name: impl Into<String>, default: impl Into<Option<Duration>>) -> Env {
+    Env { name: name.into(), default: default.into() }
+}
+
+impl sealed::Limit for Duration {
+    fn into_source(self) -> Source {
+        Source::Fixed(Some(self))
+    }
+}
+
+impl sealed::Limit for Option<Duration> {
+    fn into_source(self) -> Source {
+        Source::Fixed(self)
+    }
+}
+
+impl sealed::Limit for Env {
+    fn into_source(self) -> Source {
+        Source::Env(self)
+    }
+}
+
+impl IntoLimit for Duration {}
+impl IntoLimit for Option<Duration> {}
+impl IntoLimit for Env {}
+impl IntoWait for Duration {}
+impl IntoWait for Env {}
+
+/// The limits before the environment has been read.
+#[derive(Clone, Debug)]
+pub(crate) struct ConfiguredLimits {
+    pub(crate) timeout: Source,
+    pub(crate) delay: Source,
+    pub(crate) linger: Source,
+    pub(crate) cleanup: Source,
+}
+
+impl ConfiguredLimits {
+    /// Reads the environment.
+    pub(crate) fn resolve(&self) -> Result<Limits, Failure> {
+        Ok(Limits {
+            timeout: self.timeout.resolve(true)?.map(bounded),
+            delay: bounded(self.delay.resolve(false)?.unwrap_or_default()),
+            linger: bounded(self.linger.resolve(false)?.unwrap_or_default()),
+            cleanup: self.cleanup.resolve(true)?.map(bounded),
+        })
+    }
+}
+
+impl Source {
+    fn resolve(&self, may_be_none: bool) -> Result<Option<Duration>, Failure> {
+        match self {
+            Self::Fixed(fixed) => Ok(*fixed),
+            Self::Env(Env { name, default }) => match std::env::var_os(name) {
+                None => Ok(*default),
+                Some(value) => read(name, &value, may_be_none),
+            },
+        }
+    }
+}
+
+fn read(name: &str, value: &OsString, may_be_none: bool) -> Result<Option<Duration>, Failure> {
+    let text = value.to_string_lossy();
+    if may_be_none && text == "none" {
+        return Ok(None);
+    }
+    match duration::parse(&text) {
+        Ok(duration) => Ok(Some(duration)),
+        Err(message) => {
+            let text = text.escape_debug();
+            Err(Failure::new(format!("the environment variable {name}=\"{text}\": {message}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_form_of_the_attribute() {
+        let value = |text: &str, none| read("X", &text.into(), none).map_err(|it| it.to_string());
+        assert_eq!(value("1m30s", true), Ok(Some(Duration::from_secs(90))));
+        assert_eq!(value("none", true), Ok(None));
+        assert!(value("none", false).unwrap_err().contains("no number before `none`"));
+        let error = value("3", true).unwrap_err();
+        assert_eq!(
+            error,
+            "the environment variable X=\"3\": a number without a unit: write `\"3s\"`"
+        );
+    }
+}

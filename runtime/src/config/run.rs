@@ -1,0 +1,255 @@
+//! `Config::run`: the process from its first line to its exit code.
+
+use std::{
+    future::{Future, pending},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::mpsc,
+    time::Duration,
+};
+
+use tokio::sync::{mpsc::unbounded_channel, oneshot};
+
+use super::{body::BodyGuard, builder::Config};
+use crate::{
+    context::{self, Handle},
+    log::{Log, say},
+    serve::{BodyKind, Main, Servers, launch},
+    stop::{self, Ended, Event, Exit, Owns, ProcessEnd, Report, stand_down},
+    util::{Failure, First, Sealed, race},
+};
+
+impl Config {
+    /// Runs `main` and whatever it returns, until it has been drained: installs the signal
+    /// handlers, builds the runtime, and owns the process from then on.
+    ///
+    /// What `main` may return is described at [`Main`]. Its future runs on this thread and need not
+    /// be `Send`; servers run on the worker threads.
+    ///
+    /// From the first stop signal to the return of this function (or the end of the process, where
+    /// this thread is stuck) takes at most `delay + timeout + cleanup`, and 50 ms for the steps in
+    /// between: 10 ms in which what was cut is dropped (twice, where hooks have been cut as well),
+    /// 15 ms for the last message, 15 ms for this thread. Returned from `main`, the [`Exit`]
+    /// extends that to the end of the process, with 15 ms more. Each is only taken by a program
+    /// that is stuck in that very step. Once this function has returned, the signals have their
+    /// default actions again, those within 200 ms of the first stop signal excepted; code that
+    /// follows it is not watched over.
+    ///
+    /// Signals that were ignored when the process began (`nohup`, `trap ''`) stay ignored, on
+    /// Linux; those that were blocked are unblocked.
+    ///
+    /// Failures, those to install a handler or to build the runtime among them, are printed and
+    /// become the exit code, as in the table at [`Exit`].
+    ///
+    /// # Panics
+    ///
+    /// If it is called from within a tokio runtime. There, use [`start`](Self::start).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let exit = graceful::Config::new().run(async || {
+    ///     graceful::on_stop(async { println!("cleaned up") });
+    /// });
+    /// assert_eq!(exit.code(), 0);
+    /// ```
+    #[track_caller]
+    pub fn run<F, Fut, Via>(self, main: F) -> Exit
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output: Main<Via>>,
+    {
+        assert!(
+            tokio::runtime::Handle::try_current().is_err(),
+            "`Config::run` builds a runtime of its own and cannot be called from within one; \
+             use `Config::start` there"
+        );
+        let log = match Log::start(true) {
+            Ok(log) => log,
+            Err(error) => return fail_without_log(&error),
+        };
+        let limits = match self.limits.resolve() {
+            Ok(limits) => limits,
+            Err(failure) => return fail(&log, &failure),
+        };
+        let (events, inbox) = unbounded_channel();
+        let handle = Handle::new(limits, Owns::Process, log, events);
+        let runtime = match self.runtime.build(handle.shared()) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let failure = Failure::from_error(error).context("cannot build the runtime");
+                return fail(&handle.shared().log, &failure);
+            }
+        };
+        handle.shared().set_runtime(runtime.handle().clone());
+        let (report, over) = oneshot::channel();
+        let (over_to, end) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let (standing_down, stood_down) = mpsc::channel::<()>();
+        let end_of_sentinel = move |ended: Ended| {
+            stand_down(ended, report, &over_to, &released, standing_down);
+        };
+        if let Err(error) =
+            stop::spawn(handle.shared().clone(), inbox, &self.signals, end_of_sentinel)
+        {
+            let failure = Failure::from_error(error).context("cannot install the signal handlers");
+            return fail(&handle.shared().log, &failure);
+        }
+        let context = context::enter(handle.shared().clone());
+        let whole = AssertUnwindSafe(|| runtime.block_on(whole(&handle, main, over)));
+        if catch_unwind(whole).is_err() {
+            // Not `main`: its panics are caught. tokio panics here where `unhandled_panic` shuts
+            // the runtime down; the message is out.
+            handle.shared().tell(Event::Panicked);
+        }
+        let end = end.recv().unwrap_or(ProcessEnd { exit: fail_code(), left_behind: true });
+        runtime.end(end.left_behind);
+        // All that is the program's is dropped before the sentinel stands down.
+        drop(context);
+        drop(handle);
+        drop(release);
+        // Nothing is sent: the signals have their default actions again, or will have.
+        let _ = stood_down.recv();
+        end.exit
+    }
+}
+
+/// The process could not be set up.
+fn fail(log: &Log, failure: &Failure) -> Exit {
+    log.failed(failure);
+    drop(log.close());
+    log.flush(Duration::from_secs(1));
+    fail_code()
+}
+
+fn fail_code() -> Exit {
+    Exit::new(1, Some(Duration::from_secs(1)))
+}
+
+/// No thread can be had, not even the one that would say so.
+fn fail_without_log(error: &std::io::Error) -> Exit {
+    use std::io::Write as _;
+    let line = format!("error: cannot start the thread that writes messages: {error}\n");
+    // If stderr is gone, there is no other place to report it.
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    fail_code()
+}
+
+/// What the main thread waits for: `main`, its servers, and the report.
+async fn whole<F, Fut, Via>(handle: &Handle, main: F, over: oneshot::Receiver<Report>)
+where
+    F: FnOnce() -> Fut,
+    Fut: Future<Output: Main<Via>>,
+{
+    let body = async {
+        body(handle, main).await;
+        pending::<()>().await;
+    };
+    match race(over, body).await {
+        First::Left(_) | First::Right(()) => {}
+    }
+}
+
+/// Runs the body of `main` and starts what it returns.
+async fn body<F, Fut, Via>(handle: &Handle, main: F)
+where
+    F: FnOnce() -> Fut,
+    Fut: Future<Output: Main<Via>>,
+{
+    let shared = handle.shared();
+    let kind = <Fut::Output as Main<Via>>::body_kind(Sealed);
+    // Goes last: by then the servers hold guards of their own.
+    let guard = BodyGuard::new(shared, kind);
+    let result = match guard.run(async { main().await }).await {
+        // The stop has dropped it.
+        None => {
+            // Or the limit, which names it.
+            if kind == BodyKind::StartUp && !shared.main_has_asked() {
+                say!(
+                    shared.log,
+                    info,
+                    {},
+                    "`main` had not returned its server yet, and was dropped"
+                );
+            }
+            return;
+        }
+        Some(Err(_panic)) => return shared.tell(Event::Panicked),
+        Some(Ok(value)) => {
+            let mut servers = Servers::default();
+            value.into_servers(&mut servers, Sealed).map(|()| servers)
+        }
+    };
+    let servers = match result {
+        Err(failure) => return shared.tell(Event::Failed(failure)),
+        Ok(servers) => servers,
+    };
+    if servers.is_empty() {
+        say_what_is_not_served(handle, kind);
+    }
+    drop(launch::spawn(handle, servers));
+}
+
+/// A program that ends before it was meant to looks like one that has done its work.
+fn say_what_is_not_served(handle: &Handle, kind: BodyKind) {
+    let shared = handle.shared();
+    if shared.phase.is_stopping() {
+        return;
+    }
+    let alive = shared.runtime().metrics().num_alive_tasks();
+    match (kind, shared.take_unserved()) {
+        (_, Some(server)) => say!(
+            shared.log,
+            warn,
+            { server = server.clone() },
+            "nothing to serve: the server for {server} was dropped; return it from `main`"
+        ),
+        (BodyKind::StartUp, None) => {
+            say!(shared.log, warn, {}, "nothing to serve: `main` has returned no server");
+        }
+        // Nothing that is waited for, and yet something runs. A program that has asked for the stop
+        // has seen to its end.
+        (BodyKind::Work, None) if alive > 0 && !shared.has_work() && !shared.main_has_asked() => {
+            let what = if alive == 1 { "a task" } else { "tasks" };
+            say!(
+                shared.log,
+                warn,
+                { tasks = alive },
+                "`main` has returned and ended {what} of `tokio::spawn`; `graceful::spawn` is \
+                 waited for"
+            );
+        }
+        (BodyKind::Work, None) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Config;
+
+    #[test]
+    #[should_panic(expected = "use `Config::start` there")]
+    fn a_run_within_a_runtime_panics() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let _ = Config::new().run(async || {});
+        });
+    }
+
+    /// `RUSTFLAGS="--cfg tokio_unstable" cargo test -p graceful-main --lib unhandled_panic`
+    #[cfg(tokio_unstable)]
+    #[test]
+    fn unhandled_panic_reaches_the_runtime() {
+        use crate::{Flavor, UnhandledPanic};
+        let exit = |behavior| {
+            let config = Config::new().flavor(Flavor::CurrentThread).unhandled_panic(behavior);
+            let exit = config.run(async || {
+                tokio::spawn(async { panic!("nobody looks") });
+                tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
+            });
+            exit.code()
+        };
+        assert_eq!(exit(UnhandledPanic::Ignore), 0);
+        assert_eq!(exit(UnhandledPanic::ShutdownRuntime), 101);
+    }
+}

@@ -1,0 +1,114 @@
+//! Which context the current thread is in: what the free functions act on.
+//!
+//! Under `Config::run` it is set once on each thread of the runtime. Under `Config::start` the
+//! threads belong to another program, so each future of ours carries it in and out of its polls.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use pin_project_lite::pin_project;
+
+use crate::stop::{Scope, Shared};
+
+thread_local! {
+    static CURRENT: RefCell<Option<Arc<Shared>>> = const { RefCell::new(None) };
+    static IN_MAIN: Cell<bool> = const { Cell::new(false) };
+    static SCOPE: Cell<Scope> = const { Cell::new(Scope::Program) };
+}
+
+/// The scope of this thread.
+pub(super) fn scope() -> Scope {
+    SCOPE.try_with(Cell::get).unwrap_or(Scope::Program)
+}
+
+/// Makes `shared` the context of this thread for the rest of the thread's life.
+pub(super) fn adopt(shared: Arc<Shared>, scope: Scope) {
+    CURRENT.set(Some(shared));
+    SCOPE.set(scope);
+}
+
+/// Makes `shared` the context of this thread until the guard is dropped.
+pub(crate) fn enter(shared: Arc<Shared>) -> Entered {
+    Entered(CURRENT.replace(Some(shared)))
+}
+
+/// What was current before, to be put back.
+#[must_use]
+pub(crate) struct Entered(Option<Arc<Shared>>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.set(self.0.take());
+    }
+}
+
+pub(super) fn current() -> Option<Arc<Shared>> {
+    // A thread that is being torn down has no context any more.
+    CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
+}
+
+/// Whether the body of `main` is being polled on this thread.
+pub(super) fn in_main() -> bool {
+    IN_MAIN.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Runs `f` as the body of `main`.
+pub(crate) fn as_main<T>(f: impl FnOnce() -> T) -> T {
+    struct Leave(bool);
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            IN_MAIN.set(self.0);
+        }
+    }
+    let _leave = Leave(IN_MAIN.replace(true));
+    f()
+}
+
+pin_project! {
+    /// A future that finds its context wherever it is polled, and where it is dropped.
+    pub(crate) struct InContext<F> {
+        // `None` where the runtime's threads carry the context.
+        shared: Option<Arc<Shared>>,
+        #[pin]
+        future: Option<F>,
+    }
+
+    impl<F> PinnedDrop for InContext<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let _entered = this.shared.take().map(enter);
+            this.future.set(None);
+        }
+    }
+}
+
+impl<F> InContext<F> {
+    pub(crate) fn new(shared: &Arc<Shared>, future: F) -> Self {
+        let shared = (!shared.owns_threads()).then(|| shared.clone());
+        Self { shared, future: Some(future) }
+    }
+}
+
+impl<F: Future> Future for InContext<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        // Only a drop takes it.
+        let Some(future) = this.future.as_pin_mut() else {
+            return Poll::Pending;
+        };
+        match this.shared {
+            None => future.poll(cx),
+            Some(shared) => {
+                let _entered = enter(shared.clone());
+                future.poll(cx)
+            }
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Drives a connection from the first byte to the last: finds out the protocol, lets hyper speak
+//! it, and ends it at the right moment.
+
+use std::{
+    mem,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::TokioIo;
+
+use super::{
+    conn::{HttpConn, Leftover},
+    detect::{Detect, Version},
+    framing::Framing,
+    h1::Http1,
+    h2::{ConnExecutor, Http2},
+    io::Io,
+    options::{Options, http2_builder},
+    service::Service,
+    state::{Due, Event, Moments, State},
+};
+use crate::{
+    net::{ConnDrain, ConnGuard, GuardedConn, LingeringClose, Received, Timer},
+    stop::Phase,
+};
+
+type Http1Conn<S> = http1::UpgradeableConnection<TokioIo<Io>, Http1<S>>;
+type Http2Conn<S> = http2::Connection<TokioIo<Io>, Http2<S>, ConnExecutor>;
+
+/// The task of a connection.
+pub(super) struct Driver<S: Service> {
+    stage: Stage<S>,
+    timer: Timer,
+    header_timeout: Option<Duration>,
+    /// From the moment in which this connection has learned of the drain.
+    draining: Option<Box<ConnDrain>>,
+    /// Whether nothing drains, and the waker is where the drain will find it.
+    steady: bool,
+    /// Dropped last: what the handlers hold is dropped before the drain stops waiting for them.
+    guard: ConnGuard<HttpConn>,
+}
+
+/// How far a connection is. hyper's futures are large and boxed: most connections are idle most of
+/// the time, and many never send a byte.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "an allocation less for each connection; the task is large enough anyway"
+)]
+enum Stage<S: Service> {
+    Detect(Detect<S>),
+    Http1(Pin<Box<Http1Conn<S>>>),
+    Http2(Pin<Box<Http2Conn<S>>>),
+    Closing(LingeringClose, Option<Framing>),
+    Done,
+}
+
+impl<S: Service> Driver<S> {
+    pub(crate) fn new(io: Io, service: S, http1: http1::Builder, options: &Options) -> Self {
+        let guard = io.guard().clone();
+        let readiness = options.readiness.clone();
+        let detect = Detect { io, matched: 0, service, http1, readiness };
+        Self {
+            stage: Stage::Detect(detect),
+            timer: Timer::default(),
+            header_timeout: options.header_timeout,
+            draining: None,
+            steady: false,
+            guard,
+        }
+    }
+
+    #[inline]
+    fn conn(&self) -> &HttpConn {
+        self.guard.conn()
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // A task keeps its waker for life, so in steady state it is registered once.
+        if !self.steady || self.conn().phase() >= Phase::Draining {
+            self.look_up(cx);
+            if self.conn().phase() >= Phase::Cut {
+                self.stage = Stage::Done;
+                return Poll::Ready(());
+            }
+        }
+        loop {
+            if self.poll_stage(cx).is_ready() {
+                if self.finish().is_ready() {
+                    return Poll::Ready(());
+                }
+                continue;
+            }
+            // Nothing to wait for: the way of every poll in steady state.
+            if self.steady && !self.conn().is_bounded() {
+                return Poll::Pending;
+            }
+            let state = self.conn().state();
+            let moments = self.moments();
+            let Some(deadline) = state.deadline(&moments) else {
+                return Poll::Pending;
+            };
+            if !self.timer.has_passed(deadline, cx) {
+                return Poll::Pending;
+            }
+            match state.due(&moments) {
+                Due::AskKernel => self.ask_kernel(),
+                Due::Expire => self.conn().on(Event::Expires),
+                Due::End => {
+                    if self.end().is_ready() {
+                        return Poll::Ready(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks at the phase.
+    #[cold]
+    fn look_up(&mut self, cx: &mut Context<'_>) {
+        // Before the look. What is woken has to register again, for the next time.
+        self.conn().core().register(cx.waker());
+        self.steady = self.conn().phase() < Phase::Draining;
+        if self.steady {
+            return;
+        }
+        if let Some(draining) = &mut self.draining {
+            // What was found out before the connection did something else is void.
+            let conn = self.guard.conn();
+            if !conn.state().is_between_messages() || conn.has_streams() {
+                draining.view = None;
+            }
+            return;
+        }
+        let now = Instant::now();
+        self.draining = Some(Box::new(ConnDrain::new(now)));
+        if let Stage::Http2(http2) = &mut self.stage {
+            http2.as_mut().graceful_shutdown();
+        } else if self.conn().is(State::Idle) {
+            // Long idle, as most are: hyper need not be asked before it is told.
+            self.ask_kernel();
+            if State::Idle.deadline(&self.moments()).is_some_and(|at| at <= now) {
+                self.conn().on(Event::Expires);
+            }
+        }
+    }
+
+    fn ask_kernel(&mut self) {
+        let local = || match &self.stage {
+            Stage::Detect(detect) => detect.io.stream().local_addr(),
+            Stage::Closing(closing, _) => closing.local_addr(),
+            Stage::Http1(_) | Stage::Http2(_) | Stage::Done => None,
+        };
+        let Some(draining) = &mut self.draining else {
+            return;
+        };
+        let conn = self.guard.conn();
+        // Over HTTP/2 a client that reads says so by frames, which a close would answer with a
+        // reset. Over HTTP/1 a client that goes on sending gets its second, and no more.
+        let is_http2 = conn.streams_if_any().is_some();
+        let undelivered = draining.ask(conn.core(), conn.since(), is_http2, local);
+        conn.on(if undelivered { Event::Unacknowledged } else { Event::Acknowledged });
+    }
+
+    fn moments(&self) -> Moments {
+        let conn = self.conn();
+        Moments {
+            accepted: conn.core().accepted_at(),
+            since: conn.since(),
+            draining: self.draining.as_ref().map(|draining| draining.since),
+            header_timeout: self.header_timeout,
+            linger: conn.core().shared().limits.linger,
+            view: self.draining.as_ref().and_then(|draining| draining.view),
+            has_streams: conn.has_streams(),
+        }
+    }
+
+    fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut self.stage {
+                Stage::Detect(detect) => match std::task::ready!(detect.poll(cx)) {
+                    None => return Poll::Ready(()),
+                    Some(version) => self.speak(version),
+                },
+                // How a connection ends, well or badly, is its client's affair.
+                Stage::Http1(http1) => return http1.as_mut().poll(cx).map(drop),
+                Stage::Http2(http2) => return http2.as_mut().poll(cx).map(drop),
+                Stage::Closing(closing, framing) => {
+                    let mut heard = false;
+                    let ended = closing.poll(cx, |bytes| {
+                        heard = true;
+                        // What is read now is not for hyper, which has taken all it wanted.
+                        let _ = framing.as_mut().map(|it| it.read(bytes, it.heads()));
+                    });
+                    let is_between = framing.as_ref().map(Framing::is_between);
+                    let is_sending = is_between.map_or(heard, |is_between| !is_between);
+                    self.guard.conn().core().set_sending(is_sending);
+                    if ended.is_pending() && is_between != Some(true) {
+                        return Poll::Pending;
+                    }
+                    return self.poll_delivered();
+                }
+                Stage::Done => return Poll::Ready(()),
+            }
+        }
+    }
+
+    /// In service the kernel sees to what is on its way; the end of the process is waited for until
+    /// it has.
+    fn poll_delivered(&mut self) -> Poll<()> {
+        self.ask_kernel();
+        match &self.draining {
+            Some(draining) if draining.view.is_some_and(|view| view.undelivered) => Poll::Pending,
+            Some(_) | None => Poll::Ready(()),
+        }
+    }
+
+    fn speak(&mut self, version: Version) {
+        let Stage::Detect(detect) = mem::replace(&mut self.stage, Stage::Done) else {
+            return;
+        };
+        let Detect { io, service, http1, readiness, .. } = detect;
+        let conn = self.guard.conn().clone();
+        self.stage = match version {
+            Version::Http1 => {
+                let service = Http1 { service, conn, readiness };
+                let http1 = http1.serve_connection(TokioIo::new(io), service);
+                Stage::Http1(Box::pin(http1.with_upgrades()))
+            }
+            Version::Http2 => {
+                let service = Http2 { service, conn, readiness };
+                self.conn().on(Event::SpeaksHttp2);
+                let builder = http2_builder(ConnExecutor(self.guard.clone()));
+                let mut http2 = Box::pin(builder.serve_connection(TokioIo::new(io), service));
+                if self.draining.is_some() {
+                    http2.as_mut().graceful_shutdown();
+                }
+                Stage::Http2(http2)
+            }
+        };
+    }
+
+    /// The deadline has passed, and the connection is over. Pending: not quite.
+    fn end(&mut self) -> Poll<()> {
+        match (self.conn().state(), &self.stage) {
+            // One last look at what the kernel has received.
+            (State::Fresh, Stage::Detect(detect))
+                if self.draining.is_some() && detect.io.stream().peek() == Received::Something =>
+            {
+                // The runtime is about to hear of it.
+                self.conn().on(Event::PartOfHead);
+                Poll::Pending
+            }
+            // A client of HTTP/2 that has had its time to answer has had its time to read.
+            (State::Http2, _) => {
+                self.conn().on(Event::Gone);
+                self.finish()
+            }
+            _ => self.finish(),
+        }
+    }
+
+    /// The protocol is over, or the close. Pending: the stream is still to be closed.
+    fn finish(&mut self) -> Poll<()> {
+        let http1 = matches!(self.stage, Stage::Http1(_));
+        // hyper lets go of the stream.
+        self.stage = Stage::Done;
+        if let Some(Leftover { stream, framing }) = self.conn().take_leftover() {
+            self.conn().on(Event::Closes);
+            // Once the process is about to end, the end of this waits for what is on its way, as
+            // the drain does.
+            if self.conn().phase() >= Phase::Stopping {
+                self.draining
+                    .get_or_insert_with(|| Box::new(ConnDrain::new(Instant::now())))
+                    .closes(stream.local_addr());
+            }
+            self.stage = Stage::Closing(LingeringClose::new(stream), framing);
+            return Poll::Pending;
+        }
+        if http1 && !self.guard.is_last() && !self.conn().is(State::Upgraded) {
+            // Or hyper has handed it to the code that asked for the upgrade.
+            self.conn().on(Event::Upgrades);
+        }
+        Poll::Ready(())
+    }
+}

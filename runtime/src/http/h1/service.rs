@@ -1,0 +1,195 @@
+//! What is done around each call of the service. This is the path of every request, so it takes no
+//! lock, allocates nothing and moves requests and responses as seldom as it can.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header::CONNECTION};
+use http_body::Body;
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+
+use super::body::Http1Body;
+use crate::{
+    http::{
+        body::{MaybeBody, without_body},
+        conn::HttpConn,
+        readiness::{Readiness, answer_of_our_own},
+        service::Service,
+        state::Event,
+    },
+    stop::Phase,
+};
+
+/// The service of one connection.
+pub(crate) struct Http1<S> {
+    pub(crate) service: S,
+    pub(crate) conn: Arc<HttpConn>,
+    pub(crate) readiness: Option<Arc<Readiness>>,
+}
+
+impl<S: Service> hyper::service::Service<Request<Incoming>> for Http1<S> {
+    type Response = Response<Http1Body<S::Body>>;
+    type Error = S::Error;
+    type Future = Http1Future<S::Future>;
+
+    #[inline]
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let named = self.conn.request_begins();
+        let kind = RequestKind::of(&request, &self.conn);
+        let phase = self.conn.phase();
+        let probe = answer_of_our_own(self.readiness.as_deref(), &request, phase);
+        if !named || probe.is_some() {
+            return self.call_unusual(request, named, kind, probe);
+        }
+        Http1Future {
+            future: Some(self.service.call(request)),
+            exchange: Exchange { conn: Some(self.conn.clone()), kind, probe },
+        }
+    }
+}
+
+impl<S: Service> Http1<S> {
+    /// Apart from `call`, and by value: a reference to the request would keep the optimiser from
+    /// building the future around it where it is to stay.
+    #[cold]
+    #[inline(never)]
+    fn call_unusual(
+        &self,
+        request: Request<Incoming>,
+        named: bool,
+        kind: RequestKind,
+        probe: Option<StatusCode>,
+    ) -> Http1Future<S::Future> {
+        if !named {
+            self.conn.request_line.write(request.method().as_str(), request.uri().path());
+        }
+        Http1Future {
+            future: probe.is_none().then(|| self.service.call(request)),
+            exchange: Exchange { conn: Some(self.conn.clone()), kind, probe },
+        }
+    }
+}
+
+/// A request and its response.
+struct Exchange {
+    /// Until the response takes it.
+    conn: Option<Arc<HttpConn>>,
+    kind: RequestKind,
+    /// The answer, where it is ours to give.
+    probe: Option<StatusCode>,
+}
+
+impl Exchange {
+    /// Whether nothing but its body is to be seen to.
+    #[inline]
+    fn is_plain<B>(&self, response: &Response<B>) -> bool {
+        response.status() != StatusCode::SWITCHING_PROTOCOLS
+            && matches!(self.kind, RequestKind::Usual | RequestKind::Old)
+            && self.conn.as_ref().is_some_and(|conn| conn.phase() < Phase::Stopping)
+    }
+
+    #[inline]
+    fn answer<B>(&mut self, body: MaybeBody<B>, upgraded: bool) -> Http1Body<B> {
+        let conn = self.conn.take();
+        if let Some(conn) = &conn {
+            conn.on(Event::Responds);
+        }
+        Http1Body { body, conn, upgraded }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn answer_unusual<B>(&mut self, response: Response<MaybeBody<B>>) -> Response<Http1Body<B>> {
+        let stopping = self.conn.as_ref().is_some_and(|conn| conn.phase() >= Phase::Stopping);
+        let status = response.status();
+        let upgraded = status == StatusCode::SWITCHING_PROTOCOLS
+            || (self.kind == RequestKind::Tunnel && status.is_success());
+        let mut response = response.map(|body| self.answer(body, upgraded));
+        if (stopping || self.kind == RequestKind::Lost) && !upgraded {
+            announce_close(&mut response, self.kind);
+        }
+        response
+    }
+}
+
+/// Says that this response is the last one on its connection (RFC 9112, section 9.6), which makes
+/// hyper close it.
+fn announce_close<B>(response: &mut Response<B>, kind: RequestKind) {
+    if kind == RequestKind::Old {
+        // To an HTTP/1.0 client hyper would add `keep-alive` to a response of a later version.
+        *response.version_mut() = Version::HTTP_10;
+    }
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+}
+
+/// What the head of a request says about its response.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RequestKind {
+    Usual,
+    /// HTTP/1.0 or older.
+    Old,
+    /// A body whose end is not known (see `framing`): the answer is the connection's last.
+    Lost,
+    /// CONNECT: success turns the connection into a tunnel (RFC 9110, section 9.3.6).
+    Tunnel,
+}
+
+impl RequestKind {
+    #[inline]
+    fn of<B: Body>(request: &Request<B>, conn: &HttpConn) -> Self {
+        match *request.method() {
+            Method::CONNECT => Self::Tunnel,
+            _ if !request.body().is_end_stream() && conn.has_body() => Self::Lost,
+            _ if request.version() < Version::HTTP_11 => Self::Old,
+            _ => Self::Usual,
+        }
+    }
+}
+
+pin_project! {
+    /// The response to come. Dropped without one, it is dropped together with its connection:
+    /// nothing is left to say then.
+    pub(crate) struct Http1Future<F> {
+        // `None`: `probe` is all there is to say.
+        #[pin]
+        future: Option<F>,
+        exchange: Exchange,
+    }
+}
+
+impl<F, B, E> Future for Http1Future<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: Body,
+{
+    type Output = Result<Response<Http1Body<B>>, E>;
+
+    // Not inlined, and no closures: either costs another copy of the response.
+    #[inline(never)]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let exchange = this.exchange;
+        let Some(future) = this.future.as_pin_mut() else {
+            let status = exchange.probe.unwrap_or_default();
+            return Poll::Ready(Ok(exchange.answer_unusual(without_body(status))));
+        };
+        match future.poll(cx) {
+            Poll::Ready(Ok(response)) => {
+                if !exchange.is_plain(&response) {
+                    let response = response.map(MaybeBody::new);
+                    return Poll::Ready(Ok(exchange.answer_unusual(response)));
+                }
+                let (head, body) = response.into_parts();
+                let body = exchange.answer(MaybeBody::new(body), false);
+                Poll::Ready(Ok(Response::from_parts(head, body)))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The body of an HTTP/2 response. It is handed to h2 long before its bytes are written, so each
+//! piece of its data keeps the request in the table.
+
+use std::{
+    io::IoSlice,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use super::guard::RequestGuard;
+use crate::{http::body::MaybeBody, util::sync::lock_std};
+
+type SharedGuard = Arc<Mutex<RequestGuard>>;
+
+pin_project! {
+    /// A body of which each piece holds on to the request.
+    pub(crate) struct Http2Body<B> {
+        #[pin]
+        body: MaybeBody<B>,
+        ended: bool,
+        guard: Option<SharedGuard>,
+    }
+
+    impl<B> PinnedDrop for Http2Body<B> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if let (true, Some(guard)) = (*this.ended, this.guard) {
+                lock_std(guard).complete = true;
+            }
+        }
+    }
+}
+
+impl<B: Body> Http2Body<B> {
+    pub(super) fn new(body: MaybeBody<B>, guard: Option<RequestGuard>) -> Self {
+        let guard = guard.map(|guard| Arc::new(Mutex::new(guard)));
+        Self { ended: body.is_end_stream(), body, guard }
+    }
+}
+
+impl<B: Body> Body for Http2Body<B> {
+    type Data = GuardedData<B::Data>;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, B::Error>>> {
+        let mut this = self.project();
+        let frame = ready!(this.body.as_mut().poll_frame(cx));
+        *this.ended = frame.is_none() || this.body.is_end_stream();
+        let held = |data| GuardedData { data, _request: this.guard.clone() };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(held))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Data of a body, and the request that it answers.
+pub(crate) struct GuardedData<D> {
+    data: D,
+    _request: Option<SharedGuard>,
+}
+
+impl<D: Buf> Buf for GuardedData<D> {
+    fn remaining(&self) -> usize {
+        self.data.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.data.chunk()
+    }
+
+    fn chunks_vectored<'a>(&'a self, to: &mut [IoSlice<'a>]) -> usize {
+        self.data.chunks_vectored(to)
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.data.advance(count);
+    }
+
+    fn copy_to_bytes(&mut self, len: usize) -> Bytes {
+        self.data.copy_to_bytes(len)
+    }
+}

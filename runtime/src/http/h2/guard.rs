@@ -1,0 +1,58 @@
+//! An HTTP/2 request, for as long as anything of it exists.
+
+use std::{fmt, sync::Arc};
+
+use http::{Method, Request, StatusCode};
+
+use crate::http::conn::HttpConn;
+
+/// Stands for a request from its head until the end of its response.
+pub(super) struct RequestGuard {
+    conn: Arc<HttpConn>,
+    /// The place of its stream.
+    stream: usize,
+    rule: ResponseRule,
+    pub(super) complete: bool,
+}
+
+/// What the method says about the response.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ResponseRule {
+    /// HEAD: the body is described, and not sent.
+    WithoutBody,
+    /// CONNECT: success turns the stream into a tunnel (RFC 9110, section 9.3.6; RFC 8441).
+    Tunnel,
+    Usual,
+}
+
+impl RequestGuard {
+    pub(super) fn new<B>(conn: &Arc<HttpConn>, request: &Request<B>) -> Self {
+        let stream = conn.streams().opened(request.method().clone(), request.uri().clone());
+        let rule = match *request.method() {
+            Method::HEAD => ResponseRule::WithoutBody,
+            Method::CONNECT => ResponseRule::Tunnel,
+            _ => ResponseRule::Usual,
+        };
+        Self { conn: conn.clone(), stream, rule, complete: false }
+    }
+
+    /// The head of the response is about to be written. Returns whether it leaves HTTP.
+    pub(super) fn responds(&mut self, status: StatusCode) -> bool {
+        let upgraded = self.rule == ResponseRule::Tunnel && status.is_success();
+        self.complete = self.rule == ResponseRule::WithoutBody;
+        self.conn.streams().responds(self.stream, upgraded);
+        upgraded
+    }
+}
+
+impl Drop for RequestGuard {
+    fn drop(&mut self) {
+        self.conn.stream_closed(self.stream, self.complete);
+    }
+}
+
+impl fmt::Debug for RequestGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestGuard").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,48 @@
+//! The path that says whether new requests should be sent here.
+
+use http::{Method, Request, StatusCode};
+
+use crate::stop::Phase;
+
+#[derive(Debug)]
+pub(super) struct Readiness {
+    path: String,
+    /// Whether it goes on saying "ready" until the drain starts.
+    through_delay: bool,
+}
+
+impl Readiness {
+    /// # Panics
+    ///
+    /// If `path` does not begin with `/`.
+    #[track_caller]
+    pub(super) fn new(path: String, through_delay: bool) -> Self {
+        assert!(path.starts_with('/'), "a readiness path begins with `/`, such as \"/readyz\"");
+        Self { path, through_delay }
+    }
+
+    /// The answer, if `request` asks for this.
+    #[inline]
+    pub(super) fn answer<B>(&self, request: &Request<B>, phase: Phase) -> Option<StatusCode> {
+        let asked = request.uri().path() == self.path
+            && matches!(*request.method(), Method::GET | Method::HEAD);
+        let last = if self.through_delay { Phase::Stopping } else { Phase::Serving };
+        let status = if phase <= last { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        asked.then_some(status)
+    }
+}
+
+/// The status that is answered without asking the service, if any.
+#[inline]
+pub(super) fn answer_of_our_own<B>(
+    readiness: Option<&Readiness>,
+    request: &Request<B>,
+    phase: Phase,
+) -> Option<StatusCode> {
+    match readiness {
+        // What begins after the cut would be cut unnamed.
+        _ if phase >= Phase::Sealed => Some(StatusCode::SERVICE_UNAVAILABLE),
+        None => None,
+        Some(readiness) => readiness.answer(request, phase),
+    }
+}

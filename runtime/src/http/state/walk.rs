@@ -1,0 +1,249 @@
+//! Random walks through the states: what the table in `table.rs` promises of every one of them.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    bounds::{Due, Moments},
+    table::{
+        Behind, Event,
+        State::{
+            self, Answered, Busy, Closed, Closing, Delivering, Expired, Flushing, Fresh, Head,
+            Http2, Idle, Named, Queued, Responding, Upgraded,
+        },
+    },
+};
+use crate::{net::KernelView, util::Random};
+
+const LINGER: Duration = Duration::from_millis(250);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+const ROUND_TRIP: Duration = Duration::from_millis(100);
+
+/// The longest that a silent client may hold the drain with anything that is not work: a head's
+/// second, then the lingering close's; each no later than a look at the kernel after what it waits
+/// for.
+const SILENCE: Duration = Duration::from_millis(2_500);
+
+const EVENTS: [Event; 18] = [
+    Event::PartOfHead,
+    Event::WholeHead,
+    Event::OtherHead,
+    Event::Called,
+    Event::Responds,
+    Event::ResponseEnds,
+    Event::Upgrades,
+    Event::Flushed(Behind::Nothing),
+    Event::Flushed(Behind::RestOfBody),
+    Event::Flushed(Behind::PartOfHead),
+    Event::Flushed(Behind::Head),
+    Event::Unacknowledged,
+    Event::Acknowledged,
+    Event::Expires,
+    Event::SpeaksHttp2,
+    Event::Closes,
+    Event::Gone,
+    // Once more: what most clients do.
+    Event::WholeHead,
+];
+
+fn all() -> impl Iterator<Item = State> {
+    (0..=Closed as u8).map(State::from_byte)
+}
+
+/// A connection without its stream: what `connection.rs` does about states and deadlines.
+#[derive(Debug)]
+struct Walk {
+    state: State,
+    now: Instant,
+    moments: Moments,
+    /// Whether the client has acknowledged all there is.
+    delivered: bool,
+    ended: bool,
+}
+
+impl Walk {
+    fn new(state: State, draining: bool) -> Self {
+        let now = Instant::now();
+        let moments = Moments {
+            accepted: now,
+            since: now,
+            draining: draining.then_some(now),
+            header_timeout: Some(HEADER_TIMEOUT),
+            linger: LINGER,
+            view: None,
+            has_streams: false,
+        };
+        Self { state, now, moments, delivered: true, ended: false }
+    }
+
+    /// Whether a person would miss it.
+    fn is_work(&self) -> bool {
+        match self.state {
+            Busy | Responding | Flushing | Answered | Upgraded => true,
+            Idle | Delivering | Closing => !self.delivered,
+            Http2 => !self.delivered || self.moments.has_streams,
+            Fresh | Head | Named | Queued | Expired | Closed => false,
+        }
+    }
+
+    fn on(&mut self, event: Event) {
+        if self.state.notes_time(event) {
+            self.moments.since = self.now;
+        }
+        self.state = self.state.after(event);
+        if !self.state.is_between_messages() || event == Event::Closes {
+            self.moments.view = None;
+        }
+    }
+
+    /// Lets time pass until the next deadline and does what is due. Returns whether there was one.
+    fn wait(&mut self) -> bool {
+        let Some(deadline) = self.state.deadline(&self.moments) else {
+            return false;
+        };
+        self.now = self.now.max(deadline);
+        self.see_to_it();
+        // As a poll goes on: what a look has found is due at once.
+        while self.state.deadline(&self.moments).is_some_and(|at| at <= self.now) && !self.ended {
+            self.see_to_it();
+        }
+        true
+    }
+
+    fn see_to_it(&mut self) {
+        match self.state.due(&self.moments) {
+            Due::AskKernel => {
+                let before = self.moments.view.and_then(|look| look.last_unread);
+                self.moments.view = Some(KernelView {
+                    at: self.now,
+                    round_trip: ROUND_TRIP,
+                    last_ack: Some(self.moments.since + ROUND_TRIP),
+                    undelivered: !self.delivered,
+                    window: None,
+                    last_unread: if self.delivered { before } else { Some(self.now) },
+                });
+                self.on(if self.delivered { Event::Acknowledged } else { Event::Unacknowledged });
+            }
+            Due::Expire => self.on(Event::Expires),
+            Due::End => {
+                self.ended = true;
+                self.state = Closed;
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_make_the_round() {
+    assert_eq!(all().count(), 15);
+    for (byte, state) in all().enumerate() {
+        assert_eq!(state as usize, byte);
+    }
+}
+
+#[test]
+fn a_silent_client_holds_the_drain_with_nothing_but_work() {
+    for state in all().filter(|state| *state != Closed) {
+        let mut walk = Walk::new(state, true);
+        if walk.is_work() {
+            assert!(!walk.wait(), "{state:?} is work and has a deadline");
+            continue;
+        }
+        let start = walk.now;
+        for _ in 0..10 {
+            let _ = walk.ended || walk.wait();
+        }
+        assert!(walk.ended, "{state:?} lasts: {walk:?}");
+        assert!(walk.now - start <= SILENCE, "{state:?} lasts {:?}", walk.now - start);
+    }
+}
+
+#[test]
+fn in_service_only_heads_and_ends_are_bounded() {
+    for state in all() {
+        let mut walk = Walk::new(state, false);
+        assert_eq!(walk.wait(), state.is_bounded_in_service(), "{state:?}");
+        assert!(walk.now - walk.moments.accepted <= HEADER_TIMEOUT);
+    }
+}
+
+#[test]
+fn an_idle_connection_is_kept_for_its_linger_as_the_client_sees_it() {
+    let mut walk = Walk::new(Idle, true);
+    while walk.state == Idle {
+        assert!(walk.wait());
+    }
+    assert_eq!(walk.state, Expired);
+    assert_eq!(walk.now - walk.moments.since, Duration::ZERO);
+    assert_eq!(walk.now - walk.moments.accepted, ROUND_TRIP + LINGER);
+    let mut walk = Walk::new(Fresh, true);
+    while !walk.ended {
+        assert!(walk.wait());
+    }
+    assert_eq!(walk.now - walk.moments.accepted, 2 * ROUND_TRIP + LINGER);
+}
+
+#[test]
+fn what_is_not_delivered_is_waited_for_and_then_lingers() {
+    for state in [Idle, Closing, Http2] {
+        let mut walk = Walk::new(state, true);
+        walk.delivered = false;
+        for _ in 0..1_000 {
+            assert!(walk.wait() && !walk.ended, "{state:?}: {walk:?}");
+        }
+        walk.delivered = true;
+        let delivered = walk.now;
+        for _ in 0..10 {
+            let _ = walk.ended || walk.wait();
+        }
+        assert!(walk.ended && walk.now - delivered >= LINGER, "{state:?}: {walk:?}");
+        assert!(walk.now - delivered <= SILENCE, "{state:?}: {walk:?}");
+    }
+}
+
+#[test]
+fn random_walks_end_in_time_and_never_in_the_middle_of_work() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for _ in 0..20_000 {
+        let mut walk = Walk::new(Fresh, false);
+        for _ in 0..random.below(30) {
+            match random.below(8) {
+                0 if walk.moments.draining.is_none() => {
+                    walk.moments.draining = Some(walk.now);
+                    walk.moments.view = None;
+                }
+                // Something is written, or has arrived.
+                1 => {
+                    walk.delivered =
+                        !matches!(walk.state, Responding | Flushing | Answered | Http2);
+                }
+                2 => walk.moments.has_streams = walk.state == Http2 && !walk.moments.has_streams,
+                3 => walk.now += Duration::from_millis(random.below(400) as u64),
+                4 => {
+                    let (state, work) = (walk.state, walk.is_work());
+                    // In service the kernel sees to what is on its way.
+                    let draining = walk.moments.draining.is_some();
+                    walk.wait();
+                    let over = walk.ended || (walk.state == Expired && state != Expired);
+                    assert!(!(draining && work && over), "{state:?} was work: {walk:?}");
+                }
+                _ => walk.on(random.of(&EVENTS)),
+            }
+            if walk.ended || walk.state == Closed {
+                break;
+            }
+        }
+        // From here on the client is silent, and the service is done.
+        walk.moments.draining.get_or_insert(walk.now);
+        let start = walk.now;
+        walk.delivered = true;
+        walk.moments.has_streams = false;
+        if walk.is_work() {
+            walk.on(Event::Closes);
+        }
+        for _ in 0..12 {
+            let _ = walk.ended || walk.wait();
+        }
+        let over = walk.ended || matches!(walk.state, Closed | Upgraded);
+        assert!(over && walk.now - start <= SILENCE, "{:?}: {walk:?}", walk.now - start);
+    }
+}

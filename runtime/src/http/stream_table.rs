@@ -1,0 +1,143 @@
+//! The streams of an HTTP/2 connection, and the tasks that hyper runs for them. Its lock is shared
+//! by them alone.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
+
+use http::{Method, Uri};
+use slab::Slab;
+use tokio::task::AbortHandle;
+
+use crate::{
+    stop::{Phase, PhaseCell},
+    util::sync::{Mutex, lock},
+    work::{InFlight, Progress},
+};
+
+#[derive(Debug, Default)]
+pub(crate) struct StreamTable(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    requests: Slab<Request>,
+    tasks: Slab<Arc<Place>>,
+    /// Answered to their end, although the cut had come: kept for the report.
+    late: Vec<Request>,
+}
+
+/// Where the means to abort a task is left once the task is spawned.
+pub(crate) type Place = OnceLock<AbortHandle>;
+
+#[derive(Debug)]
+struct Request {
+    method: Method,
+    uri: Uri,
+    since: Instant,
+    responding: bool,
+    upgraded: bool,
+}
+
+impl Table {
+    fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.tasks.is_empty()
+    }
+}
+
+impl StreamTable {
+    pub(crate) fn opened(&self, method: Method, uri: Uri) -> usize {
+        let since = Instant::now();
+        let request = Request { method, uri, since, responding: false, upgraded: false };
+        lock(&self.0).requests.insert(request)
+    }
+
+    pub(crate) fn responds(&self, stream: usize, upgraded: bool) {
+        let mut table = lock(&self.0);
+        let request = &mut table.requests[stream];
+        request.responding = true;
+        request.upgraded = upgraded;
+    }
+
+    /// Returns whether nothing is left. `late`: its answer was complete, after the cut.
+    pub(crate) fn closed(&self, stream: usize, late: bool) -> bool {
+        let mut table = lock(&self.0);
+        let request = table.requests.remove(stream);
+        if late {
+            table.late.push(request);
+        }
+        table.is_empty()
+    }
+
+    /// How many requests there are.
+    pub(crate) fn requests(&self) -> usize {
+        lock(&self.0).requests.iter().filter(|(_, request)| !request.upgraded).count()
+    }
+
+    /// Takes what was answered late out of `described`, which was said at `then`.
+    pub(crate) fn forget_ended(&self, peer: &str, then: Instant, described: &mut Vec<InFlight>) {
+        for late in &lock(&self.0).late {
+            // By path and age, which no two share; the response may have begun since.
+            let late = late.describe(peer, then);
+            described.retain(|it| it.age() != late.age() || !it.is_same_path(&late));
+        }
+    }
+
+    /// A place for a task that is about to be spawned.
+    pub(crate) fn task(&self) -> (usize, Arc<Place>) {
+        let place = Arc::new(Place::new());
+        (lock(&self.0).tasks.insert(place.clone()), place)
+    }
+
+    pub(crate) fn task_spawned(&self, place: &Place, abort: AbortHandle, phase: &PhaseCell) {
+        {
+            // Under the lock that the cut's walk takes: either it finds the handle, or the phase is
+            // visible below.
+            let _table = lock(&self.0);
+            // Set once: this is the only place.
+            let _ = place.set(abort);
+        }
+        if phase.now() >= Phase::Cut
+            && let Some(abort) = place.get()
+        {
+            abort.abort();
+        }
+    }
+
+    /// Returns whether nothing is left.
+    pub(crate) fn task_ended(&self, slot: usize) -> bool {
+        let mut table = lock(&self.0);
+        table.tasks.remove(slot);
+        table.is_empty()
+    }
+
+    pub(crate) fn abort_all(&self) {
+        // Outside of the lock: a task that is dropped takes itself off.
+        let tasks: Vec<_> = lock(&self.0).tasks.iter().map(|(_, place)| place.clone()).collect();
+        tasks.iter().filter_map(|place| place.get()).for_each(AbortHandle::abort);
+    }
+
+    /// Whether a stream is still worked on, or its response not yet all written.
+    pub(crate) fn is_busy(&self) -> bool {
+        !lock(&self.0).is_empty()
+    }
+
+    pub(crate) fn describe(&self, peer: &str, now: Instant, out: &mut Vec<InFlight>) {
+        let table = lock(&self.0);
+        out.extend(table.requests.iter().map(|(_, request)| request.describe(peer, now)));
+    }
+}
+
+impl Request {
+    fn describe(&self, peer: &str, now: Instant) -> InFlight {
+        let peer = peer.to_owned();
+        let age = now.saturating_duration_since(self.since);
+        let path = self.uri.path().to_owned();
+        if self.upgraded {
+            return InFlight::Upgraded { path, peer, age };
+        }
+        let method = self.method.to_string();
+        let progress = if self.responding { Progress::Responding } else { Progress::NoResponse };
+        InFlight::Request { method, path, peer, age, progress }
+    }
+}

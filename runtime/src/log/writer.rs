@@ -1,0 +1,188 @@
+//! Writes messages on a thread of its own, so that a terminal or pipe that takes nothing more, or a
+//! lock on stderr that is never released, cannot hold the exit.
+
+use std::{
+    collections::VecDeque,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+
+use crate::util::sync::{lock_std, unpoisoned};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Writes in the order of `push`. The thread is there from the start, so that no message has to
+/// wait for one, until `close`; what is pushed after that gets a thread for as long as it takes.
+#[derive(Clone)]
+pub(crate) struct Writer(Arc<Shared>);
+
+struct Shared {
+    queue: Mutex<Queue>,
+    more: Condvar,
+    idle: Condvar,
+}
+
+struct Queue {
+    jobs: VecDeque<Job>,
+    /// Whether a job is being run or waits for its turn.
+    busy: bool,
+    /// Whether there is a thread.
+    thread: bool,
+    /// Whether the thread stays when there is nothing to write.
+    open: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        lock_std(&self.queue)
+    }
+
+    fn run(&self) {
+        let mut queue = self.lock();
+        loop {
+            if let Some(job) = queue.jobs.pop_front() {
+                drop(queue);
+                // A subscriber that panics loses its message, not the ones that follow.
+                drop(catch_unwind(AssertUnwindSafe(job)));
+                queue = self.lock();
+                continue;
+            }
+            queue.busy = false;
+            self.idle.notify_all();
+            if !queue.open {
+                queue.thread = false;
+                return;
+            }
+            queue = unpoisoned(self.more.wait(queue));
+        }
+    }
+}
+
+impl Writer {
+    /// # Errors
+    ///
+    /// If there is no thread to be had.
+    pub(crate) fn start() -> io::Result<Self> {
+        let queue = Queue { jobs: VecDeque::new(), busy: false, thread: true, open: true };
+        let (more, idle) = (Condvar::new(), Condvar::new());
+        let writer = Self(Arc::new(Shared { queue: Mutex::new(queue), more, idle }));
+        writer.spawn()?;
+        Ok(writer)
+    }
+
+    /// Without a thread, until the first `push`.
+    #[cfg(test)]
+    pub(crate) fn closed() -> Self {
+        let queue = Queue { jobs: VecDeque::new(), busy: false, thread: false, open: false };
+        let (more, idle) = (Condvar::new(), Condvar::new());
+        Self(Arc::new(Shared { queue: Mutex::new(queue), more, idle }))
+    }
+
+    fn spawn(&self) -> io::Result<()> {
+        let shared = self.0.clone();
+        let thread = std::thread::Builder::new().name("graceful-log".to_owned());
+        thread.spawn(move || shared.run()).map(drop)
+    }
+
+    pub(crate) fn push(&self, job: impl FnOnce() + Send + 'static) {
+        let mut queue = self.0.lock();
+        queue.jobs.push_back(Box::new(job));
+        queue.busy = true;
+        if queue.thread {
+            self.0.more.notify_one();
+            return;
+        }
+        // A message after the end.
+        queue.thread = true;
+        drop(queue);
+        if self.spawn().is_err() {
+            // It could only be written on this thread, which it might block forever.
+            let mut queue = self.0.lock();
+            (queue.busy, queue.thread) = (false, false);
+            queue.jobs.clear();
+        }
+    }
+
+    /// The thread ends once all is written; this resolves then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing about the thread.
+    pub(crate) fn close(&self) -> impl Future<Output = ()> + use<> {
+        let (written, is_written) = oneshot::channel();
+        self.push(move || {
+            // The receiver may have been dropped.
+            let _ = written.send(());
+        });
+        self.0.lock().open = false;
+        self.0.more.notify_one();
+        async move { drop(is_written.await) }
+    }
+
+    /// Waits until all is written, for `limit` at the most, without a runtime.
+    pub(crate) fn flush(&self, limit: Duration) {
+        let queue = self.0.lock();
+        drop(self.0.idle.wait_timeout_while(queue, limit, |queue| queue.busy));
+    }
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn writes_in_order_and_flush_waits() {
+        let (writer, (tx, rx)) = (Writer::start().unwrap(), mpsc::channel());
+        for i in 0..100 {
+            let tx = tx.clone();
+            writer.push(move || tx.send(i).unwrap());
+        }
+        writer.flush(Duration::from_secs(10));
+        assert_eq!(rx.try_iter().collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_stuck_write_does_not_hold_the_flush() {
+        let writer = Writer::start().unwrap();
+        let (_never, stuck) = mpsc::channel::<()>();
+        writer.push(move || assert!(stuck.recv().is_err()));
+        writer.flush(Duration::from_millis(1));
+    }
+
+    #[test]
+    fn a_panic_loses_one_message_only() {
+        let (writer, (tx, rx)) = (Writer::start().unwrap(), mpsc::channel());
+        writer.push(|| panic!("subscriber"));
+        writer.push(move || tx.send(1).unwrap());
+        writer.flush(Duration::from_secs(10));
+        assert_eq!(rx.recv(), Ok(1));
+    }
+
+    #[test]
+    fn the_thread_ends_with_close_and_comes_back_for_what_is_said_later() {
+        let (writer, (tx, rx)) = (Writer::start().unwrap(), mpsc::channel());
+        drop(writer.close());
+        writer.flush(Duration::from_secs(10));
+        let has_thread = || writer.0.lock().thread;
+        while has_thread() {
+            std::thread::yield_now();
+        }
+        writer.push(move || tx.send(1).unwrap());
+        assert_eq!(rx.recv(), Ok(1));
+        while has_thread() {
+            std::thread::yield_now();
+        }
+    }
+}

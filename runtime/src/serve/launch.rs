@@ -1,0 +1,83 @@
+//! From a list of servers to running tasks: all are bound first, then all serve.
+
+use std::future::poll_fn;
+
+use tokio::task::JoinHandle;
+
+use super::{Bound, Servers, servers::BoxFuture};
+use crate::{
+    context::{Handle, InContext},
+    log::say,
+    stop::{Event, Phase},
+    util::{Failure, First, panic_message, poll_catching_panics, race},
+    work::{Role, TaskGuard, TaskName},
+};
+
+/// Binds and serves on the worker threads. The task ends when the last server has.
+pub(crate) fn spawn(handle: &Handle, servers: Servers) -> JoinHandle<()> {
+    // Held until the servers hold guards of their own.
+    let starting =
+        TaskGuard::new(&handle.shared().work, Role::Server, TaskName::Text("binding".into()));
+    let task = handle.clone();
+    let shared = handle.shared();
+    shared.runtime().spawn(InContext::new(shared, async move {
+        let handle = task;
+        let draining = handle.shared().phase.reached(Phase::Draining);
+        let bound = match race(draining, bind(&handle, servers)).await {
+            // A stop ends start-up.
+            First::Left(()) => return,
+            First::Right(Ok(bound)) => bound,
+            First::Right(Err(failure)) => return handle.shared().tell(Event::Failed(failure)),
+        };
+        let running = serve(&handle, bound);
+        drop(starting);
+        ended(&handle, running).await;
+    }))
+}
+
+/// Binds every server, or none.
+pub(crate) async fn bind(handle: &Handle, servers: Servers) -> Result<Vec<Bound>, Failure> {
+    let mut all = Vec::new();
+    for unbound in servers.into_vec() {
+        all.push((unbound.bind)(handle.clone()).await?);
+    }
+    Ok(all)
+}
+
+/// Spawns a task for each server and says that it listens.
+pub(crate) fn serve(handle: &Handle, bound: Vec<Bound>) -> Vec<JoinHandle<()>> {
+    // Before it is said that it listens. Without a server there is nothing that could be ready.
+    if !bound.is_empty() {
+        handle.shared().tell(Event::Serving);
+    }
+    let mut running = Vec::with_capacity(bound.len());
+    for Bound { name, addr, run } in bound {
+        if let Some(addr) = addr {
+            say!(handle.shared().log, info, { addr = addr.to_string() }, "listening on {addr}");
+        }
+        let server = watched(handle.clone(), name.clone(), run);
+        running.push(handle.spawn_tracked(Role::Server, TaskName::Text(name.into()), server));
+    }
+    running
+}
+
+/// Waits for the last server and tells the sentinel.
+pub(crate) async fn ended(handle: &Handle, running: Vec<JoinHandle<()>>) {
+    for server in running {
+        // Its failure has been told, and what the cut aborts is named by the cut.
+        let _ = server.await;
+    }
+    handle.shared().tell(Event::Finished);
+}
+
+/// Runs a server and tells the sentinel how it has ended, if not well: from within, so that the
+/// drain does not end before that is told.
+async fn watched(handle: Handle, name: String, mut run: BoxFuture<Result<(), Failure>>) {
+    let failure = match poll_fn(|cx| poll_catching_panics(|| run.as_mut().poll(cx))).await {
+        Ok(Ok(())) => return,
+        Ok(Err(failure)) => failure,
+        Err(panic) => Failure::new(format!("panicked: {}", panic_message(&*panic))),
+    };
+    let failure = failure.context(&format!("server {name}"));
+    handle.shared().tell(Event::Failed(failure));
+}

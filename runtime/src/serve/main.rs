@@ -1,0 +1,170 @@
+//! What `main` may return.
+
+use std::{any::TypeId, error::Error, future::Future};
+
+use super::{Serve, Servers};
+use crate::util::{Failure, Sealed, via};
+
+/// What an async `main` under [`graceful::main`](macro@crate::main) may return:
+///
+/// - a server or several: `impl Serve`, `(A, B)`, `Vec<S>`, `Box<dyn Serve>`;
+/// - a server future: `impl Future<Output = ()>` or `impl Future<Output = Result<(), E>>`;
+/// - nothing: `()`;
+/// - a `Result` of any of these.
+///
+/// What a stop does to the body follows from that type. A body that returns a **server** is
+/// start-up: a stop before it has returned drops it, unless it has ever asked for
+/// [`shutdown()`](crate::shutdown()). A body that returns **nothing** (or never returns) is work
+/// like any other: it is waited for until the limit, then dropped and named. It learns of the stop
+/// from `shutdown()`, or through a server of any framework that is handed that.
+///
+/// `Via` says which of the implementations is meant, so that they do not overlap; the compiler
+/// finds it, and it is never written.
+#[diagnostic::on_unimplemented(
+    message = "`main` returns `{Self}`, which is nothing that can be served",
+    label = "this cannot be served",
+    note = "return `graceful::serve(addr, service)`, `graceful::serve_fn(…)`, several of them as a \
+            tuple or `Vec`, a future with the output `()` or `Result<(), E>`, a `Result` of these, \
+            or nothing"
+)]
+#[cfg_attr(
+    feature = "axum",
+    diagnostic::on_unimplemented(
+        note = "`axum::serve(…)` is handed the shutdown by itself: delete `.with_graceful_shutdown(…)`"
+    )
+)]
+#[cfg_attr(
+    not(feature = "axum"),
+    diagnostic::on_unimplemented(note = "for `axum::serve(…)` of axum 0.8 enable the feature: \
+                `cargo add graceful-main --features axum`")
+)]
+pub trait Main<Via> {
+    /// What the body is that returns this.
+    #[doc(hidden)]
+    #[must_use]
+    fn body_kind(_: Sealed) -> BodyKind {
+        BodyKind::StartUp
+    }
+
+    #[doc(hidden)]
+    fn into_servers(self, servers: &mut Servers, _: Sealed) -> Result<(), Failure>;
+}
+
+/// What the body of `main` is, by its type.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyKind {
+    /// A server comes out of it: a stop that comes before drops it.
+    StartUp,
+    /// It is the program: waited for like any other work.
+    Work,
+}
+
+impl<S: Serve> Main<via::Serve> for S {
+    fn body_kind(_: Sealed) -> BodyKind {
+        // Sees through an `impl Serve` that stands for nothing.
+        if TypeId::of::<S>() == TypeId::of::<()>() { BodyKind::Work } else { BodyKind::StartUp }
+    }
+
+    fn into_servers(self, servers: &mut Servers, _: Sealed) -> Result<(), Failure> {
+        Box::new(self).collect(servers);
+        Ok(())
+    }
+}
+
+impl<F, O> Main<via::Future<O>> for F
+where
+    F: Future<Output: Outcome<O>> + Send + 'static,
+{
+    fn into_servers(self, servers: &mut Servers, _: Sealed) -> Result<(), Failure> {
+        servers.push_future("of main", async { self.await.outcome(Sealed) });
+        Ok(())
+    }
+}
+
+impl<T, E, Via, EVia> Main<via::Result<Via, EVia>> for Result<T, E>
+where
+    T: Main<Via>,
+    E: Fail<EVia>,
+{
+    fn body_kind(_: Sealed) -> BodyKind {
+        T::body_kind(Sealed)
+    }
+
+    fn into_servers(self, servers: &mut Servers, _: Sealed) -> Result<(), Failure> {
+        self.map_err(fail)?.into_servers(servers, Sealed)
+    }
+}
+
+/// The type of what never returns, which has no name yet on stable Rust.
+type Never = <fn() -> ! as sealed::Function>::Output;
+
+mod sealed {
+    pub trait Function {
+        type Output;
+    }
+
+    impl<T> Function for fn() -> T {
+        type Output = T;
+    }
+}
+
+impl Main<via::Never> for Never {
+    fn body_kind(_: Sealed) -> BodyKind {
+        BodyKind::Work
+    }
+
+    fn into_servers(self, _: &mut Servers, _: Sealed) -> Result<(), Failure> {
+        self
+    }
+}
+
+/// How a server future may end.
+#[diagnostic::on_unimplemented(
+    message = "a server future ends with `()` or a `Result<(), E>`, not with `{Self}`"
+)]
+pub trait Outcome<Via> {
+    #[doc(hidden)]
+    fn outcome(self, _: Sealed) -> Result<(), Failure>;
+}
+
+impl Outcome<via::Unit> for () {
+    fn outcome(self, _: Sealed) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+impl<E: Fail<EVia>, EVia> Outcome<via::Result<via::Unit, EVia>> for Result<(), E> {
+    fn outcome(self, _: Sealed) -> Result<(), Failure> {
+        self.map_err(fail)
+    }
+}
+
+/// Errors that can be reported: whatever `?` turns into a `Box<dyn Error + Send + Sync>`, and a
+/// `Box<dyn Error>`, of which only the text is kept ([`Failure`] says more).
+///
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an error that can be printed",
+    note = "it has to implement `std::error::Error + Send + Sync`, or be a `Box<dyn Error>`, \
+            `anyhow::Error` or `String`"
+)]
+pub trait Fail<Via> {
+    #[doc(hidden)]
+    fn fail(self, _: Sealed) -> Failure;
+}
+
+impl<E: Into<Box<dyn Error + Send + Sync>>> Fail<via::Boxable> for E {
+    fn fail(self, _: Sealed) -> Failure {
+        Failure::from_error(self)
+    }
+}
+
+impl Fail<via::Boxed> for Box<dyn Error> {
+    fn fail(self, _: Sealed) -> Failure {
+        Failure::from_text_of(&*self)
+    }
+}
+
+fn fail<E: Fail<Via>, Via>(error: E) -> Failure {
+    error.fail(Sealed)
+}

@@ -1,0 +1,164 @@
+//! What can be served, and how several servers become one list.
+
+use std::{fmt, future::Future, pin::Pin};
+
+use crate::{context::Handle, net::LocalAddr, util::Failure};
+
+pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A server, or several.
+///
+/// Implemented for [`Server`](crate::Server) and [`ServeFn`](crate::ServeFn), for tuples and `Vec`s of servers, for
+/// `Box<dyn Serve>`, for `()` (serves nothing), and for `axum::serve(…)` under the feature `axum`.
+/// The trait is sealed: any other server comes in through [`serve_fn`](crate::serve_fn).
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn handler(_: hyper::Request<hyper::body::Incoming>)
+/// #     -> Result<hyper::Response<String>, std::convert::Infallible> { unimplemented!() }
+/// use hyper::service::service_fn;
+///
+/// #[graceful::main]
+/// async fn main() -> impl graceful::Serve {
+///     let public = graceful::serve("0.0.0.0:8080", service_fn(handler));
+///     let admin = graceful::serve("127.0.0.1:9090", service_fn(handler));
+///     (public, admin)
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a server",
+    label = "this cannot be served",
+    note = "servers are `graceful::serve(addr, service)`, `graceful::serve_fn(…)`, tuples and `Vec`s of \
+            them, and `()`",
+    note = "an `axum::Router` or a tower service becomes one by `graceful::serve(addr, service)`"
+)]
+#[cfg_attr(
+    feature = "axum",
+    diagnostic::on_unimplemented(
+        note = "`axum::serve(…)` is handed the shutdown by itself: delete `.with_graceful_shutdown(…)`"
+    )
+)]
+#[cfg_attr(
+    not(feature = "axum"),
+    diagnostic::on_unimplemented(note = "for `axum::serve(…)` of axum 0.8 enable the feature: \
+                `cargo add graceful-main --features axum`")
+)]
+pub trait Serve: Send + 'static + sealed::Sealed {
+    // Boxed, so that `Box<dyn Serve>` is one.
+    #[doc(hidden)]
+    fn collect(self: Box<Self>, servers: &mut Servers);
+}
+
+pub(super) mod sealed {
+    pub trait Sealed {}
+}
+
+/// Servers that have not been bound yet.
+#[doc(hidden)]
+#[derive(Default)]
+pub struct Servers(Vec<Unbound>);
+
+pub(crate) struct Unbound {
+    pub(crate) bind: Box<dyn FnOnce(Handle) -> BoxFuture<Result<Bound, Failure>> + Send>,
+}
+
+/// A server that is ready to accept.
+pub(crate) struct Bound {
+    /// What it is called in messages: its address, or the line that made it.
+    pub(crate) name: String,
+    /// Where it listens; `None`: it does not say.
+    pub(crate) addr: Option<LocalAddr>,
+    pub(crate) run: BoxFuture<Result<(), Failure>>,
+}
+
+impl Bound {
+    /// A server of another framework, which does not say where it listens.
+    pub(crate) fn unaddressed(name: String, run: BoxFuture<Result<(), Failure>>) -> Self {
+        Self { name, addr: None, run }
+    }
+}
+
+impl Servers {
+    pub(crate) fn push<F>(&mut self, bind: impl FnOnce(Handle) -> F + Send + 'static)
+    where
+        F: Future<Output = Result<Bound, Failure>> + Send + 'static,
+    {
+        let bind = Box::new(|handle| Box::pin(bind(handle)) as BoxFuture<_>);
+        self.0.push(Unbound { bind });
+    }
+
+    /// A server that needs no step of its own to bind.
+    pub(crate) fn push_future(
+        &mut self,
+        name: impl Into<String>,
+        run: impl Future<Output = Result<(), Failure>> + Send + 'static,
+    ) {
+        let name = name.into();
+        self.push(|_| async {
+            let run = Box::pin(run) as BoxFuture<_>;
+            Ok(Bound::unaddressed(name, run))
+        });
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<Unbound> {
+        self.0
+    }
+}
+
+impl fmt::Debug for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Servers").field(&self.0.len()).finish()
+    }
+}
+
+impl sealed::Sealed for () {}
+
+impl Serve for () {
+    fn collect(self: Box<Self>, _: &mut Servers) {}
+}
+
+impl<S: Serve> sealed::Sealed for Vec<S> {}
+
+impl<S: Serve> Serve for Vec<S> {
+    fn collect(self: Box<Self>, servers: &mut Servers) {
+        for server in *self {
+            Box::new(server).collect(servers);
+        }
+    }
+}
+
+impl<S: Serve + ?Sized> sealed::Sealed for Box<S> {}
+
+impl<S: Serve + ?Sized> Serve for Box<S> {
+    fn collect(self: Box<Self>, servers: &mut Servers) {
+        (*self).collect(servers);
+    }
+}
+
+macro_rules! tuples {
+    ($($name:ident),+) => {
+        impl<$($name: Serve),+> sealed::Sealed for ($($name,)+) {}
+
+        impl<$($name: Serve),+> Serve for ($($name,)+) {
+            fn collect(self: Box<Self>, servers: &mut Servers) {
+                #[allow(non_snake_case, reason = "one name for a type and its value")]
+                let ($($name,)+) = *self;
+                $(Box::new($name).collect(servers);)+
+            }
+        }
+    };
+}
+
+tuples!(A);
+tuples!(A, B);
+tuples!(A, B, C);
+tuples!(A, B, C, D);
+tuples!(A, B, C, D, E);
+tuples!(A, B, C, D, E, F);
+tuples!(A, B, C, D, E, F, G);
+tuples!(A, B, C, D, E, F, G, H);

@@ -1,0 +1,12 @@
+//! The stop signals: what they are called, and how they arrive.
+//!
+//! May use: `util`. Must not know: what a signal leads to.
+
+mod handlers;
+mod name;
+#[cfg(test)]
+mod signal_names;
+
+pub use name::Signal;
+
+pub(crate) use handlers::{Signals, process_is_ending};

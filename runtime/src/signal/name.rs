@@ -1,0 +1,122 @@
+//! The stop signals: their names and numbers.
+
+use std::fmt;
+
+use tokio::signal::unix::SignalKind;
+
+/// Defines the signals: one line each, in the order of their indices.
+macro_rules! signals {
+    ($($(#[$doc:meta])+ $name:ident => $kind:ident;)+) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[allow(clippy::upper_case_acronyms, reason = "names as in POSIX")]
+        enum Name {
+            $($name,)+
+        }
+
+        impl Signal {
+            $($(#[$doc])+ pub const $name: Self = Self(Name::$name);)+
+
+            /// All of them; a signal's `index` is its place in here.
+            pub(crate) const ALL: &[Self] = &[$(Self::$name),+];
+
+            pub(crate) fn kind(self) -> SignalKind {
+                match self.0 {
+                    $(Name::$name => SignalKind::$kind(),)+
+                }
+            }
+        }
+    };
+}
+
+/// A signal that starts the drain, named as in POSIX (`signal.h`).
+///
+/// `SIGKILL` and `SIGSTOP` are missing because no process can catch them (signal(7)).
+///
+/// # Examples
+///
+/// ```
+/// use graceful::Signal;
+///
+/// assert_eq!(Signal::SIGTERM.to_string(), "SIGTERM");
+/// assert_eq!(Signal::SIGTERM.number(), 15);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Signal(Name);
+
+signals! {
+    /// A timer of `alarm(2)` has run out.
+    SIGALRM => alarm;
+    /// The terminal was closed; stops by default.
+    SIGHUP => hangup;
+    /// Ctrl-C at the terminal; stops by default.
+    SIGINT => interrupt;
+    /// Ctrl-\ at the terminal; stops by default.
+    SIGQUIT => quit;
+    /// What `kill`, systemd, Docker and Kubernetes send; stops by default.
+    SIGTERM => terminate;
+    /// For the user to give a meaning to.
+    SIGUSR1 => user_defined1;
+    /// For the user to give a meaning to.
+    SIGUSR2 => user_defined2;
+    /// The terminal's size has changed; some servers take it as "stop gracefully".
+    SIGWINCH => window_change;
+}
+
+impl Signal {
+    pub(crate) const DEFAULT: [Self; 4] =
+        [Self::SIGHUP, Self::SIGINT, Self::SIGTERM, Self::SIGQUIT];
+
+    /// Its number on this system. The exit code after a second signal is 128 more.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        // Signal numbers are below 128 on every Unix; the conversion cannot fail.
+        u8::try_from(self.kind().as_raw_value()).unwrap_or(0)
+    }
+
+    /// Its place in `ALL`.
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::signal_names::SIGNAL_NAMES, Signal};
+
+    /// The attribute accepts the names of that table and writes `Signal::NAME`.
+    #[test]
+    fn the_attribute_knows_the_same_signals() {
+        let sorted = |names: &mut dyn Iterator<Item = String>| {
+            let mut names: Vec<_> = names.collect();
+            names.sort();
+            names
+        };
+        let table = sorted(&mut SIGNAL_NAMES.iter().map(|signal| signal.name.to_owned()));
+        assert_eq!(table, sorted(&mut Signal::ALL.iter().map(Signal::to_string)));
+        let defaults = SIGNAL_NAMES.iter().filter(|signal| signal.is_default);
+        let defaults: Vec<_> = defaults.map(|signal| signal.name.to_owned()).collect();
+        assert_eq!(defaults, Signal::DEFAULT.map(|signal| signal.to_string()));
+    }
+
+    #[test]
+    fn each_signal_has_a_place_and_a_number_of_its_own() {
+        for (place, signal) in Signal::ALL.iter().enumerate() {
+            assert_eq!(signal.index(), place);
+            let same = Signal::ALL.iter().filter(|other| other.number() == signal.number());
+            assert_eq!(same.count(), 1, "{signal}");
+            assert!((1..128).contains(&signal.number()), "{signal}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+../../../macros/src/signal_names.rs

@@ -1,0 +1,116 @@
+//! What is said about a stop.
+
+use std::{io, time::Duration};
+
+use super::report::{Cause, Report};
+use crate::{
+    log::{Log, is_traced, millis, say},
+    signal::Signal,
+    util::{Failure, HumanDuration},
+    work::Counts,
+};
+
+/// The first stop signal, or what stands for it.
+pub(super) fn stopping(log: &Log, cause: &Cause, delay: Duration, limit: Option<Duration>) {
+    log.begin_stop(cause.to_string());
+    let delay_text = match delay {
+        Duration::ZERO => String::new(),
+        delay => format!("still accepting for {}, then ", HumanDuration(delay)),
+    };
+    let (limit_text, draining) = match limit {
+        None => ("none".to_owned(), "draining without a limit".to_owned()),
+        Some(limit) => {
+            let limit = HumanDuration(limit).to_string();
+            let text = format!("draining for at most {limit}");
+            (limit, text)
+        }
+    };
+    let (name, again) = match cause {
+        Cause::Signal(signal) => (signal.to_string(), " (signal again to stop at once)"),
+        _ => (String::new(), ""),
+    };
+    say!(
+        log, info, { signal = name, limit = limit_text, delay_ms = millis(delay) },
+        "{cause}, {delay_text}{draining}{again}"
+    );
+}
+
+/// A first signal while the program is already stopping by itself.
+pub(super) fn already_stopping(log: &Log, signal: Signal) {
+    say!(
+        log,
+        info,
+        { signal = signal.to_string() },
+        "{signal} received, already stopping (signal again to stop at once)"
+    );
+}
+
+/// What the drain still waits for.
+pub(super) fn progress(log: &Log, left: Counts, time_left: Option<Duration>) {
+    let time_left = match time_left {
+        Some(time) => format!("{} left", HumanDuration(Duration::from_secs(time.as_secs()))),
+        None => "no limit".to_owned(),
+    };
+    say!(
+        log, info,
+        { requests = left.requests(), connections = left.connections(), tasks = left.tasks() },
+        "waiting for {left}, {time_left}"
+    );
+}
+
+pub(super) fn hook_panicked(log: &Log, hook: &str, message: &str) {
+    say!(
+        log, error, { hook = hook.to_owned(), panic = message.to_owned() },
+        "hook {hook} panicked: {message}"
+    );
+}
+
+pub(super) fn cleanup_impossible(log: &Log, error: &io::Error) {
+    say!(
+        log,
+        error,
+        { error = error.to_string() },
+        "error: no thread to run the cleanup hooks on: {error}"
+    );
+}
+
+/// A hook was cut while nothing ran on the program's own runtime.
+pub(super) fn program_blocked(log: &Log) {
+    say!(
+        log,
+        error,
+        {},
+        "error: the threads of the runtime are blocked: a hook cannot use what belongs to it, such \
+         as the sockets of a connection pool"
+    );
+}
+
+/// The end: the report.
+pub(super) fn ended(log: &Log, report: &Report) {
+    // A field of an event is one line.
+    let text = if is_traced() { report.line() } else { report.to_string() };
+    /// The level of an event is a part of its callsite: one for each.
+    macro_rules! ended {
+        ($level:ident) => {
+            say!(
+                log, $level,
+                { elapsed_ms = millis(report.elapsed()), connections = report.connections(),
+                  requests = report.requests(), tasks = report.tasks(), cut = report.cut().len() },
+                "{text}"
+            )
+        };
+    }
+    if report.cut().is_empty() {
+        ended!(info);
+    } else {
+        ended!(error);
+    }
+    log.end_stop();
+}
+
+impl Log {
+    /// `main`, a server, or the start of the process failed.
+    pub(crate) fn failed(&self, failure: &Failure) {
+        say!(self, error, { error = failure.to_string() }, "error: {failure}");
+    }
+}

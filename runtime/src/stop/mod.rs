@@ -1,0 +1,33 @@
+//! A stop, from the first signal to the exit code: the sentinel and all that it decides.
+//!
+//! The way of a stop: an `Event` or a signal → `sentinel` → `sequence`, which moves the `PhaseCell`
+//! on and waits for the work and the hooks → `Report` → `Exit` → `stand_down` and `watch`.
+//!
+//! May use: `util`, `signal`, `log`, `work`. Must not know: which kinds of work there are, and how
+//! code finds the context it belongs to.
+
+mod cleanup;
+mod event;
+mod exit;
+mod hooks;
+mod limits;
+mod messages;
+mod phase;
+mod progress;
+mod report;
+mod run_hooks;
+mod sentinel;
+mod sequence;
+mod shared;
+mod stand_down;
+mod watch;
+
+pub use exit::Exit;
+pub use report::{Cause, Report};
+
+pub(crate) use event::Event;
+pub(crate) use limits::{Limits, bounded};
+pub(crate) use phase::{Phase, PhaseCell};
+pub(crate) use sentinel::{Ended, spawn};
+pub(crate) use shared::{Owns, Scope, Shared};
+pub(crate) use stand_down::{ProcessEnd, stand_down};

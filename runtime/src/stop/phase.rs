@@ -1,0 +1,135 @@
+//! Where in its life the process is: one byte, written by the sentinel alone.
+
+use tokio::sync::Notify;
+
+use crate::util::sync::{AtomicU8, Ordering};
+
+/// The phases, in the order in which they are passed; none is ever passed backwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// `main` runs, or the servers are binding.
+    Starting,
+    /// Every listener is bound.
+    Serving,
+    /// Lame duck: not ready any more, still accepting.
+    Stopping,
+    /// `shutdown()` has resolved, listeners close, work is awaited.
+    Draining,
+    /// Everything was drained; the hooks run, and no connection is accepted any more.
+    Cleanup,
+    /// The limit is reached: what still runs is being named, and nothing begins any more.
+    Sealed,
+    /// What still runs is being aborted.
+    Cut,
+    /// Nothing is waited for any more: the cleanup is over.
+    Over,
+}
+
+impl Phase {
+    #[inline]
+    fn from_byte(byte: u8) -> Self {
+        match byte {
+            0 => Self::Starting,
+            1 => Self::Serving,
+            2 => Self::Stopping,
+            3 => Self::Draining,
+            4 => Self::Cleanup,
+            5 => Self::Sealed,
+            6 => Self::Cut,
+            // Bytes are made from phases alone: the test below goes round with each.
+            _ => Self::Over,
+        }
+    }
+}
+
+/// The current phase, and the means to wait for a later one.
+#[derive(Debug)]
+pub(crate) struct PhaseCell {
+    now: AtomicU8,
+    changed: std::sync::Arc<Notify>,
+}
+
+impl PhaseCell {
+    pub(crate) fn new() -> Self {
+        Self {
+            now: AtomicU8::new(Phase::Starting as u8),
+            changed: std::sync::Arc::new(Notify::new()),
+        }
+    }
+
+    /// The phase as of now: one load, cheap enough for every poll of every connection.
+    ///
+    /// Relaxed: a reader that sees the old phase is woken after the new one was stored, and what
+    /// wakes it (a task's waker, the lock of the registry, `Notify`) orders that store before the
+    /// poll that follows. Nothing else is published through this byte.
+    #[inline]
+    pub(crate) fn now(&self) -> Phase {
+        Phase::from_byte(self.now.load(Ordering::Relaxed))
+    }
+
+    /// Whether the first stop signal has come.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.now() >= Phase::Stopping
+    }
+
+    /// Whether the drain has started.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.now() >= Phase::Draining
+    }
+
+    /// Moves on to `phase` and wakes all that wait for it. A phase that is already past stays past.
+    pub(crate) fn advance(&self, phase: Phase) {
+        // Release: what the sentinel did before (the cause, the start of the drain) is visible to
+        // a reader that acquires through the wake-up.
+        if self.now.fetch_max(phase as u8, Ordering::Release) < phase as u8 {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Resolves once `phase` is reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Holds no state but the wait itself.
+    pub(crate) async fn reached(&self, phase: Phase) {
+        loop {
+            // Created before the check: `notify_waiters` reaches every `Notified` that exists when
+            // it is called, polled or not, so no change slips in between.
+            let changed = self.changed.notified();
+            if self.now() >= phase {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// The notifier behind `reached`, for futures that own their wait.
+    pub(crate) fn changed(&self) -> std::sync::Arc<Notify> {
+        self.changed.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Phase;
+
+    #[test]
+    fn phases_go_round_through_their_bytes() {
+        let all = [
+            Phase::Starting,
+            Phase::Serving,
+            Phase::Stopping,
+            Phase::Draining,
+            Phase::Cleanup,
+            Phase::Sealed,
+            Phase::Cut,
+            Phase::Over,
+        ];
+        for (byte, phase) in (0..).zip(all) {
+            assert_eq!((phase as u8, Phase::from_byte(byte)), (byte, phase));
+        }
+        // A phase that is added above and not in here has this number.
+        assert_eq!(Phase::Over as usize + 1, all.len());
+    }
+}

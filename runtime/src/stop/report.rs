@@ -1,0 +1,195 @@
+//! What happened between the first stop signal and the end.
+
+use std::{fmt, time::Duration};
+
+use super::exit::Exit;
+use crate::{
+    signal::Signal,
+    util::{Failure, HumanDuration},
+    work::{Counts, InFlight},
+};
+
+/// Why the drain started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// A signal came.
+    Signal(Signal),
+    /// The program called [`stop`](crate::stop).
+    Stop,
+    /// `main` or a server failed; [`Report::failures`] says how.
+    Failed,
+    /// `main` panicked.
+    Panicked,
+    /// `main` and every server came to an end by themselves.
+    Finished,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal(signal) => write!(f, "{signal} received"),
+            Self::Stop => f.write_str("stop requested"),
+            Self::Failed => f.write_str("failed"),
+            Self::Panicked => f.write_str("main panicked"),
+            Self::Finished => f.write_str("finished"),
+        }
+    }
+}
+
+/// What happened during a stop: why, how long it took, what was drained and what was cut off.
+///
+/// Returned by [`Running::stop`](crate::Running::stop); printed at the end of a process under
+/// [`graceful::main`](macro@crate::main). Its [`Display`](fmt::Display) form is that message.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let running = graceful::Config::new().start(()).await.unwrap();
+/// let report = running.stop().await;
+/// assert!(report.is_clean());
+/// assert_eq!(report.exit().code(), 0);
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub(super) cause: Cause,
+    pub(super) elapsed: Duration,
+    pub(super) limit: Option<Duration>,
+    pub(super) cleanup: Option<Duration>,
+    pub(super) drained: Counts,
+    pub(super) cut: Vec<InFlight>,
+    pub(super) failures: Vec<Failure>,
+    pub(super) panicked: bool,
+    pub(super) forced: Option<Signal>,
+}
+
+/// How many lines of what was cut are printed.
+const LINES: usize = 20;
+
+impl Report {
+    /// Why the drain started.
+    #[must_use]
+    pub fn cause(&self) -> &Cause {
+        &self.cause
+    }
+
+    /// From the first stop signal to the end of the cleanup.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    /// How many connections ended during the drain, without being cut.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.drained.connections()
+    }
+
+    /// How many requests were completely answered during the drain.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.drained.requests()
+    }
+
+    /// How many tasks ended during the drain, without being cut.
+    #[must_use]
+    pub fn tasks(&self) -> usize {
+        self.drained.tasks()
+    }
+
+    /// What the limit, or a second signal, cut off; the oldest first.
+    #[must_use]
+    pub fn cut(&self) -> &[InFlight] {
+        &self.cut
+    }
+
+    /// What failed: `main`, servers.
+    #[must_use]
+    pub fn failures(&self) -> &[Failure] {
+        &self.failures
+    }
+
+    /// The second signal, where one forced the end.
+    #[must_use]
+    pub fn forced(&self) -> Option<Signal> {
+        self.forced
+    }
+
+    /// Whether everything was drained: nothing cut, nothing failed, nothing forced.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.code() == 0
+    }
+
+    /// The exit code that says this, as in the table at [`Exit`].
+    pub fn exit(&self) -> Exit {
+        Exit::new(self.code(), self.cleanup)
+    }
+
+    pub(super) fn code(&self) -> u8 {
+        match self.forced {
+            Some(signal) => 128 + signal.number(),
+            None if self.panicked => 101,
+            None if !self.failures.is_empty() => 1,
+            None if !self.cut.is_empty() => 124,
+            None => 0,
+        }
+    }
+
+    /// All of it in one line.
+    pub(super) fn line(&self) -> String {
+        struct Line<'a>(&'a Report);
+        impl fmt::Display for Line<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.write(f, "; ")
+            }
+        }
+        Line(self).to_string()
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>, between: &str) -> fmt::Result {
+        let elapsed = HumanDuration(self.elapsed);
+        match self.forced {
+            Some(signal) => write!(f, "{signal} received, stopped at once after {elapsed}")?,
+            None if !self.cut.is_empty() => {
+                let hooks = self.cut.iter().all(|work| matches!(work, InFlight::Hook { .. }));
+                if hooks && !self.cut.iter().any(InFlight::has_begun) {
+                    f.write_str("the hooks could not be run")?;
+                } else {
+                    let (what, limit) =
+                        if hooks { ("cleanup limit", self.cleanup) } else { ("limit", self.limit) };
+                    write!(
+                        f,
+                        "{what} of {} reached",
+                        HumanDuration(limit.unwrap_or(self.elapsed))
+                    )?;
+                }
+            }
+            None if self.drained.is_nothing() => write!(f, "stopped in {elapsed}")?,
+            None => write!(f, "drained {} in {elapsed}", self.drained)?,
+        }
+        if self.cut.is_empty() {
+            return Ok(());
+        }
+        f.write_str(", cut off:")?;
+        // The first in the line of the report, where it is the only one, or where all are in one
+        // line.
+        let mut before = if self.cut.len() == 1 || between == "; " { " " } else { between };
+        for work in self.cut.iter().take(LINES) {
+            write!(f, "{before}{work}")?;
+            before = between;
+        }
+        match self.cut.len().checked_sub(LINES) {
+            None | Some(0) => Ok(()),
+            Some(more) => write!(f, "{between}… and {more} more"),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, "\n  ")
+    }
+}

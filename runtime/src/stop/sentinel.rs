@@ -1,0 +1,232 @@
+//! The sentinel: an OS thread with a runtime of its own, which owns the signals and every limit, so
+//! that neither depends on a free worker thread.
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+
+use super::{
+    event::Event,
+    messages,
+    phase::Phase,
+    report::{Cause, Report},
+    sequence::{self, CutOff, Stopped},
+    shared::Shared,
+};
+use crate::{
+    signal::{Signal, Signals},
+    util::{Failure, First, race, within},
+};
+
+/// Stop signals within this time of the first count as one with it: terminals and supervisors often
+/// deliver one twice, and systemd's `SendSIGHUP=yes` sends SIGHUP right behind SIGTERM
+/// (systemd.kill(5)).
+const BOUNCE: Duration = Duration::from_millis(200);
+
+/// How long the last messages may take if the limits are used up, or a second signal has come.
+const LAST_WORDS: Duration = Duration::from_millis(15);
+
+/// How a run has ended, and what is left to see to.
+pub(crate) struct Ended {
+    pub(crate) report: Report,
+    /// Whether something that was cut has not let go.
+    pub(crate) left_behind: bool,
+    /// Until when the last steps of the process may take; `None`: there is no limit.
+    pub(crate) until: Option<Instant>,
+    pub(crate) signals: Signals,
+    /// Until when a stop signal still counts as one with the first.
+    pub(crate) settled: Option<Instant>,
+}
+
+/// Starts the thread. The handlers are installed when this returns; `end` is called on the
+/// sentinel's thread, once everything is over.
+///
+/// # Errors
+///
+/// If a signal's handler cannot be installed, or a thread or its runtime cannot be made.
+pub(crate) fn spawn(
+    shared: Arc<Shared>,
+    events: mpsc::UnboundedReceiver<Event>,
+    signals: &[Signal],
+    end: impl FnOnce(Ended) + Send + 'static,
+) -> io::Result<()> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().enable_io().build()?;
+    let signals = {
+        let _context = runtime.enter();
+        Signals::install(signals)?
+    };
+    let thread = std::thread::Builder::new().name("graceful-sentinel".to_owned());
+    let sentinel = Sentinel { shared, events, signals };
+    thread.spawn(move || end(runtime.block_on(sentinel.run())))?;
+    Ok(())
+}
+
+struct Sentinel {
+    shared: Arc<Shared>,
+    events: mpsc::UnboundedReceiver<Event>,
+    signals: Signals,
+}
+
+/// What has gone wrong so far.
+#[derive(Default)]
+struct Problems {
+    failures: Vec<Failure>,
+    panicked: bool,
+}
+
+impl Sentinel {
+    async fn run(mut self) -> Ended {
+        let mut problems = Problems::default();
+        let cause = self.serve(&mut problems).await;
+        let started = Instant::now();
+        let Self { shared, mut events, mut signals } = self;
+        let limits = shared.limits;
+        // What was told before the cause came, such as that every listener is bound.
+        while let Ok(event) = events.try_recv() {
+            problems.note(&shared, event);
+        }
+        let ready = shared.phase.now() == Phase::Serving;
+        // No lame duck where there is no client that could be told.
+        let delay = match cause {
+            Cause::Finished => Duration::ZERO,
+            _ if ready => limits.delay,
+            _ => Duration::ZERO,
+        };
+        // A failure before there was anything to drain has been said, and there is no more to say.
+        let in_silence = match cause {
+            Cause::Finished => true,
+            Cause::Failed | Cause::Panicked => !ready && shared.work.counts().is_nothing(),
+            _ => false,
+        };
+        // In this order: when it is said that the drain has begun, it has.
+        sequence::begin(&shared, delay);
+        if !in_silence {
+            messages::stopping(&shared.log, &cause, delay, limits.timeout);
+        }
+        let mut first = match cause {
+            Cause::Signal(_) => Some(started),
+            _ => None,
+        };
+        let mut cut_off = CutOff::default();
+        let outcome = race(
+            forced(&shared, &mut signals, &mut first),
+            race(
+                absorb(&shared, &mut events, &mut problems),
+                sequence::stop(&shared, delay, &mut cut_off),
+            ),
+        )
+        .await;
+        let (forced_by, stopped) = match outcome {
+            First::Left(signal) => {
+                sequence::now(&shared, &mut cut_off).await;
+                (Some(signal), Stopped { left_behind: true, until: Some(Instant::now()) })
+            }
+            First::Right(First::Left(never)) => match never {},
+            First::Right(First::Right(stopped)) => (None, stopped),
+        };
+        // What was told in the very last moment.
+        while let Ok(event) = events.try_recv() {
+            problems.note(&shared, event);
+        }
+        let mut report = Report {
+            cause,
+            elapsed: started.elapsed(),
+            limit: limits.timeout,
+            cleanup: limits.cleanup,
+            drained: shared.work.drained(),
+            cut: cut_off.names(),
+            failures: problems.failures,
+            panicked: problems.panicked,
+            forced: forced_by,
+        };
+        if !in_silence || !report.cut.is_empty() || report.forced.is_some() {
+            messages::ended(&shared.log, &report);
+        }
+        let left = stopped.until.map(|until| until.saturating_duration_since(Instant::now()));
+        let said = within(left.map(|left| left.max(LAST_WORDS)), shared.log.close());
+        if report.forced.is_some() {
+            said.await;
+        } else if let First::Left(signal) =
+            race(forced(&shared, &mut signals, &mut first), said).await
+        {
+            report.forced = Some(signal);
+        }
+        let Stopped { left_behind, until } = stopped;
+        let settled = first.map(|first| first + BOUNCE);
+        Ended { report, left_behind, until, signals, settled }
+    }
+
+    /// Until something starts the drain.
+    async fn serve(&mut self, problems: &mut Problems) -> Cause {
+        loop {
+            let event = match race(self.signals.next(), self.events.recv()).await {
+                First::Left(signal) => return Cause::Signal(signal),
+                // `Shared` holds a sender: the channel is never closed.
+                First::Right(event) => event.unwrap_or(Event::Stop),
+            };
+            match event {
+                Event::Serving => problems.note(&self.shared, event),
+                Event::Stop => return Cause::Stop,
+                Event::Finished => return Cause::Finished,
+                Event::Failed(_) => {
+                    problems.note(&self.shared, event);
+                    return Cause::Failed;
+                }
+                Event::Panicked => {
+                    problems.note(&self.shared, event);
+                    return Cause::Panicked;
+                }
+            }
+        }
+    }
+}
+
+impl Problems {
+    fn note(&mut self, shared: &Shared, event: Event) {
+        match event {
+            Event::Failed(failure) => {
+                shared.log.failed(&failure);
+                self.failures.push(failure);
+            }
+            Event::Panicked => self.panicked = true,
+            // Too late for that once the stop has begun: no phase is passed backwards.
+            Event::Serving => shared.phase.advance(Phase::Serving),
+            Event::Stop | Event::Finished => {}
+        }
+    }
+}
+
+/// Resolves with the signal that means "now": the second one, unless it belongs to the first.
+async fn forced(shared: &Shared, signals: &mut Signals, first: &mut Option<Instant>) -> Signal {
+    loop {
+        let signal = signals.next().await;
+        match first {
+            // The program was stopping by itself: this is the first signal.
+            None => {
+                messages::already_stopping(&shared.log, signal);
+                *first = Some(Instant::now());
+            }
+            Some(at) if at.elapsed() < BOUNCE => {}
+            Some(_) => return signal,
+        }
+    }
+}
+
+/// Notes what is told while the stop is under way.
+async fn absorb(
+    shared: &Shared,
+    events: &mut mpsc::UnboundedReceiver<Event>,
+    problems: &mut Problems,
+) -> std::convert::Infallible {
+    loop {
+        match events.recv().await {
+            Some(event) => problems.note(shared, event),
+            None => std::future::pending().await,
+        }
+    }
+}

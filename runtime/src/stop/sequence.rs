@@ -1,0 +1,148 @@
+//! A stop, step by step: lame duck, drain, cut, cleanup.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{limits::LET_GO, messages, phase::Phase, progress, run_hooks, shared::Shared};
+use crate::{
+    util::{First, race, within},
+    work::{InFlight, InFlightSnapshot},
+};
+
+/// What a stop cuts off. It outlives the stop, which a second signal may end at any point.
+#[derive(Default)]
+pub(super) struct CutOff {
+    work: Vec<InFlightSnapshot>,
+    hooks: Vec<InFlight>,
+}
+
+impl CutOff {
+    /// All of it, but for what has come to its end by itself since it was named.
+    pub(super) fn names(self) -> Vec<InFlight> {
+        let work = self.work.into_iter().flat_map(InFlightSnapshot::without_ended);
+        work.chain(self.hooks).collect()
+    }
+}
+
+/// How a stop has ended.
+pub(super) struct Stopped {
+    /// Whether something that was cut has not let go.
+    pub(super) left_behind: bool,
+    /// When the limit of the cleanup is reached; the last steps of the process have until then.
+    pub(super) until: Option<Instant>,
+}
+
+/// The first step: not ready any more; and if there is no lame duck, the drain.
+pub(super) fn begin(shared: &Shared, delay: Duration) {
+    shared.phase.advance(Phase::Stopping);
+    if delay.is_zero() {
+        shared.begin_drain();
+    }
+}
+
+/// The whole way, from the first step on.
+pub(super) async fn stop(shared: &Arc<Shared>, delay: Duration, cut_off: &mut CutOff) -> Stopped {
+    if !delay.is_zero() {
+        // With nothing left to serve there is no client to be a lame duck for.
+        within(Some(delay), shared.work.none()).await;
+        shared.begin_drain();
+    }
+    let drained = drain(shared).await;
+    if !drained {
+        seal(shared, cut_off);
+        shared.phase.advance(Phase::Cut);
+        shared.work.cut();
+        within(Some(LET_GO), shared.work.none()).await;
+    }
+    let started = Instant::now();
+    let until = shared.limits.cleanup.map(|limit| started + limit);
+    let left = || until.map(|until| until.saturating_duration_since(Instant::now()));
+    let mut hooks = run_hooks::start(shared);
+    let have_run = match &mut hooks {
+        Some(hooks) => within(left(), hooks.ended()).await,
+        None => Some(true),
+    };
+    if have_run.is_some() {
+        // What hooks have spawned; and an untracked task may have begun tracked work meanwhile.
+        let left_over = async {
+            shared.cleanup.work.none().await;
+            if drained {
+                shared.work.none().await;
+            }
+        };
+        within(left(), left_over).await;
+    }
+    let let_go = Instant::now() + LET_GO;
+    cut_all(shared, cut_off).await;
+    let mut left_behind = is_left(shared);
+    if have_run != Some(true) {
+        cut_off.hooks.extend(run_hooks::give_up(shared));
+    }
+    if let (None, Some(mut hooks)) = (have_run, hooks) {
+        if hooks.is_program_blocked() {
+            messages::program_blocked(&shared.log);
+        }
+        let left = let_go.saturating_duration_since(Instant::now());
+        left_behind |= within(Some(left), hooks.ended()).await.is_none();
+    }
+    Stopped { left_behind, until }
+}
+
+/// A second signal: everything ends, whatever the stop was at.
+pub(super) async fn now(shared: &Arc<Shared>, cut_off: &mut CutOff) {
+    cut_all(shared, cut_off).await;
+    let hooks = run_hooks::give_up(shared);
+    cut_off.hooks.extend(hooks.into_iter().filter(InFlight::has_begun));
+}
+
+/// Returns whether all work has come to its end within the limit.
+async fn drain(shared: &Shared) -> bool {
+    let deadline = shared.limits.timeout.map(|limit| Instant::now() + limit);
+    let drain = async {
+        shared.work.none().await;
+        // From here on no connection is accepted. One that just has been is still answered.
+        shared.phase.advance(Phase::Cleanup);
+        shared.work.none().await;
+    };
+    let drained = within(shared.limits.timeout, drain);
+    match race(drained, progress::show(shared, deadline)).await {
+        First::Left(drained) => drained.is_some(),
+        First::Right(never) => match never {},
+    }
+}
+
+/// Names the work that is still under way. Before that, nothing begins any more; after it, what has
+/// been named is ended: so what is named is what is cut, except for what comes to its end by
+/// itself.
+fn seal(shared: &Shared, cut_off: &mut CutOff) {
+    shared.phase.advance(Phase::Sealed);
+    cut_off.work.push(shared.work.seal());
+}
+
+/// Ends what is left, the hooks and what they have spawned among it, and gives it a moment to let
+/// go.
+async fn cut_all(shared: &Shared, cut_off: &mut CutOff) {
+    let (work, cleanup) = (&shared.work, &shared.cleanup.work);
+    let was_cut = shared.phase.now() >= Phase::Sealed;
+    if !was_cut {
+        seal(shared, cut_off);
+    }
+    shared.phase.advance(Phase::Over);
+    cut_off.work.push(cleanup.seal());
+    cleanup.cut();
+    work.cut();
+    within(Some(LET_GO), async {
+        cleanup.none().await;
+        if !was_cut {
+            // What has not let go by now had its moment.
+            work.none().await;
+        }
+    })
+    .await;
+}
+
+fn is_left(shared: &Shared) -> bool {
+    !shared.work.is_none() || !shared.cleanup.work.is_none()
+}

@@ -1,0 +1,181 @@
+//! The state of one context: the sentinel drives it, everything else looks at it.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use tokio::{runtime::Handle as Runtime, sync::mpsc};
+
+use super::{
+    cleanup::Cleanup,
+    event::Event,
+    hooks::Hooks,
+    limits::Limits,
+    phase::{Phase, PhaseCell},
+};
+use crate::{
+    log::Log,
+    util::sync::{Mutex, lock},
+    work::Work,
+};
+
+pub(crate) struct Shared {
+    pub(crate) limits: Limits,
+    pub(crate) phase: PhaseCell,
+    pub(crate) work: Arc<Work>,
+    pub(crate) hooks: Hooks,
+    pub(crate) log: Log,
+    owns: Owns,
+    /// Whether the body of `main` has ever asked for a `Shutdown`.
+    main_asked: AtomicBool,
+    /// The latest server that was dropped without being served.
+    unserved: Mutex<Option<String>>,
+    /// When the drain has started. The sentinel sets it once, before the phase says so.
+    pub(crate) drain_started: OnceLock<Instant>,
+    /// What the cleanup hooks have to themselves.
+    pub(crate) cleanup: Cleanup,
+    events: mpsc::UnboundedSender<Event>,
+    runtime: OnceLock<Runtime>,
+    enter_context: EnterContext,
+}
+
+/// What of the process belongs to a context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owns {
+    /// All: its signals, its stderr, its end.
+    Process,
+    /// The threads of the runtime.
+    Threads,
+    /// Nothing: it runs inside of another program.
+    Nothing,
+}
+
+/// Which part of the life of a process a piece of code belongs to, and with it the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// The program: until the limit of the drain.
+    Program,
+    /// The cleanup hooks: until theirs.
+    Cleanup,
+}
+
+/// Makes a context the one of the current thread, for good. The thread-locals behind it belong to
+/// `context`, which knows this module and not the other way round.
+pub(crate) type EnterContext = fn(Arc<Shared>, Scope);
+
+impl Shared {
+    pub(crate) fn new(
+        limits: Limits,
+        owns: Owns,
+        log: Log,
+        events: mpsc::UnboundedSender<Event>,
+        enter_context: EnterContext,
+    ) -> Self {
+        Self {
+            limits,
+            phase: PhaseCell::new(),
+            work: Arc::new(Work::new(log.clone())),
+            hooks: Hooks::default(),
+            owns,
+            main_asked: AtomicBool::new(false),
+            unserved: Mutex::new(None),
+            drain_started: OnceLock::new(),
+            cleanup: Cleanup::new(log.clone()),
+            log,
+            events,
+            runtime: OnceLock::new(),
+            enter_context,
+        }
+    }
+
+    /// Whether the runtime's threads carry the context (`Config::run`), or our futures have to.
+    pub(crate) fn owns_threads(&self) -> bool {
+        self.owns != Owns::Nothing
+    }
+
+    /// Makes this the context of the current thread, for good.
+    pub(crate) fn enter_context(self: &Arc<Self>, scope: Scope) {
+        (self.enter_context)(self.clone(), scope);
+    }
+
+    /// Where work of this scope is listed.
+    pub(crate) fn work_of(&self, scope: Scope) -> &Arc<Work> {
+        match scope {
+            Scope::Program => &self.work,
+            Scope::Cleanup => &self.cleanup.work,
+        }
+    }
+
+    pub(crate) fn set_runtime(&self, runtime: Runtime) {
+        // Set once, by the code that made this context.
+        let _ = self.runtime.set(runtime);
+    }
+
+    pub(crate) fn runtime(&self) -> &Runtime {
+        let runtime = self.runtime.get();
+        runtime.expect("a context is handed out only after its runtime has been set")
+    }
+
+    /// Where a task of this scope runs.
+    pub(crate) fn runtime_of(&self, scope: Scope) -> &Runtime {
+        match scope {
+            Scope::Program => self.runtime(),
+            Scope::Cleanup => self.cleanup.runtime().unwrap_or_else(|| self.runtime()),
+        }
+    }
+
+    /// Moves on to the drain, for everything that looks.
+    pub(super) fn begin_drain(&self) {
+        // Set once: this is the only place, and it comes with the phase.
+        let _ = self.drain_started.set(Instant::now());
+        // In this order: what ends because it has seen the phase counts as drained.
+        self.work.begin_drain();
+        self.phase.advance(Phase::Draining);
+        self.work.wake();
+    }
+
+    /// The body of `main` has asked for a `Shutdown`, from which it learns of the stop by itself.
+    pub(crate) fn note_main_asked(&self) {
+        self.main_asked.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it ever has.
+    pub(crate) fn main_has_asked(&self) -> bool {
+        // Relaxed: written by the thread that polls `main`, and read there where it decides
+        // anything.
+        self.main_asked.load(Ordering::Relaxed)
+    }
+
+    /// A server was dropped without being served.
+    pub(crate) fn note_unserved(&self, server: String) {
+        *lock(&self.unserved) = Some(server);
+    }
+
+    pub(crate) fn take_unserved(&self) -> Option<String> {
+        lock(&self.unserved).take()
+    }
+
+    /// Whether there is work besides the program itself.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.work.counts().is_nothing()
+    }
+
+    /// Tells the sentinel. One that has ended has nothing left to do with it.
+    pub(crate) fn tell(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("phase", &self.phase.now())
+            .field("work", &self.work)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,25 @@
+//! Helpers that know nothing of this crate's subject.
+//!
+//! May use: nothing else of this crate.
+
+pub(crate) mod duration;
+mod failure;
+mod panic;
+mod race;
+#[cfg(all(test, not(graceful_loom)))]
+mod random;
+mod sealed;
+pub(crate) mod sync;
+mod text;
+mod threads;
+pub mod via;
+
+pub use failure::Failure;
+
+pub(crate) use panic::{panic_message, poll_catching_panics};
+pub(crate) use race::{First, race, within};
+#[cfg(all(test, not(graceful_loom)))]
+pub(crate) use random::Random;
+pub(crate) use sealed::Sealed;
+pub(crate) use text::{Escaped, HumanDuration, one_line};
+pub(crate) use threads::threads_can_be_had;

@@ -1,0 +1,233 @@
+//! A piece of work that is under way, or was cut, in words.
+
+use std::{fmt, time::Duration};
+
+use crate::util::{Escaped, HumanDuration};
+
+/// Something that runs now ([`Handle::in_flight`](crate::Handle::in_flight)) or was cut off
+/// ([`Report::cut`](crate::Report::cut)).
+///
+/// Its [`Display`](fmt::Display) form is one line, safe for a terminal: paths come without their
+/// query string, which may hold secrets, and control characters are escaped. The ages of
+/// connections and of their requests are exact to a tick of the kernel's clock (1 to 10 ms).
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let running = graceful::Config::new().start(()).await.unwrap();
+/// let handle = running.handle().clone();
+/// handle.spawn_named("nightly report", std::future::pending::<()>());
+/// let line = handle.in_flight()[0].to_string();
+/// assert!(line.starts_with("task nightly report"), "{line}");
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InFlight {
+    /// An HTTP request without a complete response.
+    #[non_exhaustive]
+    Request {
+        /// The method, such as `GET`.
+        method: String,
+        /// The path, without the query; cut short with `…` where it is very long.
+        path: String,
+        /// The client's address.
+        peer: String,
+        /// Since the head of the request was complete.
+        age: Duration,
+        /// How far the response is.
+        progress: Progress,
+    },
+    /// A connection that has left HTTP, such as a WebSocket.
+    #[non_exhaustive]
+    Upgraded {
+        /// The path of the request that asked for the upgrade.
+        path: String,
+        /// The client's address.
+        peer: String,
+        /// Since the upgrade was asked for.
+        age: Duration,
+    },
+    /// A connection without a request that is under way.
+    #[non_exhaustive]
+    Connection {
+        /// The client's address.
+        peer: String,
+        /// Since it was accepted.
+        age: Duration,
+        /// What it is at.
+        doing: Doing,
+    },
+    /// A task of [`spawn`](crate::spawn), [`spawn_named`](crate::spawn_named) or
+    /// [`spawn_blocking`](crate::spawn_blocking).
+    #[non_exhaustive]
+    Task {
+        /// The name it was given, or `file:line:column` of the call that spawned it.
+        name: String,
+        /// Since it was spawned.
+        age: Duration,
+    },
+    /// A server: an address, or the line of [`serve_fn`](crate::serve_fn).
+    #[non_exhaustive]
+    Server {
+        /// Its address or line.
+        name: String,
+        /// Since it was started.
+        age: Duration,
+    },
+    /// A cleanup hook of [`on_stop`](crate::on_stop).
+    #[non_exhaustive]
+    Hook {
+        /// `file:line:column` of the call that registered it.
+        name: String,
+        /// Since it was started.
+        age: Duration,
+    },
+    /// The body of `main`.
+    #[non_exhaustive]
+    Main {
+        /// Since it was started.
+        age: Duration,
+        /// Whether it can have known of the stop: it has asked for
+        /// [`shutdown()`](crate::shutdown()) at least once, or need not have, since it returns a
+        /// server.
+        asked: bool,
+    },
+}
+
+/// How far the response to a request is: [`InFlight::Request`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// There is none yet.
+    NoResponse,
+    /// Its head has been handed on; or all of it has, and the body of the request is still being
+    /// read.
+    Responding,
+    /// All of it has been written, and the client's system has not acknowledged so many bytes; with
+    /// 0 it has, and the client is still reading.
+    Delivering(u32),
+}
+
+/// What a connection without a request is at: [`InFlight::Connection`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Doing {
+    /// Nothing: it is idle, and nothing is lost with it.
+    Nothing,
+    /// Nothing, and it should have been closed by now: the threads are blocked, and whatever the
+    /// client has sent was never read.
+    Overdue,
+    /// The head of a request is being read.
+    ReadingHead,
+    /// Its responses are written, and the client's system has not acknowledged so many bytes; with
+    /// 0 it has, and the client is still reading.
+    Delivering(u32),
+    /// It is being closed, and the client goes on sending.
+    Closing,
+}
+
+impl InFlight {
+    /// How long it had been running.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        match self {
+            Self::Request { age, .. }
+            | Self::Upgraded { age, .. }
+            | Self::Connection { age, .. }
+            | Self::Task { age, .. }
+            | Self::Server { age, .. }
+            | Self::Hook { age, .. }
+            | Self::Main { age, .. } => *age,
+        }
+    }
+
+    /// Whether both are requests for the same path.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_same_path(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Request { path: one, .. }, Self::Request { path, .. }) if one == path)
+    }
+
+    /// Whether it was under way; a hook may not have had its turn.
+    pub(crate) fn has_begun(&self) -> bool {
+        !matches!(self, Self::Hook { age: Duration::ZERO, .. })
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(self, Self::Connection { doing: Doing::Nothing, .. })
+    }
+}
+
+impl fmt::Display for InFlight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request { method, path, peer, progress, .. } => {
+                write!(f, "{} {} from {peer}, ", Escaped(method), Escaped(path))?;
+                match progress {
+                    Progress::NoResponse => f.write_str("no response yet"),
+                    Progress::Responding => f.write_str("response begun"),
+                    Progress::Delivering(bytes) => {
+                        write!(f, "response written, {}", Undelivered(*bytes))
+                    }
+                }
+            }
+            Self::Upgraded { path, peer, .. } => {
+                write!(f, "upgraded connection {} from {peer}", Escaped(path))
+            }
+            Self::Connection { peer, doing, .. } => {
+                write!(f, "connection from {peer}")?;
+                match doing {
+                    Doing::Nothing => Ok(()),
+                    Doing::Overdue => f.write_str(", what it sent was never read"),
+                    Doing::ReadingHead => f.write_str(", the head of a request not complete"),
+                    Doing::Delivering(bytes) => {
+                        write!(f, ", responses written, {}", Undelivered(*bytes))
+                    }
+                    Doing::Closing => f.write_str(", still sending after the last response"),
+                }
+            }
+            Self::Task { name, .. } => write!(f, "task {}", Escaped(name)),
+            Self::Server { name, .. } => write!(f, "server {}", Escaped(name)),
+            Self::Hook { name, .. } => write!(f, "hook {}", Escaped(name)),
+            Self::Main { asked: true, .. } => f.write_str("main"),
+            Self::Main { asked: false, .. } => {
+                f.write_str("main, which has never asked for `graceful::shutdown()`")
+            }
+        }?;
+        write!(f, ", {}", HumanDuration(self.age()))
+    }
+}
+
+/// What the client has not got.
+struct Undelivered(u32);
+
+impl fmt::Display for Undelivered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => f.write_str("still being read"),
+            1 => f.write_str("1 byte not acknowledged"),
+            bytes => write!(f, "{bytes} bytes not acknowledged"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_from_the_wire_drives_the_terminal() {
+        let request = InFlight::Request {
+            method: "GET".into(),
+            path: "/\x1b[2J\u{202e}\u{61c}\u{2028}é".into(),
+            peer: "127.0.0.1:1".into(),
+            age: Duration::from_secs(3),
+            progress: Progress::NoResponse,
+        };
+        assert_eq!(
+            request.to_string(),
+            "GET /\\u{1b}[2J\\u{202e}\\u{61c}\\u{2028}é from 127.0.0.1:1, no response yet, 3s"
+        );
+    }
+}

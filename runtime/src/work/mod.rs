@@ -1,0 +1,17 @@
+//! What the drain waits for: every piece of work is counted, and listed so that it can be named.
+//!
+//! May use: `util`, `log`. Must not know: when a stop begins, and what follows from it.
+
+mod counts;
+mod in_flight;
+mod pending;
+mod registry;
+mod table;
+mod task;
+
+pub use in_flight::{Doing, InFlight, Progress};
+
+pub(crate) use counts::{Counts, WorkKind};
+pub(crate) use registry::Key;
+pub(crate) use table::{InFlightSnapshot, Work, WorkItem};
+pub(crate) use task::{Role, TaskGuard, TaskName, spawn, spawn_blocking};

@@ -1,0 +1,91 @@
+//! How many pieces of work the drain still waits for, and "the last one out wakes the waiter".
+
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+};
+
+use crate::util::sync::{AtomicUsize, AtomicWaker, Ordering, register};
+
+/// Counts work; one waiter, the sentinel, learns when none is left.
+///
+/// Who owns what: each piece of work adds one before it becomes visible to other threads and takes
+/// it off when its guard is dropped. Work that begets work (an accept loop its connections, a task
+/// its children) adds the child before its own guard goes, so the count cannot touch zero in
+/// between.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    count: AtomicUsize,
+    waiter: AtomicWaker,
+}
+
+impl Pending {
+    pub(crate) fn new() -> Self {
+        Self { count: AtomicUsize::new(0), waiter: AtomicWaker::new() }
+    }
+
+    pub(crate) fn add(&self) {
+        // Relaxed, as in `Arc::clone`: the caller already holds a piece of work, or is the start of
+        // the program, so nothing needs to be ordered by the increment itself.
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn remove(&self) {
+        // Release: all that this piece of work did happens before the waiter sees zero. The waiter
+        // acquires in `poll_none`. Only the last one out pays for the wake-up.
+        if self.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.waiter.wake();
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    fn poll_none(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // Registered before the check: a `remove` that the check misses finds the waker.
+        register(&self.waiter, cx.waker());
+        // Acquire: pairs with the release of the last `remove`.
+        if self.count.load(Ordering::Acquire) == 0 { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Resolves while there is no work.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe. There may be one waiter at a time: the sentinel.
+    pub(crate) async fn none(&self) {
+        poll_fn(|cx| self.poll_none(cx)).await;
+    }
+}
+
+#[cfg(all(test, graceful_loom))]
+mod loom_models {
+    use loom::{future::block_on, sync::Arc, thread};
+
+    use super::Pending;
+
+    /// An accept loop that ends while its connection still runs, against the waiter.
+    #[test]
+    fn loom_last_one_out_wakes_the_waiter() {
+        loom::model(|| {
+            let pending = Arc::new(Pending::new());
+            pending.add();
+            let accept_loop = {
+                let pending = pending.clone();
+                thread::spawn(move || {
+                    pending.add();
+                    let connection = {
+                        let pending = pending.clone();
+                        thread::spawn(move || pending.remove())
+                    };
+                    pending.remove();
+                    connection.join().unwrap();
+                })
+            };
+            block_on(pending.none());
+            assert_eq!(pending.count(), 0);
+            accept_loop.join().unwrap();
+        });
+    }
+}

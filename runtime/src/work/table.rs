@@ -1,0 +1,269 @@
+//! The table of work: all that the drain waits for.
+
+use std::{fmt, sync::Arc, time::Instant};
+
+use super::{
+    counts::{AtomicCounts, Counts, WorkKind},
+    in_flight::InFlight,
+    pending::Pending,
+    registry::{Key, Registry},
+};
+use crate::{
+    log::Log,
+    util::sync::{AtomicU8, Ordering},
+};
+
+/// A piece of work: a connection, a task, a server, `main`.
+pub(crate) trait WorkItem: Send + Sync {
+    /// Says what runs in it at `now`; an idle connection says nothing but that it is there.
+    fn describe(&self, now: Instant, out: &mut Vec<InFlight>);
+
+    /// What it counts as in messages and in the report.
+    fn kind(&self) -> WorkKind;
+
+    /// How many requests run in it.
+    fn requests(&self) -> usize {
+        0
+    }
+
+    /// The drain has started: wakes the task that has to act on it.
+    fn drain(&self) {}
+
+    /// The limit has cut the drain: ends the work as far as that can be done from outside.
+    fn cut(&self) {}
+
+    /// Whether it has come to its end by itself, whatever the cut did meanwhile.
+    fn has_ended(&self) -> bool;
+
+    /// Takes out of `described`, which is what `describe` said at `then`, just before the cut,
+    /// whatever came to its end by itself all the same.
+    fn forget_ended(&self, _then: Instant, described: &mut Vec<InFlight>) {
+        if self.has_ended() {
+            described.clear();
+        }
+    }
+}
+
+/// All work of one context, or of its cleanup hooks.
+///
+/// The sentinel moves it from one stage to the next; work enters and leaves in any of them.
+pub(crate) struct Work {
+    pending: Pending,
+    items: Registry<dyn WorkItem>,
+    /// A `Stage`. Relaxed: the locks of the registry order it, see `seal`.
+    stage: AtomicU8,
+    /// What came to its end by itself while draining.
+    drained: AtomicCounts,
+    log: Log,
+}
+
+/// How far the table is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+enum Stage {
+    Open,
+    /// What ends is counted.
+    Draining,
+    /// What still runs is cut, and nothing begins any more.
+    Sealed,
+}
+
+impl Work {
+    pub(crate) fn new(log: Log) -> Self {
+        Self {
+            pending: Pending::new(),
+            items: Registry::new(),
+            stage: AtomicU8::new(Stage::Open as u8),
+            drained: AtomicCounts::new(),
+            log,
+        }
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Counts and lists `item`. The caller looks at the phase, or `is_sealed`, *afterwards*.
+    pub(crate) fn add(&self, item: Arc<dyn WorkItem>) -> Key {
+        self.pending.add();
+        self.items.insert(item)
+    }
+
+    /// Undoes `add`.
+    pub(crate) fn finished(&self, key: Key) {
+        // Unlisted before it is uncounted: when nothing is pending, nothing is listed.
+        let item = self.items.remove(key);
+        if self.is_draining() {
+            self.drained.add(item.kind());
+        }
+        drop(item);
+        self.pending.remove();
+    }
+
+    /// A request has been answered to its end. Returns whether that was too late: after the limit.
+    pub(crate) fn request_finished(&self) -> bool {
+        if self.is_draining() {
+            self.drained.add(WorkKind::Request);
+        }
+        self.is_sealed()
+    }
+
+    /// From here on what ends is counted as drained.
+    pub(crate) fn begin_drain(&self) {
+        self.stage.fetch_max(Stage::Draining as u8, Ordering::Relaxed);
+    }
+
+    /// From here on nothing begins any more. Returns what still runs.
+    ///
+    /// A piece of work is added first and looks at the stage then. If the walk below does not find
+    /// it, the walk held that shard's lock before the insertion did, so the look sees the stage.
+    pub(crate) fn seal(&self) -> InFlightSnapshot {
+        self.stage.fetch_max(Stage::Sealed as u8, Ordering::Relaxed);
+        self.snapshot()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.stage.load(Ordering::Relaxed) == Stage::Draining as u8
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.stage.load(Ordering::Relaxed) == Stage::Sealed as u8
+    }
+
+    /// Wakes all work, which then looks at the phase.
+    pub(crate) fn wake(&self) {
+        self.items.for_each(|item| item.drain());
+    }
+
+    /// Ends all work, as far as that can be done from outside.
+    pub(crate) fn cut(&self) {
+        self.items.for_each(|item| item.cut());
+    }
+
+    /// Resolves while nothing is left. One waiter: the sentinel.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(crate) async fn none(&self) {
+        self.pending.none().await;
+    }
+
+    pub(crate) fn is_none(&self) -> bool {
+        self.pending.count() == 0
+    }
+
+    /// What runs now, the oldest first.
+    pub(crate) fn in_flight(&self) -> Vec<InFlight> {
+        let now = Instant::now();
+        let mut all = Vec::new();
+        self.items.for_each(|item| item.describe(now, &mut all));
+        sort_oldest_first(&mut all);
+        all
+    }
+
+    /// What a cut would cut off now. Idle connections are closed without a loss.
+    fn snapshot(&self) -> InFlightSnapshot {
+        let then = Instant::now();
+        let mut items = Vec::new();
+        self.items.for_each(|item| {
+            let mut described = Vec::new();
+            item.describe(then, &mut described);
+            described.retain(|work| !work.is_idle());
+            if !described.is_empty() {
+                items.push((item.clone(), described));
+            }
+        });
+        InFlightSnapshot { then, items }
+    }
+
+    /// How much there is of each kind.
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        self.items.for_each(|item| {
+            counts.add(item.kind(), 1);
+            counts.add(WorkKind::Request, item.requests());
+        });
+        counts
+    }
+
+    /// How much came to its end by itself while draining.
+    pub(crate) fn drained(&self) -> Counts {
+        self.drained.counts()
+    }
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Work").field("pending", &self.pending.count()).finish_non_exhaustive()
+    }
+}
+
+/// What was under way at one moment, and where to ask what became of it.
+pub(crate) struct InFlightSnapshot {
+    then: Instant,
+    items: Vec<(Arc<dyn WorkItem>, Vec<InFlight>)>,
+}
+
+impl InFlightSnapshot {
+    /// Without what has come to its end by itself since; the oldest first.
+    pub(crate) fn without_ended(self) -> Vec<InFlight> {
+        let mut all = Vec::new();
+        for (item, mut described) in self.items {
+            item.forget_ended(self.then, &mut described);
+            all.append(&mut described);
+        }
+        sort_oldest_first(&mut all);
+        all
+    }
+}
+
+fn sort_oldest_first(all: &mut [InFlight]) {
+    all.sort_by_key(|work| std::cmp::Reverse(work.age()));
+}
+
+#[cfg(all(test, graceful_loom))]
+mod loom_models {
+    use std::time::{Duration, Instant};
+
+    use loom::thread;
+
+    use super::{super::counts::WorkKind, InFlight, Work, WorkItem};
+    use crate::log::Log;
+
+    /// A task, as far as the table is concerned.
+    struct Task;
+
+    impl WorkItem for Task {
+        fn describe(&self, _: Instant, out: &mut Vec<InFlight>) {
+            out.push(InFlight::Main { age: Duration::ZERO, asked: true });
+        }
+
+        fn kind(&self) -> WorkKind {
+            WorkKind::Task
+        }
+
+        fn has_ended(&self) -> bool {
+            false
+        }
+    }
+
+    /// A task is spawned while the limit is reached: it is named, or it does not begin.
+    #[test]
+    fn loom_what_begins_at_the_limit_is_named_or_turned_away() {
+        loom::model(|| {
+            let work = std::sync::Arc::new(Work::new(Log::closed()));
+            let spawning = {
+                let work = work.clone();
+                thread::spawn(move || {
+                    let key = work.add(std::sync::Arc::new(Task));
+                    (key, !work.is_sealed())
+                })
+            };
+            let snapshot = work.seal();
+            let (key, begins) = spawning.join().unwrap();
+            assert!(!begins || snapshot.without_ended().len() == 1, "begun, and not named");
+            work.finished(key);
+        });
+    }
+}

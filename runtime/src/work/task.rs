@@ -1,0 +1,218 @@
+//! Tasks that the drain waits for.
+
+use std::{
+    any::Any,
+    borrow::Cow,
+    fmt,
+    future::Future,
+    panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use pin_project_lite::pin_project;
+use tokio::{
+    runtime::Handle as Runtime,
+    task::{AbortHandle, JoinHandle},
+};
+
+use super::{Key, Work, WorkItem, WorkKind, in_flight::InFlight};
+use crate::{
+    log::say,
+    util::{
+        panic_message,
+        sync::{Mutex, lock},
+    },
+};
+
+/// What a task is called in messages and reports.
+#[derive(Clone, Debug)]
+pub(crate) enum TaskName {
+    /// The caller's line: kept as it is, made text only when it is read.
+    Line(&'static Location<'static>),
+    Text(Cow<'static, str>),
+}
+
+impl fmt::Display for TaskName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(location) => location.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+/// What the tracked future is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Task,
+    Server,
+}
+
+/// A tracked future, as the table of work sees it.
+struct Task {
+    name: TaskName,
+    role: Role,
+    started: Instant,
+    /// Whether it came to its end by itself.
+    ended: AtomicBool,
+    /// Set right after the spawn. `None` for what cannot be aborted: blocking closures.
+    abort: Mutex<Option<AbortHandle>>,
+}
+
+impl WorkItem for Task {
+    fn describe(&self, now: Instant, out: &mut Vec<InFlight>) {
+        let age = now.saturating_duration_since(self.started);
+        let name = self.name.to_string();
+        out.push(match self.role {
+            Role::Task => InFlight::Task { name, age },
+            Role::Server => InFlight::Server { name, age },
+        });
+    }
+
+    fn kind(&self) -> WorkKind {
+        match self.role {
+            Role::Task => WorkKind::Task,
+            Role::Server => WorkKind::Server,
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        // Acquire, with the release in `TaskGuard::ended`: its last effects come before the report.
+        self.ended.load(Ordering::Acquire)
+    }
+
+    fn cut(&self) {
+        if let Some(abort) = &*lock(&self.abort) {
+            abort.abort();
+        }
+    }
+}
+
+/// Holds the drain, or the cleanup, until it is dropped.
+pub(crate) struct TaskGuard {
+    work: Arc<Work>,
+    task: Arc<Task>,
+    key: Key,
+}
+
+impl TaskGuard {
+    pub(crate) fn new(work: &Arc<Work>, role: Role, name: TaskName) -> Self {
+        let (ended, abort) = (AtomicBool::new(false), Mutex::new(None));
+        let task = Arc::new(Task { name, role, started: Instant::now(), ended, abort });
+        let key = work.add(task.clone());
+        Self { work: work.clone(), task, key }
+    }
+
+    /// It has come to its end by itself.
+    fn ended(&self) {
+        self.task.ended.store(true, Ordering::Release);
+    }
+
+    fn log_panic(&self, panic: &(dyn Any + Send)) {
+        if self.task.role == Role::Task {
+            let (task, message) = (self.task.name.to_string(), panic_message(panic));
+            say!(
+                self.work.log(), error, { task = task.clone(), panic = message.clone() },
+                "task {task} panicked: {message}"
+            );
+        }
+    }
+}
+
+impl Drop for TaskGuard {
+    fn drop(&mut self) {
+        self.work.finished(self.key);
+    }
+}
+
+/// Spawns `future` on `runtime` so that `work` is not done before it, and the cut aborts it.
+pub(crate) fn spawn<F>(
+    work: &Arc<Work>,
+    runtime: &Runtime,
+    role: Role,
+    name: TaskName,
+    future: F,
+) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let guard = TaskGuard::new(work, role, name);
+    let task = guard.task.clone();
+    let join = runtime.spawn(TrackedTask { future, guard });
+    *lock(&task.abort) = Some(join.abort_handle());
+    // The cut walks the table once. Either it finds the abort handle, or its walk took this lock
+    // first, and then the stage is visible here.
+    if work.is_sealed() {
+        join.abort();
+    }
+    join
+}
+
+/// Runs `f` on a blocking thread of `runtime`. `work` is not done before it; nothing can abort it.
+pub(crate) fn spawn_blocking<F, T>(
+    work: &Arc<Work>,
+    runtime: &Runtime,
+    name: TaskName,
+    f: F,
+) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let guard = TaskGuard::new(work, Role::Task, name);
+    if work.is_sealed() {
+        // Nothing can abort it once it has begun, and it would be cut without a name.
+        let never = runtime.spawn(std::future::pending());
+        never.abort();
+        return never;
+    }
+    let join = runtime.spawn_blocking(move || {
+        let result = catch_unwind(AssertUnwindSafe(f));
+        guard.ended();
+        result.unwrap_or_else(|panic| {
+            guard.log_panic(&*panic);
+            resume_unwind(panic)
+        })
+    });
+    if work.is_sealed() {
+        // In time, if it has not begun yet.
+        join.abort();
+    }
+    join
+}
+
+pin_project! {
+    struct TrackedTask<F> {
+        // Dropped before the guard: what the future owns is gone when the drain stops waiting.
+        #[pin]
+        future: F,
+        guard: TaskGuard,
+    }
+}
+
+impl<F: Future> Future for TrackedTask<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        if this.guard.work.is_sealed() {
+            // Aborted in this moment. What has not begun does not begin: it would be cut unnamed.
+            return Poll::Pending;
+        }
+        let result = catch_unwind(AssertUnwindSafe(|| this.future.poll(cx)));
+        if !matches!(result, Ok(Poll::Pending)) {
+            this.guard.ended();
+        }
+        result.unwrap_or_else(|panic| {
+            // Said here, because the handle may never be awaited; and passed on in case it is.
+            this.guard.log_panic(&*panic);
+            resume_unwind(panic)
+        })
+    }
+}
