@@ -145,5 +145,5 @@ pub use self::{
 #[cfg(feature = "http")]
 pub use self::{
     http::{HttpService, Server, serve},
-    net::address::Listen,
+    net::Listen,
 };

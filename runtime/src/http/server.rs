@@ -20,10 +20,7 @@ use super::{
 };
 use crate::{
     context::{Handle, InContext, Unserved},
-    net::{
-        AcceptLoop, Accepted, Holders, Listener, MakeConnection,
-        address::{Listen, Target},
-    },
+    net::{AcceptLoop, Accepted, Holders, Listen, Listener, MakeConnection, Target},
     stop::{Shared, bounded},
     util::{
         Failure, Sealed,

@@ -11,7 +11,10 @@ use std::{
 };
 
 use super::{
-    kernel::Kernel, listener::Listener, local_addr::LocalAddr, peer::Peer, stream::Stream,
+    addr::{LocalAddr, Peer},
+    kernel::Kernel,
+    listener::Listener,
+    stream::Stream,
 };
 use crate::{
     log::{Log, millis, say},

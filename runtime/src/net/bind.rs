@@ -3,9 +3,12 @@
 use std::{io, net::SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 
-use super::address::Target;
+use super::{
+    sockets::{StdUnixListener, UnixListener},
+    target::Target,
+};
 
 /// The kernel cuts this down to `net.core.somaxconn` (listen(2)). With the 128 that std and tokio
 /// ask for, a burst of clients waits for a second until their SYN is sent again.
@@ -63,7 +66,7 @@ fn adopt_tcp(listener: std::net::TcpListener) -> io::Result<ListenerSocket> {
     TcpListener::from_std(listener).map(ListenerSocket::Tcp)
 }
 
-fn adopt_unix(listener: std::os::unix::net::UnixListener) -> io::Result<ListenerSocket> {
+fn adopt_unix(listener: StdUnixListener) -> io::Result<ListenerSocket> {
     listener.set_nonblocking(true)?;
     UnixListener::from_std(listener).map(ListenerSocket::Unix)
 }

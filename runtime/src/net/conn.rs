@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use super::{clock, kernel::Kernel, peer::Peer};
+use super::{addr::Peer, clock, kernel::Kernel};
 use crate::{
     stop::{Phase, Shared},
     util::sync::{AtomicBool, AtomicU32, AtomicUsize, AtomicWaker, Ordering, register},

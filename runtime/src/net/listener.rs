@@ -2,44 +2,40 @@
 
 use std::{
     io,
-    net::SocketAddr,
-    os::{
-        fd::{AsFd, AsRawFd},
-        unix::fs::MetadataExt,
-    },
-    path::{Path, PathBuf},
-    task::{Context, Poll},
+    path::Path,
+    task::{Context, Poll, ready},
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::TcpStream;
 
 use super::{
-    address::Target,
+    addr::{LocalAddr, Peer},
     bind::{ListenerSocket, bind},
-    holders::{Holders, is_passed_by_systemd},
-    local_addr::LocalAddr,
-    peer::Peer,
+    holders::Holders,
+    sockets::{self, SocketPath},
     stream::Stream,
+    target::Target,
 };
 use crate::util::Failure;
-
-/// An index that no network device has: they count up from 1.
-#[cfg(target_os = "linux")]
-const NO_DEVICE: u32 = i32::MAX as u32;
 
 /// A bound listener.
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: ListenerSocket,
     holders: Holders,
-    /// The path of a Unix socket and which file it was, so that no other file is unlinked.
-    path: Option<(PathBuf, FileId)>,
+    path: Option<SocketPath>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileId(u64, u64);
+/// The same call for either kind of socket.
+macro_rules! each {
+    ($self:expr, $socket:ident => $call:expr) => {
+        match &$self {
+            ListenerSocket::Tcp($socket) => $call,
+            ListenerSocket::Unix($socket) => $call,
+        }
+    };
+}
 
 impl Listener {
     /// Binds `target`, or takes over the listener that it is. `holders`: what the program says of
@@ -68,15 +64,12 @@ impl Listener {
             Failure::from_error(error).context(&format!("cannot listen on {name}"))
         })?;
         let path = match &socket {
-            ListenerSocket::Unix(unix) => path_of(unix),
+            ListenerSocket::Unix(unix) => SocketPath::of(unix),
             ListenerSocket::Tcp(_) => None,
         };
-        let fd = match &socket {
-            ListenerSocket::Tcp(tcp) => tcp.as_raw_fd(),
-            ListenerSocket::Unix(unix) => unix.as_raw_fd(),
-        };
+        let is_passed = || each!(socket, socket => sockets::is_passed_by_systemd(socket));
         let holders = holders.unwrap_or_else(|| match handed_in {
-            Holders::Unknown if is_passed_by_systemd(fd) => Holders::Others,
+            Holders::Unknown if is_passed() => Holders::Others,
             known => known,
         });
         Ok(Self { socket, holders, path })
@@ -94,11 +87,7 @@ impl Listener {
 
     /// The number by which the kernel lists the socket, where `/proc` tells.
     pub(crate) fn inode(&self) -> Option<u64> {
-        let fd = match &self.socket {
-            ListenerSocket::Tcp(tcp) => tcp.as_raw_fd(),
-            ListenerSocket::Unix(unix) => unix.as_raw_fd(),
-        };
-        std::fs::metadata(format!("/proc/self/fd/{fd}")).ok().map(|metadata| metadata.ino())
+        each!(self.socket, socket => sockets::inode(socket))
     }
 
     /// Whether another process goes on accepting: then the socket is left as it is.
@@ -106,27 +95,20 @@ impl Listener {
         self.holders == Holders::Others
     }
 
-    /// Whether a client is in the queue. `accept` says that there are no descriptors left before it
-    /// looks.
+    /// Whether a client is in the queue, or may be.
     pub(crate) fn has_waiting(&self) -> bool {
-        let fd = match &self.socket {
-            ListenerSocket::Tcp(tcp) => tcp.as_fd(),
-            ListenerSocket::Unix(unix) => unix.as_fd(),
-        };
-        let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-        // What cannot be asked is tried.
-        poll(&mut fds, Some(&Timespec::default())).is_err() || !fds[0].revents().is_empty()
+        each!(self.socket, socket => sockets::has_waiting(socket))
     }
 
     /// The next connection.
     pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Peer)>> {
         match &self.socket {
             ListenerSocket::Tcp(tcp) => {
-                let accepted = std::task::ready!(tcp.poll_accept(cx));
+                let accepted = ready!(tcp.poll_accept(cx));
                 Poll::Ready(accepted.map(|(stream, peer)| (Stream::tcp(stream), Peer::Tcp(peer))))
             }
             ListenerSocket::Unix(unix) => {
-                let accepted = std::task::ready!(unix.poll_accept(cx));
+                let accepted = ready!(unix.poll_accept(cx));
                 Poll::Ready(accepted.map(|(stream, _)| (Stream::Unix(stream), Peer::Unix)))
             }
         }
@@ -144,14 +126,7 @@ impl Listener {
                 Ok((Stream::tcp(stream), Peer::Tcp(peer)))
             }
             ListenerSocket::Unix(unix) => {
-                // `EINVAL`: the socket has been shut, and the queue is empty.
-                let (socket, _) =
-                    SockRef::from(unix).accept().map_err(|error| match error.kind() {
-                        io::ErrorKind::InvalidInput => io::ErrorKind::WouldBlock.into(),
-                        _ => error,
-                    })?;
-                socket.set_nonblocking(true)?;
-                Ok((Stream::Unix(UnixStream::from_std(socket.into())?), Peer::Unix))
+                Ok((Stream::Unix(sockets::try_accept_unix(unix)?), Peer::Unix))
             }
         }
     }
@@ -167,62 +142,14 @@ impl Listener {
     /// (`unix_stream_connect()` in the kernel).
     pub(crate) fn refuse_new(&self) -> bool {
         if let ListenerSocket::Unix(_) = &self.socket {
-            self.unlink();
+            self.path.iter().for_each(SocketPath::unlink);
         }
         match &self.socket {
             _ if self.holders != Holders::Nobody => false,
-            ListenerSocket::Tcp(tcp) => refuse_syns(tcp),
-            ListenerSocket::Unix(unix) => refuse_connects(unix),
+            ListenerSocket::Tcp(tcp) => sockets::refuse_syns(tcp),
+            ListenerSocket::Unix(unix) => sockets::refuse_connects(unix),
         }
     }
-
-    /// Removes the path of a Unix socket, if it still is this socket's: a new version of the
-    /// program may have bound its own there by now.
-    fn unlink(&self) {
-        if let Some((path, id)) = &self.path
-            && file_id(path) == Some(*id)
-        {
-            // If the file is gone already, that is as good.
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn refuse_syns(listener: &TcpListener) -> bool {
-    let socket = SockRef::from(listener);
-    let device = std::num::NonZeroU32::new(NO_DEVICE);
-    match listener.local_addr() {
-        Ok(SocketAddr::V4(_)) => socket.bind_device_by_index_v4(device).is_ok(),
-        Ok(SocketAddr::V6(_)) => socket.bind_device_by_index_v6(device).is_ok(),
-        Err(_) => false,
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn refuse_syns(_: &TcpListener) -> bool {
-    false
-}
-
-#[cfg(target_os = "linux")]
-fn refuse_connects(listener: &UnixListener) -> bool {
-    SockRef::from(listener).shutdown(std::net::Shutdown::Read).is_ok()
-}
-
-#[cfg(not(target_os = "linux"))]
-fn refuse_connects(_: &UnixListener) -> bool {
-    false
-}
-
-fn path_of(listener: &UnixListener) -> Option<(PathBuf, FileId)> {
-    let path = listener.local_addr().ok()?.as_pathname()?.to_owned();
-    let id = file_id(&path)?;
-    Some((path, id))
-}
-
-fn file_id(path: &Path) -> Option<FileId> {
-    let metadata = std::fs::symlink_metadata(path).ok()?;
-    Some(FileId(metadata.dev(), metadata.ino()))
 }
 
 #[cfg(all(test, not(graceful_loom), target_os = "linux"))]

@@ -3,14 +3,12 @@
 //!
 //! May use: `util`, `log`, `work`, `stop`, `context`. Must not know: HTTP.
 
-mod local_addr;
+mod addr;
 
-pub(crate) use local_addr::LocalAddr;
+pub(crate) use addr::LocalAddr;
 
 #[cfg(feature = "http")]
 mod accept;
-#[cfg(feature = "http")]
-pub(crate) mod address;
 #[cfg(feature = "http")]
 mod bind;
 #[cfg(feature = "http")]
@@ -32,15 +30,18 @@ mod lingering_close;
 #[cfg(feature = "http")]
 mod listener;
 #[cfg(feature = "http")]
-mod peer;
+mod sockets;
 #[cfg(feature = "http")]
 mod stream;
+#[cfg(feature = "http")]
+mod target;
 #[cfg(feature = "http")]
 mod timer;
 
 #[cfg(feature = "http")]
 pub(crate) use self::{
     accept::{AcceptLoop, Accepted, MakeConnection},
+    addr::Peer,
     conn::{ConnCore, GuardedConn},
     delivery::{ConnDrain, KernelView},
     guard::ConnGuard,
@@ -49,7 +50,10 @@ pub(crate) use self::{
     kernel::Kernel,
     lingering_close::LingeringClose,
     listener::Listener,
-    peer::Peer,
     stream::{Received, Stream},
+    target::Target,
     timer::Timer,
 };
+
+#[cfg(feature = "http")]
+pub use target::Listen;

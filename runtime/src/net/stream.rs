@@ -11,8 +11,10 @@ use std::{
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
-    net::{TcpStream, UnixStream},
+    net::TcpStream,
 };
+
+use super::sockets::UnixStream;
 
 #[derive(Debug)]
 pub(crate) enum Stream {

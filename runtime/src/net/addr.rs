@@ -1,4 +1,4 @@
-//! Where a server listens.
+//! The two ends of a connection.
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
@@ -16,6 +16,23 @@ impl fmt::Display for LocalAddr {
             Self::Tcp(addr) => write!(f, "http://{addr}"),
             Self::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
             Self::Unix(None) => f.write_str("unix socket without a name"),
+        }
+    }
+}
+
+/// The client's end.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only connections have one"))]
+pub(crate) enum Peer {
+    Tcp(SocketAddr),
+    Unix,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(addr) => addr.fmt(f),
+            Self::Unix => f.write_str("a Unix socket"),
         }
     }
 }

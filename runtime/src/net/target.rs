@@ -3,8 +3,9 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
-    os::unix::net::UnixListener as StdUnixListener,
 };
+
+use super::sockets::{StdUnixListener, UnixListener};
 
 /// Where a server listens: an address, or a listener that is already bound.
 ///
@@ -37,7 +38,7 @@ pub enum Target {
     Tcp(std::net::TcpListener),
     TokioTcp(tokio::net::TcpListener),
     Unix(StdUnixListener),
-    TokioUnix(tokio::net::UnixListener),
+    TokioUnix(UnixListener),
 }
 
 impl fmt::Display for Target {
@@ -87,7 +88,7 @@ listen! {
     std::net::TcpListener => |listener| Target::Tcp(listener);
     tokio::net::TcpListener => |listener| Target::TokioTcp(listener);
     StdUnixListener => |listener| Target::Unix(listener);
-    tokio::net::UnixListener => |listener| Target::TokioUnix(listener);
+    UnixListener => |listener| Target::TokioUnix(listener);
 }
 
 impl<const N: usize> sealed::Sealed for [SocketAddr; N] {}

@@ -1,0 +1,127 @@
+//! What of sockets depends on the platform: Unix sockets, descriptors, and how a listener turns new
+//! clients away. Another platform has a file with these items in the place of this one.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::{
+        fd::{AsFd, AsRawFd, RawFd},
+        unix::fs::MetadataExt,
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::SockRef;
+use tokio::net::TcpListener;
+
+pub(super) use std::os::unix::net::UnixListener as StdUnixListener;
+pub(super) use tokio::net::{UnixListener, UnixStream};
+
+/// The number by which the kernel lists a socket, where `/proc` tells.
+pub(super) fn inode(socket: &impl AsRawFd) -> Option<u64> {
+    let link = format!("/proc/self/fd/{}", socket.as_raw_fd());
+    std::fs::metadata(link).ok().map(|metadata| metadata.ino())
+}
+
+/// Whether a client is in the queue of a listener. `accept` says that there are no descriptors left
+/// before it looks.
+pub(super) fn has_waiting(listener: &impl AsFd) -> bool {
+    let mut fds = [PollFd::new(listener, PollFlags::IN)];
+    // What cannot be asked is tried.
+    poll(&mut fds, Some(&Timespec::default())).is_err() || !fds[0].revents().is_empty()
+}
+
+/// The path of a Unix socket, and which file it was, so that no other file is unlinked.
+#[derive(Debug)]
+pub(super) struct SocketPath(PathBuf, FileId);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId(u64, u64);
+
+impl SocketPath {
+    /// `None`: it has no path.
+    pub(super) fn of(listener: &UnixListener) -> Option<Self> {
+        let path = listener.local_addr().ok()?.as_pathname()?.to_owned();
+        let id = file_id(&path)?;
+        Some(Self(path, id))
+    }
+
+    /// Removes the path, if it still is this socket's: a new version of the program may have bound
+    /// its own there by now.
+    pub(super) fn unlink(&self) {
+        let Self(path, id) = self;
+        if file_id(path) == Some(*id) {
+            // If the file is gone already, that is as good.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn file_id(path: &Path) -> Option<FileId> {
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    Some(FileId(metadata.dev(), metadata.ino()))
+}
+
+/// Has new clients of a TCP listener refused. Returns whether that could be done: not before Linux
+/// 5.7, nor where the socket is already bound to a device.
+#[cfg(target_os = "linux")]
+pub(super) fn refuse_syns(listener: &TcpListener) -> bool {
+    /// An index that no network device has: they count up from 1.
+    const NO_DEVICE: u32 = i32::MAX as u32;
+    let socket = SockRef::from(listener);
+    let device = std::num::NonZeroU32::new(NO_DEVICE);
+    match listener.local_addr() {
+        Ok(SocketAddr::V4(_)) => socket.bind_device_by_index_v4(device).is_ok(),
+        Ok(SocketAddr::V6(_)) => socket.bind_device_by_index_v6(device).is_ok(),
+        Err(_) => false,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn refuse_syns(_: &TcpListener) -> bool {
+    false
+}
+
+/// Has new clients of a Unix listener refused. It is shut for reading, which is what `connect` asks
+/// before it joins the queue (`unix_stream_connect()` in the kernel).
+#[cfg(target_os = "linux")]
+pub(super) fn refuse_connects(listener: &UnixListener) -> bool {
+    SockRef::from(listener).shutdown(std::net::Shutdown::Read).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn refuse_connects(_: &UnixListener) -> bool {
+    false
+}
+
+/// Accepts on a Unix listener what the kernel has ready, else `WouldBlock`.
+pub(super) fn try_accept_unix(listener: &UnixListener) -> io::Result<UnixStream> {
+    // `EINVAL`: the socket has been shut, and the queue is empty.
+    let (socket, _) = SockRef::from(listener).accept().map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => io::ErrorKind::WouldBlock.into(),
+        _ => error,
+    })?;
+    socket.set_nonblocking(true)?;
+    UnixStream::from_std(socket.into())
+}
+
+/// Whether this listener came by socket activation (`sd_listen_fds(3)`): then systemd holds it, too.
+///
+/// Looks at the environment that the process began with: libraries that take such sockets over
+/// remove the variables.
+pub(super) fn is_passed_by_systemd(listener: &impl AsRawFd) -> bool {
+    const FIRST: RawFd = 3;
+    let Ok(environ) = std::fs::read("/proc/self/environ") else {
+        return false;
+    };
+    let environ = String::from_utf8_lossy(&environ);
+    let number = |name: &str| {
+        let value =
+            environ.split('\0').find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='));
+        value.and_then(|value| value.parse::<u32>().ok())
+    };
+    let count = number("LISTEN_FDS").and_then(|count| RawFd::try_from(count).ok()).unwrap_or(0);
+    let fd = listener.as_raw_fd();
+    number("LISTEN_PID") == Some(std::process::id()) && fd >= FIRST && fd - FIRST < count
+}
