@@ -97,10 +97,7 @@ impl Running {
 
     /// The addresses of all TCP listeners, in the order of the servers.
     pub fn local_addrs(&self) -> impl Iterator<Item = SocketAddr> {
-        self.addrs.iter().filter_map(|addr| match addr {
-            LocalAddr::Tcp(addr) => Some(*addr),
-            LocalAddr::Unix(_) => None,
-        })
+        self.addrs.iter().filter_map(LocalAddr::tcp)
     }
 
     /// The handle that the free functions act on in there.

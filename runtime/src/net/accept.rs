@@ -74,10 +74,7 @@ impl AcceptLoop {
         maker: Arc<dyn MakeConnection>,
     ) -> Result<Self, Failure> {
         let addr = listener.local_addr().map_err(Failure::from_error)?;
-        let kernel = match addr {
-            LocalAddr::Tcp(addr) => Some(Arc::new(Kernel::new(addr, listener.inode()))),
-            LocalAddr::Unix(_) => None,
-        };
+        let kernel = addr.tcp().map(|addr| Arc::new(Kernel::new(addr, listener.inode())));
         Ok(Self { shared, listener, name: addr.to_string(), addr, maker, kernel })
     }
 

@@ -10,6 +10,15 @@ pub(crate) enum LocalAddr {
     Unix(Option<PathBuf>),
 }
 
+impl LocalAddr {
+    pub(crate) fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(addr) => Some(*addr),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for LocalAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -26,6 +35,16 @@ impl fmt::Display for LocalAddr {
 pub(crate) enum Peer {
     Tcp(SocketAddr),
     Unix,
+}
+
+#[cfg(feature = "http")]
+impl Peer {
+    pub(crate) fn tcp(self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(addr) => Some(addr),
+            Self::Unix => None,
+        }
+    }
 }
 
 impl fmt::Display for Peer {

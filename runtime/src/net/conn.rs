@@ -96,10 +96,7 @@ impl ConnCore {
 
     /// What the kernel knows of this listener's connections, and which of them this is.
     pub(super) fn kernel(&self) -> Option<(&Kernel, SocketAddr)> {
-        match (self.kernel.as_deref(), self.peer) {
-            (Some(kernel), Peer::Tcp(peer)) => Some((kernel, peer)),
-            (None, _) | (_, Peer::Unix) => None,
-        }
+        self.kernel.as_deref().zip(self.peer.tcp())
     }
 
     /// Has `waker` woken by the next thing that happens to the connection, once.
