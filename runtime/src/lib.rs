@@ -109,6 +109,7 @@ mod context;
 #[cfg(feature = "http")]
 mod http;
 mod log;
+#[cfg(feature = "http")]
 mod net;
 mod serve;
 mod signal;
@@ -127,6 +128,8 @@ pub mod fuzzing {
     pub use crate::http::framing::oracle::compare;
 }
 
+#[cfg(feature = "tls")]
+pub use self::net::tls::TlsInfo;
 pub use self::{
     config::{
         Config, Env, Flavor, IntoLimit, IntoWait, OnUnhandledPanic, Running, StartPaused,
@@ -144,6 +147,10 @@ pub use self::{
 };
 #[cfg(feature = "http")]
 pub use self::{
-    http::{HttpService, Server, serve},
-    net::Listen,
+    http::{Http2Builder, HttpService, Server, serve},
+    net::{Acceptor, ConnectInfo, Connection, Listen, Transport},
+    serve::{Listener, listen},
 };
+/// rustls, in the version that `Server::tls` takes.
+#[cfg(feature = "tls")]
+pub use tokio_rustls::rustls;

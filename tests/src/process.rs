@@ -151,6 +151,14 @@ impl Process {
         self.line_at(text).1
     }
 
+    /// Whether a line with `text` has come by now.
+    pub fn line_if(&mut self, text: &str) -> bool {
+        let lines: Vec<_> = self.lines.try_iter().collect();
+        self.seen.extend(lines.iter().map(|line| line.text.clone()));
+        self.ahead.extend(lines);
+        self.ahead.iter().any(|line| line.text.contains(text))
+    }
+
     /// As `line`, and then waits for as long as a second signal would count as one with the first.
     pub fn line_before_second(&mut self, text: &str) {
         let (first, _) = self.line_at(text);

@@ -5,13 +5,12 @@ use std::{fmt, net::SocketAddr};
 use tokio::sync::{mpsc::unbounded_channel, oneshot};
 
 use super::builder::Config;
-use crate::net::LocalAddr;
 use crate::{
     context::{Handle, InContext},
     log::Log,
     serve::{Serve, Servers, launch},
     stop::{self, Ended, Event, Owns, Report},
-    util::Failure,
+    util::{Failure, LocalAddr},
 };
 
 impl Config {

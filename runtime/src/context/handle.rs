@@ -39,6 +39,10 @@ impl Handle {
         Self::new(limits, Owns::Nothing, Log::closed(), mpsc::unbounded_channel().0)
     }
 
+    pub(crate) fn of(shared: &Arc<Shared>) -> Self {
+        Self(shared.clone())
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.0
     }
@@ -143,6 +147,13 @@ impl Handle {
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.0.phase.is_stopping()
+    }
+
+    /// Has the certificates of [`Server::tls_files`](crate::Server::tls_files) read again at the
+    /// next handshake, without waiting for the change to be seen.
+    #[cfg(feature = "tls")]
+    pub fn reload_tls(&self) {
+        self.0.reload_tls();
     }
 
     /// What runs now and would be waited for: requests, connections, tasks, servers, `main`; the

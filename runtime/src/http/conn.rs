@@ -13,8 +13,9 @@ use super::{
     stream_table::StreamTable,
 };
 use crate::{
-    net::{ConnCore, ConnGuard, GuardedConn, Kernel, Peer, Stream, clock},
+    net::{ConnCore, ConnGuard, GuardedConn, Kernel, Slot, Stream, clock},
     stop::{Phase, Shared},
+    util::Peer,
     util::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering, lock},
 };
 
@@ -36,6 +37,13 @@ pub(crate) struct HttpConn {
     pub(super) request_line: RequestLine,
     /// Whether the last request was answered to its end although the cut had come.
     answered_late: AtomicBool,
+    /// Whether the connection is to be closed although the process serves on.
+    retires: AtomicBool,
+    /// Since when the client has sent nothing of a body that is being read, by `clock`; 0: it need
+    /// not.
+    body_wait: AtomicU64,
+    /// Whether that has taken too long.
+    body_overdue: AtomicBool,
     streams: OnceLock<Box<StreamTable>>,
     /// What has to be closed with care, once the protocol is over.
     leftover: Mutex<Option<Leftover>>,
@@ -66,8 +74,9 @@ impl HttpConn {
         shared: &Arc<Shared>,
         peer: Peer,
         kernel: Option<Arc<Kernel>>,
+        slot: Option<Slot>,
     ) -> ConnGuard<Self> {
-        let core = ConnCore::new(shared, peer, kernel);
+        let core = ConnCore::new(shared, peer, kernel, slot);
         ConnGuard::first(Self {
             state: AtomicU8::new(State::Fresh as u8),
             since: AtomicU64::new(core.accepted_on_the_clock()),
@@ -76,6 +85,9 @@ impl HttpConn {
             calls: AtomicU32::new(0),
             request_line: RequestLine::new(),
             answered_late: AtomicBool::new(false),
+            retires: AtomicBool::new(false),
+            body_wait: AtomicU64::new(0),
+            body_overdue: AtomicBool::new(false),
             streams: OnceLock::new(),
             leftover: Mutex::new(None),
         })
@@ -155,6 +167,41 @@ impl HttpConn {
     }
 
     // ----- the end -----
+
+    /// This response is to be the last one: the process stops, or the connection is old enough.
+    #[inline]
+    pub(super) fn closes_after_response(&self) -> bool {
+        // Relaxed: written by the connection's own task.
+        self.phase() >= Phase::Stopping || self.retires.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn retire(&self) {
+        self.retires.store(true, Ordering::Relaxed);
+    }
+
+    /// A read of a body has found nothing, or something.
+    pub(super) fn note_body_read(&self, pending: bool) {
+        let since = match (pending, self.body_wait.load(Ordering::Relaxed)) {
+            (false, _) => 0,
+            (true, 0) => clock::now(),
+            (true, since) => since,
+        };
+        self.body_wait.store(since, Ordering::Relaxed);
+    }
+
+    /// The next read of the body fails.
+    pub(super) fn give_up_body(&self) {
+        self.body_overdue.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_body_overdue(&self) -> bool {
+        self.body_overdue.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn body_wait(&self) -> Option<Instant> {
+        let since = self.body_wait.load(Ordering::Relaxed);
+        (since > 0 && !self.is_body_overdue()).then(|| clock::instant(since))
+    }
 
     /// The protocol is over.
     pub(super) fn leave(&self, leftover: Leftover) {

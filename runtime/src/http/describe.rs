@@ -46,6 +46,7 @@ impl WorkItem for HttpConn {
             (Delivering, unread) => delivering(unread.unwrap_or(0)),
             (Closing | Http2, Some(bytes)) => delivering(bytes),
             (Closing, None) if self.core().is_sending() => connection(Doing::Closing),
+            (Fresh, _) if self.core().is_shaking() => connection(Doing::Handshake),
             (Fresh | Idle | Expired, _) if self.is_overdue(now) => connection(Doing::Overdue),
             (Fresh | Idle | Expired, _) | (Http2 | Closing, None) => connection(Doing::Nothing),
         };

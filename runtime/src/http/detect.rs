@@ -2,14 +2,12 @@
 
 use std::{
     mem::MaybeUninit,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use hyper::server::conn::http1;
 use tokio::io::ReadBuf;
 
-use super::{io::Io, readiness::Readiness};
+use super::io::Io;
 
 /// How an HTTP/2 connection begins (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -27,8 +25,6 @@ pub(crate) struct Detect<S> {
     /// How much of the preface of HTTP/2 has been read.
     pub(crate) matched: usize,
     pub(crate) service: S,
-    pub(crate) http1: http1::Builder,
-    pub(crate) readiness: Option<Arc<Readiness>>,
 }
 
 impl<S> Detect<S> {
@@ -70,8 +66,9 @@ mod tests {
     use crate::{
         context::Handle,
         http::conn::HttpConn,
-        net::{Peer, Received, Stream},
+        net::{Received, Stream},
         stop::Limits,
+        util::Peer,
     };
 
     /// What is found out about `pieces`, each of which is read by itself, and what is read after
@@ -79,10 +76,11 @@ mod tests {
     async fn detect(pieces: &[&[u8]]) -> (Option<bool>, Vec<u8>) {
         let handle = Handle::for_test(Limits::NONE);
         let (mut client, server) = UnixStream::pair().unwrap();
-        let io =
-            Io::new(Stream::Unix(server), HttpConn::accepted(handle.shared(), Peer::Unix, None));
-        let http1 = http1::Builder::new();
-        let mut detect = Detect { io, matched: 0, service: (), http1, readiness: None };
+        let io = Io::new(
+            Stream::unix(server),
+            HttpConn::accepted(handle.shared(), Peer::Unix, None, None),
+        );
+        let mut detect = Detect { io, matched: 0, service: () };
         let mut found = None;
         let mut pieces = pieces.iter();
         while found.is_none() {

@@ -3,71 +3,66 @@
 
 use std::{
     mem,
-    pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Instant,
 };
-
-use hyper::server::conn::{http1, http2};
-use hyper_util::rt::TokioIo;
 
 use super::{
     conn::{HttpConn, Leftover},
     detect::{Detect, Version},
     framing::Framing,
-    h1::Http1,
-    h2::{ConnExecutor, Http2},
     io::Io,
-    options::{Options, http2_builder},
+    options::Options,
     service::Service,
-    state::{Due, Event, Moments, State},
+    stage::Stage,
+    state::{Due, Event, InService, Moments, State},
+    timed::Timed,
 };
 use crate::{
-    net::{ConnDrain, ConnGuard, GuardedConn, LingeringClose, Received, Timer},
+    net::{ConnDrain, ConnGuard, ConnectInfo, GuardedConn, LingeringClose, Received, Timer},
     stop::Phase,
 };
-
-type Http1Conn<S> = http1::UpgradeableConnection<TokioIo<Io>, Http1<S>>;
-type Http2Conn<S> = http2::Connection<TokioIo<Io>, Http2<S>, ConnExecutor>;
 
 /// The task of a connection.
 pub(super) struct Driver<S: Service> {
     stage: Stage<S>,
     timer: Timer,
-    header_timeout: Option<Duration>,
+    options: Arc<Options>,
+    info: Option<ConnectInfo>,
+    /// What has to be looked at on every poll, for the options that bound a connection in service.
+    timed: Option<Box<Timed>>,
     /// From the moment in which this connection has learned of the drain.
     draining: Option<Box<ConnDrain>>,
     /// Whether nothing drains, and the waker is where the drain will find it.
     steady: bool,
+    /// Whether the connection may have deadlines in service whatever its state is.
+    watched: bool,
     /// Dropped last: what the handlers hold is dropped before the drain stops waiting for them.
     guard: ConnGuard<HttpConn>,
 }
 
-/// How far a connection is. hyper's futures are large and boxed: most connections are idle most of
-/// the time, and many never send a byte.
-#[allow(
-    clippy::large_enum_variant,
-    reason = "an allocation less for each connection; the task is large enough anyway"
-)]
-enum Stage<S: Service> {
-    Detect(Detect<S>),
-    Http1(Pin<Box<Http1Conn<S>>>),
-    Http2(Pin<Box<Http2Conn<S>>>),
-    Closing(LingeringClose, Option<Framing>),
-    Done,
-}
-
 impl<S: Service> Driver<S> {
-    pub(crate) fn new(io: Io, service: S, http1: http1::Builder, options: &Options) -> Self {
+    pub(super) fn new(
+        mut io: Io,
+        service: S,
+        options: &Arc<Options>,
+        info: Option<ConnectInfo>,
+    ) -> Self {
         let guard = io.guard().clone();
-        let readiness = options.readiness.clone();
-        let detect = Detect { io, matched: 0, service, http1, readiness };
+        let timed = options.is_timed().then(|| Box::new(Timed::new(&io, options)));
+        if options.body_timeout.is_some() {
+            io.time_bodies();
+        }
         Self {
-            stage: Stage::Detect(detect),
+            stage: Stage::Detect(Detect { io, matched: 0, service }),
             timer: Timer::default(),
-            header_timeout: options.header_timeout,
+            options: options.clone(),
+            info,
+            timed,
             draining: None,
             steady: false,
+            watched: options.is_timed(),
             guard,
         }
     }
@@ -85,6 +80,8 @@ impl<S: Service> Driver<S> {
                 self.stage = Stage::Done;
                 return Poll::Ready(());
             }
+        } else if self.watched {
+            self.forget_what_is_void();
         }
         loop {
             if self.poll_stage(cx).is_ready() {
@@ -94,7 +91,7 @@ impl<S: Service> Driver<S> {
                 continue;
             }
             // Nothing to wait for: the way of every poll in steady state.
-            if self.steady && !self.conn().is_bounded() {
+            if self.steady && !self.watched && !self.conn().is_bounded() {
                 return Poll::Pending;
             }
             let state = self.conn().state();
@@ -108,6 +105,8 @@ impl<S: Service> Driver<S> {
             match state.due(&moments) {
                 Due::AskKernel => self.ask_kernel(),
                 Due::Expire => self.conn().on(Event::Expires),
+                Due::FailBody => self.conn().give_up_body(),
+                Due::Retire => self.retire(),
                 Due::End => {
                     if self.end().is_ready() {
                         return Poll::Ready(());
@@ -126,19 +125,13 @@ impl<S: Service> Driver<S> {
         if self.steady {
             return;
         }
-        if let Some(draining) = &mut self.draining {
-            // What was found out before the connection did something else is void.
-            let conn = self.guard.conn();
-            if !conn.state().is_between_messages() || conn.has_streams() {
-                draining.view = None;
-            }
-            return;
+        if self.draining.is_some() {
+            return self.forget_what_is_void();
         }
         let now = Instant::now();
         self.draining = Some(Box::new(ConnDrain::new(now)));
-        if let Stage::Http2(http2) = &mut self.stage {
-            http2.as_mut().graceful_shutdown();
-        } else if self.conn().is(State::Idle) {
+        self.stage.say_goaway();
+        if self.conn().is(State::Idle) {
             // Long idle, as most are: hyper need not be asked before it is told.
             self.ask_kernel();
             if State::Idle.deadline(&self.moments()).is_some_and(|at| at <= now) {
@@ -147,12 +140,40 @@ impl<S: Service> Driver<S> {
         }
     }
 
-    fn ask_kernel(&mut self) {
-        let local = || match &self.stage {
-            Stage::Detect(detect) => detect.io.stream().local_addr(),
-            Stage::Closing(closing, _) => closing.local_addr(),
-            Stage::Http1(_) | Stage::Http2(_) | Stage::Done => None,
+    /// What was found out before the connection did something else is void.
+    fn forget_what_is_void(&mut self) {
+        let conn = self.guard.conn();
+        if let Some(draining) = &mut self.draining
+            && (!conn.state().is_between_messages() || conn.has_streams())
+        {
+            draining.view = None;
+        }
+    }
+
+    /// The connection is old, or has been idle, for long enough: from here on it ends as in the
+    /// drain.
+    fn retire(&mut self) {
+        self.conn().retire();
+        let mut drain = ConnDrain::new(Instant::now());
+        // Asked for alone: a table of all connections is made once, when the process drains.
+        drain.closes(self.timed.take().and_then(|timed| timed.local));
+        self.draining = Some(Box::new(drain));
+        self.stage.say_goaway();
+    }
+
+    fn in_service(&self) -> InService {
+        let Some(timed) = &self.timed else {
+            return InService::default();
         };
+        InService {
+            keep_alive: self.options.keep_alive_timeout,
+            body: self.options.body_timeout.zip(self.conn().body_wait()),
+            retires: timed.retires,
+        }
+    }
+
+    fn ask_kernel(&mut self) {
+        let stage = &self.stage;
         let Some(draining) = &mut self.draining else {
             return;
         };
@@ -160,7 +181,7 @@ impl<S: Service> Driver<S> {
         // Over HTTP/2 a client that reads says so by frames, which a close would answer with a
         // reset. Over HTTP/1 a client that goes on sending gets its second, and no more.
         let is_http2 = conn.streams_if_any().is_some();
-        let undelivered = draining.ask(conn.core(), conn.since(), is_http2, local);
+        let undelivered = draining.ask(conn.core(), conn.since(), is_http2, || stage.local_addr());
         conn.on(if undelivered { Event::Unacknowledged } else { Event::Acknowledged });
     }
 
@@ -170,7 +191,8 @@ impl<S: Service> Driver<S> {
             accepted: conn.core().accepted_at(),
             since: conn.since(),
             draining: self.draining.as_ref().map(|draining| draining.since),
-            header_timeout: self.header_timeout,
+            header_timeout: self.options.header_timeout,
+            in_service: self.in_service(),
             linger: conn.core().shared().limits.linger,
             view: self.draining.as_ref().and_then(|draining| draining.view),
             has_streams: conn.has_streams(),
@@ -218,28 +240,13 @@ impl<S: Service> Driver<S> {
     }
 
     fn speak(&mut self, version: Version) {
-        let Stage::Detect(detect) = mem::replace(&mut self.stage, Stage::Done) else {
-            return;
-        };
-        let Detect { io, service, http1, readiness, .. } = detect;
-        let conn = self.guard.conn().clone();
-        self.stage = match version {
-            Version::Http1 => {
-                let service = Http1 { service, conn, readiness };
-                let http1 = http1.serve_connection(TokioIo::new(io), service);
-                Stage::Http1(Box::pin(http1.with_upgrades()))
+        if let Stage::Detect(detect) = mem::replace(&mut self.stage, Stage::Done) {
+            let (options, info) = (&self.options, self.info.take());
+            self.stage = Stage::speaking(detect, version, options, &self.guard, info);
+            if self.draining.is_some() {
+                self.stage.say_goaway();
             }
-            Version::Http2 => {
-                let service = Http2 { service, conn, readiness };
-                self.conn().on(Event::SpeaksHttp2);
-                let builder = http2_builder(ConnExecutor(self.guard.clone()));
-                let mut http2 = Box::pin(builder.serve_connection(TokioIo::new(io), service));
-                if self.draining.is_some() {
-                    http2.as_mut().graceful_shutdown();
-                }
-                Stage::Http2(http2)
-            }
-        };
+        }
     }
 
     /// The deadline has passed, and the connection is over. Pending: not quite.

@@ -11,11 +11,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     conn::{HttpConn, Leftover},
-    framing::Framing,
+    framing::{Framing, Position},
     state::State,
 };
 use crate::{
-    net::{ConnGuard, GuardedIo, Received, Stream},
+    context::InContext,
+    net::{ConnGuard, GuardedConn, GuardedIo, Received, Stream, close},
     stop::Phase,
 };
 
@@ -27,6 +28,8 @@ pub(super) struct Io {
     /// Whether the peer has closed its side, or was said to have.
     ended: bool,
     wrote: bool,
+    /// Whether it is noted when the client sends nothing of a body.
+    times_body: bool,
     /// Dropped last, with the guard in it.
     guarded: GuardedIo<HttpConn>,
 }
@@ -40,12 +43,17 @@ struct Prefix {
 impl Io {
     pub(super) fn new(stream: Stream, guard: ConnGuard<HttpConn>) -> Self {
         let (framing, guarded) = (Framing::new(), GuardedIo::new(stream, guard));
-        Self { prefix: None, framing, ended: false, wrote: false, guarded }
+        Self { prefix: None, framing, ended: false, wrote: false, times_body: false, guarded }
     }
 
     #[inline]
     fn conn(&self) -> &HttpConn {
         self.guarded.conn()
+    }
+
+    /// Has `HttpConn::body_wait` kept.
+    pub(super) fn time_bodies(&mut self) {
+        self.times_body = true;
     }
 
     pub(super) fn guard(&self) -> &ConnGuard<HttpConn> {
@@ -77,6 +85,24 @@ impl Io {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.guarded.stream().poll_read(cx, buf)
+    }
+
+    /// Reads from the stream, and notes since when there is nothing of a body that is being read.
+    #[cold]
+    fn poll_read_timed(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = self.poll_read_stream(cx, buf);
+        let conn = self.guarded.conn();
+        if read.is_pending() && conn.is_body_overdue() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        conn.look_through(&mut self.framing);
+        let in_body = self.framing.position() == Position::InBody;
+        self.guarded.conn().note_body_read(read.is_pending() && in_body);
+        read
     }
 
     /// Reads where that is more than reading HTTP/1 from the stream.
@@ -123,7 +149,11 @@ impl Io {
         let conn = self.guarded.conn();
         let phase = conn.phase();
         let state = conn.state();
-        if !self.wrote || matches!(state, State::Upgraded | State::Closed) || phase >= Phase::Cut {
+        let says_its_end = self.stream().is_layered();
+        if !self.wrote && !says_its_end
+            || matches!(state, State::Upgraded | State::Closed)
+            || phase >= Phase::Cut
+        {
             return None;
         }
         conn.look_through(&mut self.framing);
@@ -136,7 +166,7 @@ impl Io {
         // In service the kernel sees to what is on its way. So it may where it has said that
         // nothing is: that is how a connection expires.
         let is_seen_to = phase < Phase::Stopping || state == State::Expired;
-        if is_silent && is_seen_to {
+        if is_silent && is_seen_to && !says_its_end {
             return None;
         }
         let framing = is_followed.then(|| std::mem::take(&mut self.framing));
@@ -146,6 +176,16 @@ impl Io {
 
 impl Drop for Io {
     fn drop(&mut self) {
+        let phase = self.conn().phase();
+        if self.conn().is(State::Upgraded) {
+            // As a `Connection`: the client may have something on its way to it still.
+            if phase < Phase::Cut && (phase >= Phase::Stopping || !self.guarded.has_ended()) {
+                let shared = self.conn().core().shared().clone();
+                let (stream, guard) = (self.guarded.take_stream(), self.guard().clone());
+                shared.runtime().spawn(InContext::new(&shared, close(stream, guard)));
+            }
+            return;
+        }
         if let Some(leftover) = self.leftover() {
             self.conn().leave(leftover);
         }
@@ -163,7 +203,11 @@ impl AsyncRead for Io {
             return this.poll_read_otherwise(cx, buf);
         }
         let before = buf.filled().len();
-        ready!(this.poll_read_stream(cx, buf))?;
+        if this.times_body {
+            ready!(this.poll_read_timed(cx, buf))?;
+        } else {
+            ready!(this.poll_read_stream(cx, buf))?;
+        }
         match buf.filled().get(before..) {
             None | Some([]) => this.ended = true,
             Some(bytes) => this.note_read(bytes),
@@ -203,9 +247,12 @@ impl AsyncWrite for Io {
         self.guarded.is_write_vectored()
     }
 
-    /// hyper flushes when it has written all it had. Streams of the kernel have nothing to flush.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// hyper flushes when it has written all it had. Sockets of the kernel have nothing to flush.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.stream().is_layered() {
+            ready!(this.guarded.stream().poll_flush(cx))?;
+        }
         this.guarded.conn().flushed(&mut this.framing);
         Poll::Ready(Ok(()))
     }

@@ -14,8 +14,9 @@ use super::{
 };
 use crate::{
     context::Handle,
-    net::{ConnGuard, GuardedConn, Peer},
+    net::{ConnGuard, GuardedConn},
     stop::{Limits, Phase},
+    util::Peer,
     work::{Doing, InFlight, WorkItem, WorkKind},
 };
 
@@ -24,7 +25,7 @@ fn handle() -> Handle {
 }
 
 fn accepted(handle: &Handle) -> ConnGuard<HttpConn> {
-    HttpConn::accepted(handle.shared(), Peer::Unix, None)
+    HttpConn::accepted(handle.shared(), Peer::Unix, None, None)
 }
 
 /// What the task of a connection does about the phases: it ends when it sees `last`.

@@ -2,8 +2,8 @@
 //!
 //! `server` (what users build) → `driver` (a task per connection) → `detect` → `h1` or `h2` (around
 //! each call of the service). What a connection is doing is kept in its `HttpConn`, which the drain
-//! and the report read from outside (`describe`); which states there are, and what bounds them, is in
-//! `state`.
+//! and the report read from outside (`describe`); which states there are, and what bounds them, is
+//! in `state`.
 //!
 //! May use: `util`, `log`, `work`, `stop`, `context`, `net`. Must not know: `Serve`, `Config`.
 
@@ -12,19 +12,28 @@ mod conn;
 mod describe;
 mod detect;
 mod driver;
+mod extensions;
 pub(crate) mod framing;
 mod h1;
 mod h2;
+mod http_service;
 mod io;
 #[cfg(all(test, graceful_loom))]
 mod loom_models;
+mod maker;
 mod options;
 mod readiness;
 mod request_line;
 mod server;
+mod server_options;
 mod service;
+mod stage;
 mod state;
 mod stream_table;
+mod timed;
 
+use extensions::give_connect_info;
+
+pub use http_service::HttpService;
+pub use options::Http2Builder;
 pub use server::{Server, serve};
-pub use service::HttpService;

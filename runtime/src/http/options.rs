@@ -1,28 +1,87 @@
 //! What holds for every connection of a server.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use hyper::server::conn::{http1, http2};
+use hyper_util::rt::TokioTimer;
 
 use super::{h2::ConnExecutor, readiness::Readiness};
+use crate::net::Preamble;
 
-/// What holds for every connection of a server.
-#[derive(Clone, Debug)]
-pub(super) struct Options {
+#[derive(Clone)]
+pub(crate) struct Options {
     pub(super) header_timeout: Option<Duration>,
+    pub(super) body_timeout: Option<Duration>,
+    pub(super) keep_alive_timeout: Option<Duration>,
+    pub(super) max_connection_age: Option<Duration>,
     pub(super) readiness: Option<Arc<Readiness>>,
+    /// Whether requests are given a `ConnectInfo`.
+    pub(super) connect_info: bool,
+    /// TLS and its like.
+    pub(crate) preamble: Preamble,
+    pub(super) http1: http1::Builder,
+    pub(super) http2: Option<Arc<Http2Settings>>,
 }
 
-pub(super) fn http1_builder() -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    // The header timeout is the connection's own: one timer for a connection, not one per request.
-    builder.header_read_timeout(None);
-    builder
+/// hyper's builder for HTTP/2; the executor is this crate's, so that streams are waited for and
+/// cut.
+pub type Http2Builder = http2::Builder<ConnExecutor>;
+
+type Http2Settings = dyn Fn(&mut Http2Builder) + Send + Sync;
+
+impl Options {
+    pub(super) fn new() -> Self {
+        let mut http1 = http1::Builder::new();
+        http1.timer(TokioTimer::new());
+        let mut options = Self {
+            header_timeout: Some(Duration::from_secs(30)),
+            body_timeout: None,
+            keep_alive_timeout: None,
+            max_connection_age: None,
+            readiness: None,
+            connect_info: false,
+            preamble: Preamble::default(),
+            http1,
+            http2: None,
+        };
+        options.own_http1();
+        options
+    }
+
+    /// What has to be this crate's, whatever the program has set.
+    pub(super) fn own_http1(&mut self) {
+        // The header timeout is the connection's own: one timer for a connection, not one per
+        // request.
+        self.http1.header_read_timeout(None);
+    }
+
+    /// The builder for one connection.
+    pub(super) fn http2_builder(&self, executor: ConnExecutor) -> Http2Builder {
+        let mut builder = http2::Builder::new(executor);
+        builder.timer(TokioTimer::new());
+        // WebSockets over HTTP/2 (RFC 8441).
+        builder.enable_connect_protocol();
+        if let Some(set) = &self.http2 {
+            set(&mut builder);
+        }
+        builder
+    }
+
+    /// Whether a connection has deadlines in service besides those of its heads and its end.
+    pub(super) fn is_timed(&self) -> bool {
+        let limits = [self.body_timeout, self.keep_alive_timeout, self.max_connection_age];
+        limits.iter().any(Option::is_some)
+    }
 }
 
-pub(super) fn http2_builder(exec: ConnExecutor) -> http2::Builder<ConnExecutor> {
-    let mut builder = http2::Builder::new(exec);
-    // WebSockets over HTTP/2 (RFC 8441).
-    builder.enable_connect_protocol();
-    builder
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("header_timeout", &self.header_timeout)
+            .field("body_timeout", &self.body_timeout)
+            .field("keep_alive_timeout", &self.keep_alive_timeout)
+            .field("max_connection_age", &self.max_connection_age)
+            .field("readiness", &self.readiness)
+            .finish_non_exhaustive()
+    }
 }

@@ -1,42 +1,23 @@
 //! The HTTP server that users build.
 
-use std::{
-    fmt,
-    future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, sync::Arc};
 
-use hyper::server::conn::http1;
-
-use super::{
-    conn::HttpConn,
-    driver::Driver,
-    io::Io,
-    options::{Options, http1_builder},
-    readiness::Readiness,
-    service::{HttpService, Service},
-};
+use super::{http_service::HttpService, maker::Maker, options::Options, readiness::Readiness};
 use crate::{
-    context::{Handle, InContext, Unserved},
-    net::{AcceptLoop, Accepted, Holders, Listen, Listener, MakeConnection, Target},
-    stop::{Shared, bounded},
-    util::{
-        Failure, Sealed,
-        sync::{Mutex, lock},
-    },
+    context::{Handle, Unserved},
+    net::{AcceptLoop, Endpoint, Listen, server_options},
+    util::{Failure, Sealed},
 };
 
 /// Serves HTTP/1.1 and HTTP/2 (with prior knowledge) on one port.
 ///
-/// `addr` is whatever [`Listen`] takes: `"host:port"`, `("host", port)`, a `SocketAddr`, or a
-/// listener that is already bound. `service` is a tower service such as an `axum::Router`, or a
-/// hyper one.
+/// `addr` is whatever [`Listen`] takes: `"host:port"`, `"unix:/path"`, a `SocketAddr`, a listener
+/// that is already bound, or several of them. `service` is a tower service such as an
+/// `axum::Router`, a hyper one, or one that makes a service for each connection ([`HttpService`]).
 ///
-/// The listener is bound once the server is returned from `main` or handed to
-/// [`Config::start`](crate::Config::start). `TCP_NODELAY` is set, the backlog is as large as the
-/// system allows, upgrades (WebSockets) are enabled.
+/// The listeners are bound once the server is returned from `main` or handed to
+/// [`Config::start`](crate::Config::start). Upgrades (WebSockets) are enabled; what else can be
+/// set, with its default, is at [`Server`].
 ///
 /// # Examples
 ///
@@ -54,17 +35,12 @@ where
     A: Listen,
     S: HttpService<Via>,
 {
-    let service = service.into_service(Sealed);
     let target = addr.into_target();
     Server {
         unserved: Unserved::new(&target),
-        target,
-        holders: None,
-        options: Options { header_timeout: Some(Duration::from_secs(30)), readiness: None },
-        make: Box::new(|shared, options| {
-            let service = Mutex::new(service);
-            Arc::new(HttpMaker { shared, service, options, http1: http1_builder() })
-        }),
+        endpoint: Endpoint::new(target),
+        options: Options::new(),
+        maker: service.into_maker(Sealed),
     }
 }
 
@@ -74,25 +50,14 @@ where
 pub struct Server {
     /// Dropped before it is bound: then it was forgotten.
     unserved: Unserved,
-    target: Target,
-    holders: Option<Holders>,
-    options: Options,
-    make: Make,
+    endpoint: Endpoint,
+    pub(super) options: Options,
+    maker: Maker,
 }
 
-type Make = Box<dyn FnOnce(Arc<Shared>, Options) -> Arc<dyn MakeConnection> + Send>;
+server_options!(Server);
 
 impl Server {
-    /// How long a client may take to send the head of a request: on a new connection from the
-    /// moment it was accepted, later from the head's first byte. `None` is no limit. Default: 30 s.
-    ///
-    /// A connection that exceeds it is closed. During the drain a head gets a second more, or the
-    /// rest of this, whichever is less. An idle keep-alive connection is not closed by this.
-    pub fn header_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.options.header_timeout = limit.into().map(bounded);
-        self
-    }
-
     /// Answers `GET` and `HEAD` of `path` with 200 while the process is ready for new requests, and
     /// with 503 from the first stop signal on, before any of the service's code runs.
     ///
@@ -134,99 +99,39 @@ impl Server {
         self.options.readiness = Some(Arc::new(Readiness::new(path, through_delay)));
         self
     }
-
-    /// Says that another process holds the listening socket, too: inherited by socket activation,
-    /// or to be handed to a successor. The drain then only stops accepting on it; what is in its
-    /// queue is left to the other process. Default: `false`.
-    ///
-    /// Sockets that systemd has passed (`LISTEN_FDS`, `sd_listen_fds(3)`) are recognised without
-    /// this.
-    pub fn shared_socket(mut self, shared: bool) -> Self {
-        self.holders = shared.then_some(Holders::Others);
-        self
-    }
-
-    /// Says that this server alone holds the listening socket that was handed in: no other process
-    /// does, and no `try_clone` of it in this one.
-    ///
-    /// The drain then turns new clients away without losing those on the way, as it does with a
-    /// socket that was bound from an address. What it does to that end is done to the socket, not
-    /// to this descriptor of it, and for good: other holders would never hear of a client again. So
-    /// without this a listener that was handed in is emptied and let go; a client whose handshake
-    /// is under way in that moment is reset, as with any other server.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// # let app = axum::Router::new();
-    /// let listener = std::net::TcpListener::bind("127.0.0.1:8080")?;
-    /// let server = graceful::serve(listener, app).exclusive();
-    /// # std::io::Result::Ok(())
-    /// ```
-    pub fn exclusive(mut self) -> Self {
-        self.holders = Some(Holders::Nobody);
-        self
-    }
 }
 
 impl Server {
     /// It has got to the code that binds it.
     pub(crate) fn served(self) -> UnboundServer {
-        let Self { unserved, target, holders, options, make } = self;
-        unserved.served();
-        UnboundServer { target, holders, options, make }
+        self.unserved.served();
+        UnboundServer { endpoint: self.endpoint, options: self.options, maker: self.maker }
     }
 }
 
 /// A server that is about to be bound.
 pub(crate) struct UnboundServer {
-    target: Target,
-    holders: Option<Holders>,
+    endpoint: Endpoint,
     options: Options,
-    make: Make,
+    maker: Maker,
 }
 
 impl UnboundServer {
     /// # Errors
     ///
-    /// If its address cannot be bound.
-    pub(crate) async fn bind(self, handle: Handle) -> Result<AcceptLoop, Failure> {
-        let listener = Listener::bind(self.target, self.holders).await?;
-        let shared = handle.shared().clone();
-        let maker = (self.make)(shared.clone(), self.options);
-        AcceptLoop::new(shared, listener, maker)
+    /// If one of its addresses cannot be bound: then none is.
+    pub(crate) async fn bind(self, handle: Handle) -> Result<Vec<AcceptLoop>, Failure> {
+        let Self { endpoint, options, maker } = self;
+        let maker = |shared, preamble| (maker.0)(shared, Options { preamble, ..options });
+        endpoint.bind(handle.shared(), true, maker).await
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
-            .field("target", &self.target)
+            .field("endpoint", &self.endpoint)
             .field("options", &self.options)
             .finish_non_exhaustive()
-    }
-}
-
-struct HttpMaker<S> {
-    shared: Arc<Shared>,
-    /// Locked for each connection, to be cloned: a service need not be `Sync`.
-    service: Mutex<S>,
-    options: Options,
-    http1: http1::Builder,
-}
-
-impl<S: Service> MakeConnection for HttpMaker<S> {
-    fn make(&self, accepted: Accepted) {
-        let Accepted { stream, peer, kernel } = accepted;
-        let io = Io::new(stream, HttpConn::accepted(&self.shared, peer, kernel));
-        let clone = AssertUnwindSafe(|| lock(&self.service).clone());
-        let Ok(service) = catch_unwind(clone) else {
-            // The panic is told by the panic hook. It costs this connection; the next is another
-            // try.
-            return;
-        };
-        let mut driver = Driver::new(io, service, self.http1.clone(), &self.options);
-        let task = poll_fn(move |cx| driver.poll(cx));
-        self.shared.runtime().spawn(InContext::new(&self.shared, task));
     }
 }

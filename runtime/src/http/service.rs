@@ -1,4 +1,4 @@
-//! The service of the user: which types are one, and the one form that the rest works on.
+//! The service of the program in the one form that the rest works on.
 
 use std::{error::Error, future::Future};
 
@@ -11,24 +11,11 @@ use crate::util::{Sealed, via};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A service that [`serve`](crate::serve) takes: a tower service (an `axum::Router`, tonic's
-/// `Routes`) or a hyper one (`hyper::service::service_fn(…)`), from `Request<Incoming>` to
-/// `Response<B>`.
-///
-/// `Via` says which of the two it is; the compiler finds it. It is cloned for each connection, and
-/// a tower service for each request, as `axum::serve` does: `Clone` and `Send` are all it needs.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not an HTTP service",
-    label = "not a service from `http::Request<hyper::body::Incoming>` to `http::Response<_>`",
-    note = "hand in an `axum::Router`, a tower service that is `Clone + Send + 'static`, or \
-            `hyper::service::service_fn(handler)`",
-    note = "an `axum::Router<S>` is one once its state is there: `.with_state(state)`",
-    note = "one that makes a service for each connection is none: delete `.into_make_service()`"
-)]
-pub trait HttpService<Via>: Send + 'static {
-    #[doc(hidden)]
+/// A service that answers requests.
+#[doc(hidden)]
+pub trait SingleService<Via>: Send + 'static {
     type Service: Service;
-    #[doc(hidden)]
+
     fn into_service(self, _: Sealed) -> Self::Service;
 }
 
@@ -65,7 +52,7 @@ where
     }
 }
 
-impl<S> HttpService<via::Hyper> for S
+impl<S> SingleService<via::Hyper> for S
 where
     S: hyper::service::Service<Request<Incoming>> + Send + 'static,
     Hyper<S>: Service,
@@ -77,7 +64,7 @@ where
     }
 }
 
-impl<S> HttpService<via::Tower> for S
+impl<S> SingleService<via::Tower> for S
 where
     S: tower_service::Service<Request<Incoming>> + Send + 'static,
     Hyper<TowerToHyperService<S>>: Service,

@@ -11,15 +11,15 @@ use std::{
 };
 
 use super::{
-    addr::{LocalAddr, Peer},
+    backoff::{Backoff, FIRST_PAUSE, LONGEST_PAUSE},
     kernel::Kernel,
     listener::Listener,
+    slots::{Slot, Slots},
     stream::Stream,
 };
 use crate::{
-    log::{Log, millis, say},
     stop::{Phase, Shared},
-    util::{Failure, First, HumanDuration, race, within},
+    util::{Failure, First, LocalAddr, Peer, race, within},
 };
 
 /// For how long a handshake that is under way holds the drain: a port scan leaves some behind that
@@ -35,10 +35,6 @@ const ASK_AGAIN: Duration = Duration::from_millis(10);
 /// never stop connecting must not hold the exit.
 const QUEUE: usize = 4096;
 
-/// The waits between tries while the system is out of descriptors or memory.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
 /// Makes a connection of an accepted stream. The type of the protocol, and of the service behind
 /// it, is known only behind this.
 pub(crate) trait MakeConnection: Send + Sync {
@@ -52,6 +48,8 @@ pub(crate) struct Accepted {
     pub(crate) peer: Peer,
     /// What the kernel knows of the listener's connections; `None`: it is a Unix socket.
     pub(crate) kernel: Option<Arc<Kernel>>,
+    /// `None`: there may be any number of connections.
+    pub(crate) slot: Option<Slot>,
 }
 
 /// The accept loop of one listener.
@@ -62,6 +60,7 @@ pub(crate) struct AcceptLoop {
     name: String,
     maker: Arc<dyn MakeConnection>,
     kernel: Option<Arc<Kernel>>,
+    slots: Slots,
 }
 
 impl AcceptLoop {
@@ -72,10 +71,11 @@ impl AcceptLoop {
         shared: Arc<Shared>,
         listener: Listener,
         maker: Arc<dyn MakeConnection>,
+        slots: Slots,
     ) -> Result<Self, Failure> {
         let addr = listener.local_addr().map_err(Failure::from_error)?;
         let kernel = addr.tcp().map(|addr| Arc::new(Kernel::new(addr, listener.inode())));
-        Ok(Self { shared, listener, name: addr.to_string(), addr, maker, kernel })
+        Ok(Self { shared, listener, name: addr.to_string(), addr, maker, kernel, slots })
     }
 
     /// What the server is called in messages: its address.
@@ -118,10 +118,11 @@ impl AcceptLoop {
     async fn serve(&mut self) -> std::convert::Infallible {
         let mut backoff = Backoff::default();
         loop {
+            let slot = self.slot().await;
             match poll_fn(|cx| self.listener.poll_accept(cx)).await {
                 Ok((stream, peer)) => {
                     backoff.end(&self.shared.log, &self.name);
-                    self.admit(stream, peer);
+                    self.admit(stream, peer, slot);
                 }
                 Err(error) if is_connection_error(&error) => {}
                 Err(error) => {
@@ -131,8 +132,13 @@ impl AcceptLoop {
         }
     }
 
-    fn admit(&mut self, stream: Stream, peer: Peer) {
-        self.maker.make(Accepted { stream, peer, kernel: self.kernel.clone() });
+    /// Waits until there may be one more connection.
+    async fn slot(&self) -> Option<Slot> {
+        self.slots.take(&self.shared.log, &self.name).await
+    }
+
+    fn admit(&self, stream: Stream, peer: Peer, slot: Option<Slot>) {
+        self.maker.make(Accepted { stream, peer, kernel: self.kernel.clone(), slot });
     }
 
     /// Turns new clients away, then serves those that were on the way before. Returns the clients
@@ -182,8 +188,9 @@ impl AcceptLoop {
     ///
     /// Cancel safe, as `serve` is.
     async fn accept_one(&mut self) {
+        let slot = self.slot().await;
         match poll_fn(|cx| self.listener.poll_accept(cx)).await {
-            Ok((stream, peer)) => self.admit(stream, peer),
+            Ok((stream, peer)) => self.admit(stream, peer, slot),
             // `empty_queue` meets it, too; until then there is nothing to wait for.
             Err(_) => std::future::pending().await,
         }
@@ -194,11 +201,12 @@ impl AcceptLoop {
         let mut backoff = Backoff::default();
         let mut count = 0;
         while count < most {
+            let slot = self.slot().await;
             match self.listener.try_accept() {
                 Ok((stream, peer)) => {
                     backoff.end(&self.shared.log, &self.name);
                     count += 1;
-                    self.admit(stream, peer);
+                    self.admit(stream, peer, slot);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if is_connection_error(&error) => count += 1,
@@ -225,41 +233,6 @@ fn is_connection_error(error: &io::Error) -> bool {
             | Kind::NetworkUnreachable
             | Kind::TimedOut
     )
-}
-
-/// The pauses while the system is out of descriptors or memory (`EMFILE`, `ENFILE`, `ENOBUFS`,
-/// `ENOMEM`).
-#[derive(Default)]
-struct Backoff {
-    since: Option<Instant>,
-    pause: Duration,
-}
-
-impl Backoff {
-    /// Says so, once, and waits: each time longer, up to `longest`.
-    async fn wait(&mut self, log: &Log, server: &str, error: &io::Error, longest: Duration) {
-        if self.since.is_none() {
-            self.since = Some(Instant::now());
-            say!(
-                log, warn, { server = server.to_owned(), error = error.to_string() },
-                "{server}: cannot accept: {error}; trying again until it works"
-            );
-        }
-        self.pause = (self.pause * 2).clamp(FIRST_PAUSE, longest);
-        tokio::time::sleep(self.pause).await;
-    }
-
-    /// A connection was accepted.
-    fn end(&mut self, log: &Log, server: &str) {
-        if let Some(since) = self.since.take() {
-            self.pause = Duration::ZERO;
-            let after = since.elapsed();
-            say!(
-                log, info, { server = server.to_owned(), elapsed_ms = millis(after) },
-                "{server}: accepting again after {}", HumanDuration(after)
-            );
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,18 +1,23 @@
-//! From an address to a listening socket.
+//! From what is written to listening sockets.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpListener;
 
 use super::{
-    sockets::{StdUnixListener, UnixListener},
+    address::Address,
+    bind_error,
+    holders::Holders,
+    inherited,
+    options::SocketOptions,
+    sockets::{self, StdUnixListener, UnixListener},
     target::Target,
 };
-
-/// The kernel cuts this down to `net.core.somaxconn` (listen(2)). With the 128 that std and tokio
-/// ask for, a burst of clients waits for a second until their SYN is sent again.
-const BACKLOG: i32 = i32::MAX;
+use crate::util::Failure;
 
 #[derive(Debug)]
 pub(super) enum ListenerSocket {
@@ -20,44 +25,186 @@ pub(super) enum ListenerSocket {
     Unix(UnixListener),
 }
 
-/// Binds `target`, or takes over the listener that it is.
-pub(super) async fn bind(target: Target) -> io::Result<ListenerSocket> {
-    match target {
-        Target::Name(name) => bind_resolved(name).await,
-        Target::Host(host, port) => bind_resolved((host, port)).await,
-        Target::Addrs(addrs) => bind_first(addrs.into_iter()),
-        Target::Tcp(std) => adopt_tcp(std),
-        Target::TokioTcp(tokio) => Ok(ListenerSocket::Tcp(tokio)),
-        Target::Unix(std) => adopt_unix(std),
-        Target::TokioUnix(tokio) => Ok(ListenerSocket::Unix(tokio)),
-    }
+/// A socket that listens, and who else may hold it.
+pub(super) struct BoundSocket {
+    pub(super) socket: ListenerSocket,
+    pub(super) holders: Holders,
 }
 
-async fn bind_resolved(name: impl tokio::net::ToSocketAddrs) -> io::Result<ListenerSocket> {
-    bind_first(tokio::net::lookup_host(name).await?)
-}
-
-/// As `TcpListener::bind`: the first address that works, or the last error.
-fn bind_first(addrs: impl Iterator<Item = SocketAddr>) -> io::Result<ListenerSocket> {
-    let none = || io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
-    let mut last = None;
-    for addr in addrs {
-        match bind_tcp(addr) {
-            Ok(listener) => return Ok(ListenerSocket::Tcp(listener)),
-            Err(error) => last = Some(error),
+/// Binds all that `target` says, or takes over the listeners that it is.
+///
+/// # Errors
+///
+/// Name the address, and what can be done. Nothing stays bound then.
+pub(super) async fn bind(
+    target: Target,
+    options: &SocketOptions,
+) -> Result<Vec<BoundSocket>, Failure> {
+    let mut all = Vec::new();
+    let mut rest = vec![target];
+    while let Some(target) = rest.pop() {
+        match target {
+            Target::Several(targets) => rest.extend(targets.into_iter().rev()),
+            target => all.extend(bind_one(target, options).await?),
         }
     }
-    Err(last.unwrap_or_else(none))
+    if all.is_empty() {
+        return Err(Failure::new("no address to listen on: the list is empty"));
+    }
+    Ok(all)
 }
 
-fn bind_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
+async fn bind_one(target: Target, options: &SocketOptions) -> Result<Vec<BoundSocket>, Failure> {
+    let name = target.to_string();
+    let failure =
+        |error: io::Error| Failure::from_error(error).context(&format!("cannot listen on {name}"));
+    let handed_in = |socket: io::Result<ListenerSocket>| {
+        let socket = socket.map_err(failure)?;
+        Ok(vec![BoundSocket { socket, holders: Holders::Unknown }])
+    };
+    match target {
+        Target::Text(text) => match Address::parse(&text) {
+            Ok(address) => bind_address(address, &text, options).await,
+            Err(wrong) => {
+                Err(Failure::new(format!("cannot listen on `{}`: {wrong}", text.escape_debug())))
+            }
+        },
+        Target::Host(host, port) => bind_host(&host, port, options).await,
+        Target::Addr(addr) => bind_tcp(addr, options).map(|socket| vec![socket]),
+        Target::Tcp(std) => handed_in(adopt_tcp(std)),
+        Target::TokioTcp(tokio) => handed_in(Ok(ListenerSocket::Tcp(tokio))),
+        Target::Unix(std) => handed_in(adopt_unix(std)),
+        Target::TokioUnix(tokio) => handed_in(Ok(ListenerSocket::Unix(tokio))),
+        // `bind` takes these apart.
+        Target::Several(_) => Ok(Vec::new()),
+    }
+}
+
+async fn bind_address(
+    address: Address,
+    text: &str,
+    options: &SocketOptions,
+) -> Result<Vec<BoundSocket>, Failure> {
+    let failure = |error: io::Error| bind_error::explain(text, None, error);
+    let unix = |socket: io::Result<StdUnixListener>| {
+        let socket = socket.and_then(adopt_unix).map_err(failure)?;
+        Ok(vec![BoundSocket { socket, holders: Holders::Nobody }])
+    };
+    match address {
+        Address::Host(host, port) => bind_host(&host, port, options).await,
+        Address::Any(port) => {
+            let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+            let socket = match socket_at(v6, options) {
+                // A machine without IPv6 (socket(2), ip(7)).
+                Err(error) if sockets::is_unavailable(&error) => {
+                    bind_tcp((Ipv4Addr::UNSPECIFIED, port).into(), options)?
+                }
+                result => {
+                    own_tcp(result.map_err(|error| bind_error::explain(text, Some(v6), error))?)
+                }
+            };
+            Ok(vec![socket])
+        }
+        Address::Path(path) => unix(sockets::bind_path(&path, options)),
+        Address::Abstract(name) => unix(sockets::bind_abstract(&name, options)),
+        Address::Fd(number) => {
+            let socket = inherited::by_number(number).map_err(failure)?;
+            Ok(vec![BoundSocket {
+                socket: adopt(socket).map_err(failure)?,
+                holders: Holders::Unknown,
+            }])
+        }
+        Address::Systemd(name) => {
+            let passed = inherited::by_name(&name).map_err(failure)?;
+            let others = |socket| {
+                adopt(socket).map(|socket| BoundSocket { socket, holders: Holders::Others })
+            };
+            passed.into_iter().map(others).collect::<io::Result<_>>().map_err(failure)
+        }
+    }
+}
+
+/// All addresses of a host that this machine knows: one that it does not have, such as `::1` where
+/// there is no IPv6, is left out as long as there is another.
+async fn bind_host(
+    host: &str,
+    port: u16,
+    options: &SocketOptions,
+) -> Result<Vec<BoundSocket>, Failure> {
+    let name =
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let failure = |error| bind_error::explain(&name, None, error);
+    let addrs = tokio::net::lookup_host((host, port)).await.map_err(failure)?;
+    let mut bound: Vec<BoundSocket> = Vec::new();
+    let mut missing = None;
+    let mut seen = Vec::new();
+    for mut addr in addrs {
+        if seen.contains(&addr) {
+            continue;
+        }
+        seen.push(addr);
+        if let (0, Some(ListenerSocket::Tcp(first))) = (port, bound.first().map(|it| &it.socket)) {
+            // Port 0 is whichever is free: one and the same for all addresses.
+            addr.set_port(first.local_addr().map_err(failure)?.port());
+        }
+        match socket_at(addr, options) {
+            Ok(socket) => bound.push(own_tcp(socket)),
+            Err(error) if sockets::is_unavailable(&error) => missing = Some((addr, error)),
+            Err(error) => return Err(bind_error::explain(&name, Some(addr), error)),
+        }
+    }
+    match (bound.is_empty(), missing) {
+        (true, Some((addr, error))) => Err(bind_error::explain(&name, Some(addr), error)),
+        (true, None) => Err(failure(io::Error::new(io::ErrorKind::NotFound, "it has no address"))),
+        (false, _) => Ok(bound),
+    }
+}
+
+fn bind_tcp(addr: SocketAddr, options: &SocketOptions) -> Result<BoundSocket, Failure> {
+    let socket = socket_at(addr, options);
+    socket.map(own_tcp).map_err(|error| bind_error::explain(&addr.to_string(), Some(addr), error))
+}
+
+fn own_tcp(socket: TcpListener) -> BoundSocket {
+    BoundSocket { socket: ListenerSocket::Tcp(socket), holders: Holders::Nobody }
+}
+
+fn socket_at(addr: SocketAddr, options: &SocketOptions) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     // As std and tokio: a restart need not wait for the old connections' TIME_WAIT.
     socket.set_reuse_address(true)?;
+    if options.reuse_port {
+        sockets::set_reuse_port(&socket)?;
+    }
+    if addr.is_ipv6() {
+        // Whatever the system's default is (`net.ipv6.bindv6only`, ipv6(7)).
+        socket.set_only_v6(options.only_v6)?;
+    }
     socket.set_nonblocking(true)?;
+    set_stream_options(&SockRef::from(&socket), options)?;
     socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(options.backlog)?;
     TcpListener::from_std(socket.into())
+}
+
+/// On Linux, accepted sockets have the options of their listener (tcp(7)): set once, and not for
+/// each.
+pub(super) fn set_stream_options(socket: &SockRef<'_>, options: &SocketOptions) -> io::Result<()> {
+    if options.nodelay {
+        socket.set_tcp_nodelay(true)?;
+    }
+    if let Some(idle) = options.keepalive {
+        let keepalive = TcpKeepalive::new().with_time(idle).with_interval(idle);
+        socket.set_tcp_keepalive(&keepalive)?;
+    }
+    Ok(())
+}
+
+fn adopt(socket: Socket) -> io::Result<ListenerSocket> {
+    match socket.domain()? {
+        Domain::IPV4 | Domain::IPV6 => adopt_tcp(socket.into()),
+        _ => adopt_unix(socket.into()),
+    }
 }
 
 fn adopt_tcp(listener: std::net::TcpListener) -> io::Result<ListenerSocket> {

@@ -8,10 +8,11 @@ use std::{
     time::Instant,
 };
 
-use super::{addr::Peer, clock, kernel::Kernel};
+use super::{clock, kernel::Kernel, slots::Slot};
 use crate::{
     stop::{Phase, Shared},
     util::sync::{AtomicBool, AtomicU32, AtomicUsize, AtomicWaker, Ordering, register},
+    util::{Ends, Peer},
     work::WorkItem,
 };
 
@@ -32,6 +33,12 @@ pub(crate) struct ConnCore {
     peer: Peer,
     /// `None` for a Unix socket.
     kernel: Option<Arc<Kernel>>,
+    /// Given back with the connection; `None`: there is no limit.
+    _slot: Option<Slot>,
+    /// What a load balancer has said of the two ends, if it has.
+    ends: OnceLock<Box<Ends>>,
+    /// Whether what comes before the protocol is still under way.
+    is_shaking: AtomicBool,
     /// How many `ConnGuard`s there are. They alone change it.
     pub(super) guards: AtomicUsize,
     /// The connection's own task.
@@ -56,12 +63,20 @@ pub(crate) enum Half {
 
 impl ConnCore {
     /// For a connection that has just been accepted.
-    pub(crate) fn new(shared: &Arc<Shared>, peer: Peer, kernel: Option<Arc<Kernel>>) -> Self {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        peer: Peer,
+        kernel: Option<Arc<Kernel>>,
+        slot: Option<Slot>,
+    ) -> Self {
         Self {
             shared: shared.clone(),
             accepted: clock::now(),
             peer,
             kernel,
+            _slot: slot,
+            ends: OnceLock::new(),
+            is_shaking: AtomicBool::new(false),
             // The one that `ConnGuard::first` makes.
             guards: AtomicUsize::new(1),
             task: AtomicWaker::new(),
@@ -81,8 +96,28 @@ impl ConnCore {
         self.shared.phase.now()
     }
 
+    /// The client's end, as a load balancer says it, if one does.
     pub(crate) fn peer(&self) -> Peer {
-        self.peer
+        self.ends.get().map_or(self.peer, |ends| Peer::Tcp(ends.peer))
+    }
+
+    /// What a load balancer has said.
+    pub(super) fn ends(&self) -> Option<Ends> {
+        self.ends.get().map(|ends| **ends)
+    }
+
+    #[cfg(feature = "proxy-protocol")]
+    pub(super) fn set_ends(&self, ends: Ends) {
+        // Said once, at the beginning of the connection.
+        let _ = self.ends.set(Box::new(ends));
+    }
+
+    pub(super) fn set_shaking(&self, is_shaking: bool) {
+        self.is_shaking.store(is_shaking, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_shaking(&self) -> bool {
+        self.is_shaking.load(Ordering::Relaxed)
     }
 
     pub(crate) fn accepted_at(&self) -> Instant {

@@ -3,7 +3,7 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -20,13 +20,17 @@ use crate::stop::Phase;
 #[derive(Debug)]
 pub(crate) struct GuardedIo<C: GuardedConn> {
     stream: Stream,
+    /// Whether the client has closed its side.
+    ended: bool,
+    /// The tasks that the cut wakes: those that have last read and written.
+    owners: Option<Box<[Option<Waker>; 2]>>,
     /// Dropped last: the stream is closed when the drain stops waiting for it.
     guard: ConnGuard<C>,
 }
 
 impl<C: GuardedConn> GuardedIo<C> {
     pub(crate) fn new(stream: Stream, guard: ConnGuard<C>) -> Self {
-        Self { stream, guard }
+        Self { stream, ended: false, owners: None, guard }
     }
 
     #[inline]
@@ -50,6 +54,11 @@ impl<C: GuardedConn> GuardedIo<C> {
         &self.stream
     }
 
+    /// Whether the client has closed its side, as far as that has been read.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// Takes the stream out and leaves its end behind.
     pub(crate) fn take_stream(&mut self) -> Stream {
         self.stream.take()
@@ -57,10 +66,15 @@ impl<C: GuardedConn> GuardedIo<C> {
 
     /// Fails after the cut; before it, has the cut wake the task.
     #[inline]
-    fn check_cut(&self, half: Half, cx: &Context<'_>) -> io::Result<()> {
-        let core = self.conn().core();
-        // Before the look, so that no cut slips in between.
-        core.register_owner(half, cx.waker());
+    fn check_cut(&mut self, half: Half, cx: &Context<'_>) -> io::Result<()> {
+        let core = self.guard.conn().core();
+        // A task keeps its waker for life, and the cut is the only one that takes it: so it is left
+        // once. Before the look, so that no cut slips in between.
+        let owner = &mut self.owners.get_or_insert_default()[half as usize];
+        if !owner.as_ref().is_some_and(|owner| owner.will_wake(cx.waker())) {
+            core.register_owner(half, cx.waker());
+            *owner = Some(cx.waker().clone());
+        }
         if core.phase() >= Phase::Cut {
             let error = "cut off by the limit of the graceful shutdown";
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, error));
@@ -75,8 +89,12 @@ impl<C: GuardedConn> AsyncRead for GuardedIo<C> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.check_cut(Half::Read, cx)?;
-        self.get_mut().stream().poll_read(cx, buf)
+        let this = self.get_mut();
+        this.check_cut(Half::Read, cx)?;
+        let (before, room) = (buf.filled().len(), buf.remaining());
+        let read = this.stream().poll_read(cx, buf);
+        this.ended |= read.is_ready() && room > 0 && buf.filled().len() == before;
+        read
     }
 }
 
@@ -86,8 +104,9 @@ impl<C: GuardedConn> AsyncWrite for GuardedIo<C> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.check_cut(Half::Write, cx)?;
-        self.get_mut().stream().poll_write(cx, buf)
+        let this = self.get_mut();
+        this.check_cut(Half::Write, cx)?;
+        this.stream().poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -95,17 +114,17 @@ impl<C: GuardedConn> AsyncWrite for GuardedIo<C> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.check_cut(Half::Write, cx)?;
-        self.get_mut().stream().poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        this.check_cut(Half::Write, cx)?;
+        this.stream().poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
 
-    /// Streams of the kernel have nothing to flush.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().stream().poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

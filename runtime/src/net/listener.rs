@@ -10,14 +10,14 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::{
-    addr::{LocalAddr, Peer},
-    bind::{ListenerSocket, bind},
+    bind::{BoundSocket, ListenerSocket, bind, set_stream_options},
     holders::Holders,
+    options::SocketOptions,
     sockets::{self, SocketPath},
     stream::Stream,
     target::Target,
 };
-use crate::util::Failure;
+use crate::util::{Failure, LocalAddr, Peer};
 
 /// A bound listener.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(crate) struct Listener {
     socket: ListenerSocket,
     holders: Holders,
     path: Option<SocketPath>,
+    /// Set for each accepted socket; `None`: it inherits them.
+    stream_options: Option<SocketOptions>,
 }
 
 /// The same call for either kind of socket.
@@ -38,41 +40,45 @@ macro_rules! each {
 }
 
 impl Listener {
-    /// Binds `target`, or takes over the listener that it is. `holders`: what the program says of
-    /// it.
+    /// Binds all that `target` says, or takes over the listeners that it is.
     ///
     /// # Errors
     ///
     /// Name the address.
-    pub(crate) async fn bind(target: Target, holders: Option<Holders>) -> Result<Self, Failure> {
-        let name = match &target {
-            Target::Name(name) => name.clone(),
-            Target::Host(host, port) => format!("{host}:{port}"),
-            Target::Addrs(addrs) => {
-                let addrs: Vec<_> = addrs.iter().map(ToString::to_string).collect();
-                addrs.join(", ")
-            }
-            _ => "the given listener".to_owned(),
-        };
-        let handed_in = match &target {
-            Target::Name(_) | Target::Host(..) | Target::Addrs(_) => Holders::Nobody,
-            Target::Tcp(_) | Target::TokioTcp(_) | Target::Unix(_) | Target::TokioUnix(_) => {
-                Holders::Unknown
-            }
-        };
-        let socket = bind(target).await.map_err(|error| {
-            Failure::from_error(error).context(&format!("cannot listen on {name}"))
-        })?;
+    pub(crate) async fn bind(
+        target: Target,
+        options: &SocketOptions,
+    ) -> Result<Vec<Self>, Failure> {
+        let bound = bind(target, options).await?.into_iter();
+        Ok(bound
+            .map(|BoundSocket { socket, holders }| Self::new(socket, holders, options))
+            .collect())
+    }
+
+    fn new(socket: ListenerSocket, holders: Holders, options: &SocketOptions) -> Self {
         let path = match &socket {
             ListenerSocket::Unix(unix) => SocketPath::of(unix),
             ListenerSocket::Tcp(_) => None,
         };
         let is_passed = || each!(socket, socket => sockets::is_passed_by_systemd(socket));
-        let holders = holders.unwrap_or_else(|| match handed_in {
+        let own = holders == Holders::Nobody;
+        let holders = options.holders.unwrap_or_else(|| match holders {
             Holders::Unknown if is_passed() => Holders::Others,
             known => known,
         });
-        Ok(Self { socket, holders, path })
+        // Only a socket of our own has been given these options, for all that it accepts.
+        let inherited = own && cfg!(target_os = "linux");
+        let stream_options = (!inherited).then(|| options.clone());
+        Self { socket, holders, path, stream_options }
+    }
+
+    /// What an accepted socket has not inherited.
+    fn tcp(&self, stream: TcpStream) -> Stream {
+        if let Some(options) = &self.stream_options {
+            // A connection that refuses an option is broken, which its first read will tell.
+            let _ = set_stream_options(&SockRef::from(&stream), options);
+        }
+        Stream::tcp(stream)
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<LocalAddr> {
@@ -105,11 +111,11 @@ impl Listener {
         match &self.socket {
             ListenerSocket::Tcp(tcp) => {
                 let accepted = ready!(tcp.poll_accept(cx));
-                Poll::Ready(accepted.map(|(stream, peer)| (Stream::tcp(stream), Peer::Tcp(peer))))
+                Poll::Ready(accepted.map(|(stream, peer)| (self.tcp(stream), Peer::Tcp(peer))))
             }
             ListenerSocket::Unix(unix) => {
                 let accepted = ready!(unix.poll_accept(cx));
-                Poll::Ready(accepted.map(|(stream, _)| (Stream::Unix(stream), Peer::Unix)))
+                Poll::Ready(accepted.map(|(stream, _)| (Stream::unix(stream), Peer::Unix)))
             }
         }
     }
@@ -123,10 +129,10 @@ impl Listener {
                 socket.set_nonblocking(true)?;
                 let peer = peer.as_socket().ok_or(io::ErrorKind::ConnectionAborted)?;
                 let stream = TcpStream::from_std(socket.into())?;
-                Ok((Stream::tcp(stream), Peer::Tcp(peer)))
+                Ok((self.tcp(stream), Peer::Tcp(peer)))
             }
             ListenerSocket::Unix(unix) => {
-                Ok((Stream::Unix(sockets::try_accept_unix(unix)?), Peer::Unix))
+                Ok((Stream::unix(sockets::try_accept_unix(unix)?), Peer::Unix))
             }
         }
     }
@@ -168,7 +174,8 @@ mod tests {
             let link = path.with_extension("link");
             let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
             std::fs::hard_link(&path, &link).unwrap();
-            let listener = Listener::bind(Target::Unix(socket), Some(holders)).await.unwrap();
+            let options = SocketOptions { holders: Some(holders), ..SocketOptions::default() };
+            let listener = Listener::bind(Target::Unix(socket), &options).await.unwrap().remove(0);
             let _early = UnixStream::connect(&path).unwrap();
             assert_eq!(listener.refuse_new(), holders == Holders::Nobody);
             assert!(!path.exists());
@@ -186,7 +193,8 @@ mod tests {
 
     #[tokio::test]
     async fn knows_whether_somebody_waits() {
-        let listener = Listener::bind(Target::Name("127.0.0.1:0".into()), None).await.unwrap();
+        let target = Target::Text("127.0.0.1:0".into());
+        let listener = Listener::bind(target, &SocketOptions::default()).await.unwrap().remove(0);
         assert!(!listener.has_waiting());
         let Ok(LocalAddr::Tcp(addr)) = listener.local_addr() else { panic!("a TCP listener") };
         let _client = std::net::TcpStream::connect(addr).unwrap();

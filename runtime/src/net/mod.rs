@@ -3,57 +3,63 @@
 //!
 //! May use: `util`, `log`, `work`, `stop`, `context`. Must not know: HTTP.
 
-mod addr;
-
-pub(crate) use addr::LocalAddr;
-
-#[cfg(feature = "http")]
 mod accept;
-#[cfg(feature = "http")]
+mod acceptor;
+mod address;
+mod backoff;
 mod bind;
-#[cfg(feature = "http")]
+mod bind_error;
 pub(crate) mod clock;
-#[cfg(feature = "http")]
+mod close;
 mod conn;
-#[cfg(feature = "http")]
+mod connect_info;
+mod connection;
 mod delivery;
-#[cfg(feature = "http")]
+mod endpoint;
 mod guard;
-#[cfg(feature = "http")]
 mod guarded_io;
-#[cfg(feature = "http")]
+mod handshake;
 mod holders;
-#[cfg(feature = "http")]
+mod inherited;
 mod kernel;
-#[cfg(feature = "http")]
 mod lingering_close;
-#[cfg(feature = "http")]
 mod listener;
-#[cfg(feature = "http")]
+mod options;
+#[cfg(feature = "proxy-protocol")]
+mod proxy_header;
+mod raw;
+mod server_options;
+mod slots;
 mod sockets;
-#[cfg(feature = "http")]
 mod stream;
-#[cfg(feature = "http")]
 mod target;
-#[cfg(feature = "http")]
 mod timer;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
+mod transport;
 
-#[cfg(feature = "http")]
 pub(crate) use self::{
     accept::{AcceptLoop, Accepted, MakeConnection},
-    addr::Peer,
+    acceptor::Custom,
+    close::{LINGERING_CLOSE, LINGERING_CLOSE_DRAINING, TICK, close},
     conn::{ConnCore, GuardedConn},
     delivery::{ConnDrain, KernelView},
+    endpoint::Endpoint,
     guard::ConnGuard,
     guarded_io::GuardedIo,
+    handshake::Preamble,
     holders::Holders,
     kernel::Kernel,
     lingering_close::LingeringClose,
-    listener::Listener,
-    stream::{Received, Stream},
-    target::Target,
+    raw::RawMaker,
+    server_options::server_options,
+    slots::Slot,
+    stream::Stream,
     timer::Timer,
+    transport::Received,
 };
 
-#[cfg(feature = "http")]
-pub use target::Listen;
+pub use {
+    acceptor::Acceptor, connect_info::ConnectInfo, connection::Connection, target::Listen,
+    transport::Transport,
+};

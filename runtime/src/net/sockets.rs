@@ -6,17 +6,19 @@ use std::{
     net::SocketAddr,
     os::{
         fd::{AsFd, AsRawFd, RawFd},
-        unix::fs::MetadataExt,
+        unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf},
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use socket2::SockRef;
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tokio::net::TcpListener;
 
+use super::options::SocketOptions;
+
 pub(super) use std::os::unix::net::UnixListener as StdUnixListener;
-pub(super) use tokio::net::{UnixListener, UnixStream};
+pub(super) use tokio::net::{UnixListener, UnixStream, unix::UCred as UnixCredentials};
 
 /// The number by which the kernel lists a socket, where `/proc` tells.
 pub(super) fn inode(socket: &impl AsRawFd) -> Option<u64> {
@@ -63,6 +65,89 @@ fn file_id(path: &Path) -> Option<FileId> {
     Some(FileId(metadata.dev(), metadata.ino()))
 }
 
+/// Binds a Unix socket at `path`. A file that is there already is replaced if it is a socket on
+/// which no process listens.
+pub(super) fn bind_path(path: &Path, options: &SocketOptions) -> io::Result<StdUnixListener> {
+    let addr = SockAddr::unix(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    match socket.bind(&addr) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
+            std::fs::remove_file(path)?;
+            socket.bind(&addr)?;
+        }
+        result => result?,
+    }
+    // Before it listens: until then a client is refused.
+    if let Some(mode) = options.unix_mode {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
+    if let (user, group) = options.unix_owner
+        && (user.is_some() || group.is_some())
+    {
+        std::os::unix::fs::chown(path, user, group)?;
+    }
+    socket.listen(options.backlog)?;
+    Ok(socket.into())
+}
+
+/// Whether the file is a socket that refuses connections: its process has ended without removing
+/// it.
+fn is_stale(path: &Path) -> bool {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    is_socket && std::os::unix::net::UnixStream::connect(path).is_err_and(refused)
+}
+
+/// Binds a Unix socket in the abstract namespace.
+#[cfg(target_os = "linux")]
+pub(super) fn bind_abstract(name: &str, options: &SocketOptions) -> io::Result<StdUnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(format!("\0{name}"))?)?;
+    socket.listen(options.backlog)?;
+    Ok(socket.into())
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn bind_abstract(_: &str, _: &SocketOptions) -> io::Result<StdUnixListener> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "abstract Unix sockets are Linux's own"))
+}
+
+/// A descriptor of its own for a socket that this process was started with. Without unsafe code
+/// there is no other way to a descriptor that is only known by its number (`pidfd_getfd(2)`).
+#[cfg(target_os = "linux")]
+pub(super) fn duplicate(number: RawFd) -> io::Result<Socket> {
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+    let this = pidfd_open(getpid(), PidfdFlags::empty())?;
+    let fd = pidfd_getfd(this, number, PidfdGetfdFlags::empty()).map_err(|error| match error {
+        rustix::io::Errno::BADF => {
+            io::Error::new(io::ErrorKind::NotFound, "the process was started without it")
+        }
+        other => other.into(),
+    })?;
+    Ok(fd.into())
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn duplicate(_: RawFd) -> io::Result<Socket> {
+    let what = "descriptors that socket activation has not passed can be taken on Linux alone";
+    Err(io::Error::new(io::ErrorKind::Unsupported, what))
+}
+
+/// Whether this is a stream socket that listens (`SO_ACCEPTCONN`, socket(7)).
+pub(super) fn is_listening(socket: &Socket) -> io::Result<bool> {
+    Ok(socket.r#type()? == Type::STREAM && socket.is_listener()?)
+}
+
+pub(super) fn set_reuse_port(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_port(true)
+}
+
+/// Whether this machine does not have an address, or not its family.
+pub(super) fn is_unavailable(error: &io::Error) -> bool {
+    let is_family = error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+    is_family || error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
 /// Has new clients of a TCP listener refused. Returns whether that could be done: not before Linux
 /// 5.7, nor where the socket is already bound to a device.
 #[cfg(target_os = "linux")]
@@ -106,7 +191,8 @@ pub(super) fn try_accept_unix(listener: &UnixListener) -> io::Result<UnixStream>
     UnixStream::from_std(socket.into())
 }
 
-/// Whether this listener came by socket activation (`sd_listen_fds(3)`): then systemd holds it, too.
+/// Whether this listener came by socket activation (`sd_listen_fds(3)`): then systemd holds it,
+/// too.
 ///
 /// Looks at the environment that the process began with: libraries that take such sockets over
 /// remove the variables.

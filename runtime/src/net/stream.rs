@@ -1,43 +1,41 @@
-//! An accepted stream, TCP or Unix, as one type: so that hyper's code exists once per service.
+//! The stream of a connection as one type, so that hyper's code exists once per service: the socket
+//! itself, or what is spoken over it.
 
 use std::{
     io::{self, IoSlice},
-    mem::{self, MaybeUninit},
+    mem,
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
 };
 
-use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 
-use super::sockets::UnixStream;
+use super::{
+    acceptor::Layered,
+    sockets::{UnixCredentials, UnixStream},
+    transport::{Received, Socket, Transport},
+};
 
 #[derive(Debug)]
 pub(crate) enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
+    Plain(Transport),
+    /// TLS, or another protocol, over the socket.
+    Layered(Box<dyn Layered>),
     /// It has been taken: an end of file, a broken pipe.
     Taken,
 }
 
-/// What the kernel has received for a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Received {
-    Nothing,
-    Something,
-    /// The peer has closed its side, or the connection is broken.
-    End,
-}
-
 impl Stream {
-    pub(crate) fn tcp(stream: TcpStream) -> Self {
-        // A connection that refuses the option is broken, which its first read will tell.
-        let _ = stream.set_nodelay(true);
-        Self::Tcp(stream)
+    pub(super) fn tcp(tcp: TcpStream) -> Self {
+        Self::Plain(Transport(Socket::Tcp(tcp)))
+    }
+
+    pub(crate) fn unix(unix: UnixStream) -> Self {
+        Self::Plain(Transport(Socket::Unix(unix)))
     }
 
     /// Takes the stream out and leaves its end behind.
@@ -45,44 +43,47 @@ impl Stream {
         mem::replace(self, Self::Taken)
     }
 
-    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+    /// The socket below everything.
+    fn transport(&self) -> Option<&Transport> {
         match self {
-            Self::Tcp(tcp) => tcp.local_addr().ok(),
-            Self::Unix(_) | Self::Taken => None,
+            Self::Plain(transport) => Some(transport),
+            Self::Layered(layered) => Some(layered.transport()),
+            Self::Taken => None,
         }
     }
 
-    /// After the write side was shut: has the task woken when the client has acknowledged the FIN,
-    /// and with it all that was sent. Linux reports the step from `FIN_WAIT1` to `FIN_WAIT2` as a
-    /// change of the socket's state, which is an event of the edge-triggered kind that tokio waits
-    /// for.
-    pub(crate) fn register_acknowledged(&self, cx: &mut Context<'_>) {
-        if let Self::Tcp(tcp) = self
-            && let Poll::Ready(Ok(())) = tcp.poll_write_ready(cx)
-        {
-            // It is always writable, in order to report the error: that is what has to be forgotten
-            // first.
-            let forget = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-            let _ = tcp.try_io(Interest::WRITABLE, forget);
-            let _ = tcp.poll_write_ready(cx);
+    /// Whether what is written may wait in here: it has to be flushed, and its end has to be said.
+    #[inline]
+    pub(crate) fn is_layered(&self) -> bool {
+        matches!(self, Self::Layered(_))
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn tls_info(&self) -> Option<super::tls::TlsInfo> {
+        match self {
+            Self::Layered(layered) => layered.tls_info(),
+            Self::Plain(_) | Self::Taken => None,
         }
     }
 
-    /// Looks into the kernel's receive buffer, past the runtime: that it has not heard of any bytes
-    /// yet does not say that there are none.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        self.transport()?.local_addr()
+    }
+
+    pub(super) fn peer_credentials(&self) -> Option<UnixCredentials> {
+        self.transport()?.peer_credentials()
+    }
+
+    /// See `Transport::register_acknowledged`.
+    pub(super) fn register_acknowledged(&self, cx: &mut Context<'_>) {
+        if let Some(transport) = self.transport() {
+            transport.register_acknowledged(cx);
+        }
+    }
+
+    /// See `Transport::peek`. Of a layered stream it says nothing that the kernel does not know.
     pub(crate) fn peek(&self) -> Received {
-        let socket = match self {
-            Self::Tcp(tcp) => SockRef::from(tcp),
-            Self::Unix(unix) => SockRef::from(unix),
-            Self::Taken => return Received::End,
-        };
-        match socket.peek(&mut [MaybeUninit::uninit()]) {
-            Ok(0) => Received::End,
-            Ok(_) => Received::Something,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Received::Something,
-            Err(_) => Received::End,
-        }
+        self.transport().map_or(Received::End, Transport::peek)
     }
 }
 
@@ -90,8 +91,8 @@ impl Stream {
 macro_rules! each {
     ($self:expr, $stream:ident => $call:expr, taken => $taken:expr) => {
         match $self.get_mut() {
-            Stream::Tcp($stream) => $call,
-            Stream::Unix($stream) => $call,
+            Stream::Plain($stream) => $call,
+            Stream::Layered($stream) => $call,
             Stream::Taken => Poll::Ready($taken),
         }
     };
@@ -102,6 +103,7 @@ fn taken<T>() -> io::Result<T> {
 }
 
 impl AsyncRead for Stream {
+    #[inline]
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -112,6 +114,7 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
+    #[inline]
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -120,6 +123,7 @@ impl AsyncWrite for Stream {
         each!(self, stream => Pin::new(stream).poll_write(cx, buf), taken => taken())
     }
 
+    #[inline]
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -129,7 +133,11 @@ impl AsyncWrite for Stream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        match self {
+            Self::Plain(transport) => transport.is_write_vectored(),
+            Self::Layered(layered) => layered.is_write_vectored(),
+            Self::Taken => false,
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -7,11 +7,30 @@ use std::{
 
 use super::sockets::{StdUnixListener, UnixListener};
 
-/// Where a server listens: an address, or a listener that is already bound.
+/// Where a server listens: an address, a listener that is already bound, or several of them.
 ///
-/// Implemented for what [`std::net::ToSocketAddrs`] takes (`"host:port"` as `&str` or `String`,
-/// `("host", port)`, `(IpAddr, port)`, `SocketAddr`, `&[SocketAddr]`), and for the listeners of
-/// tokio and std, TCP and Unix. Of several addresses the first that can be bound is taken. Sealed.
+/// | written | is |
+/// |---|---|
+/// | `"127.0.0.1:8080"`, `"[::1]:8080"` | one address |
+/// | `"[::]:8080"` | all addresses of this machine, IPv4 ones too, unless [`only_v6`](crate::Server::only_v6) is set |
+/// | `":8080"` | the same; where the machine has no IPv6, all IPv4 ones |
+/// | `"localhost:8080"` | all addresses that the name has and this machine knows |
+/// | `"unix:/run/app.sock"` | a Unix socket; a stale file is replaced if no process listens on it, and the file is removed at the end |
+/// | `"unix:@name"` | a Unix socket in the abstract namespace (Linux, unix(7)) |
+/// | `"fd:3"` | a listening socket that the process was started with (Linux) |
+/// | `"systemd:name"` | one that socket activation has passed, by its `FileDescriptorName=` (systemd.socket(5)) |
+///
+/// These can be a `&str` or `String`, from code or from the environment:
+/// `serve(env::var("LISTEN")?, app)`. `("host", port)`, `(IpAddr, port)` and `SocketAddr` are
+/// addresses as well; listeners are those of tokio and std, TCP and Unix. Several are an array, a
+/// slice or a `Vec`: all of them are bound, or none. Sealed.
+///
+/// # Examples
+///
+/// ```no_run
+/// # let app = axum::Router::new();
+/// let server = graceful::serve(["0.0.0.0:8080", "unix:/run/app.sock"], app);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an address to listen on",
     label = "neither an address nor a listener",
@@ -31,27 +50,33 @@ mod sealed {
 #[doc(hidden)]
 #[derive(Debug)]
 pub enum Target {
-    /// Still to be resolved.
-    Name(String),
+    /// Still to be read.
+    Text(String),
     Host(String, u16),
-    Addrs(Vec<SocketAddr>),
+    Addr(SocketAddr),
     Tcp(std::net::TcpListener),
     TokioTcp(tokio::net::TcpListener),
     Unix(StdUnixListener),
     TokioUnix(UnixListener),
+    Several(Vec<Target>),
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Name(name) => f.write_str(name),
+            Self::Text(text) => f.write_str(text),
             Self::Host(host, port) => write!(f, "{host}:{port}"),
-            Self::Addrs(addrs) => match addrs.first() {
-                Some(addr) => addr.fmt(f),
-                None => f.write_str("no address"),
-            },
+            Self::Addr(addr) => addr.fmt(f),
             Self::Tcp(_) | Self::TokioTcp(_) | Self::Unix(_) | Self::TokioUnix(_) => {
                 f.write_str("a listener that was handed in")
+            }
+            Self::Several(targets) => {
+                let mut between = "";
+                for target in targets {
+                    write!(f, "{between}{target}")?;
+                    between = ", ";
+                }
+                Ok(())
             }
         }
     }
@@ -71,30 +96,51 @@ macro_rules! listen {
 }
 
 listen! {
-    &str => |name| Target::Name(name.to_owned());
-    &String => |name| Target::Name(name.clone());
-    String => |name| Target::Name(name);
+    &str => |text| Target::Text(text.to_owned());
+    &String => |text| Target::Text(text.clone());
+    String => |text| Target::Text(text);
     (&str, u16) => |at| Target::Host(at.0.to_owned(), at.1);
     (String, u16) => |at| Target::Host(at.0, at.1);
-    (IpAddr, u16) => |at| Target::Addrs(vec![at.into()]);
-    (Ipv4Addr, u16) => |at| Target::Addrs(vec![at.into()]);
-    (Ipv6Addr, u16) => |at| Target::Addrs(vec![at.into()]);
-    SocketAddr => |addr| Target::Addrs(vec![addr]);
-    &SocketAddr => |addr| Target::Addrs(vec![*addr]);
-    SocketAddrV4 => |addr| Target::Addrs(vec![addr.into()]);
-    SocketAddrV6 => |addr| Target::Addrs(vec![addr.into()]);
-    &[SocketAddr] => |addrs| Target::Addrs(addrs.to_vec());
-    Vec<SocketAddr> => |addrs| Target::Addrs(addrs);
+    (IpAddr, u16) => |at| Target::Addr(at.into());
+    (Ipv4Addr, u16) => |at| Target::Addr(at.into());
+    (Ipv6Addr, u16) => |at| Target::Addr(at.into());
+    SocketAddr => |addr| Target::Addr(addr);
+    &SocketAddr => |addr| Target::Addr(*addr);
+    SocketAddrV4 => |addr| Target::Addr(addr.into());
+    SocketAddrV6 => |addr| Target::Addr(addr.into());
     std::net::TcpListener => |listener| Target::Tcp(listener);
     tokio::net::TcpListener => |listener| Target::TokioTcp(listener);
     StdUnixListener => |listener| Target::Unix(listener);
     UnixListener => |listener| Target::TokioUnix(listener);
 }
 
-impl<const N: usize> sealed::Sealed for [SocketAddr; N] {}
+fn several<T: Listen>(targets: impl IntoIterator<Item = T>) -> Target {
+    Target::Several(targets.into_iter().map(Listen::into_target).collect())
+}
 
-impl<const N: usize> Listen for [SocketAddr; N] {
+impl<T: Listen, const N: usize> sealed::Sealed for [T; N] {}
+
+impl<T: Listen, const N: usize> Listen for [T; N] {
     fn into_target(self) -> Target {
-        Target::Addrs(self.to_vec())
+        several(self)
+    }
+}
+
+impl<T: Listen> sealed::Sealed for Vec<T> {}
+
+impl<T: Listen> Listen for Vec<T> {
+    fn into_target(self) -> Target {
+        several(self)
+    }
+}
+
+impl<T> sealed::Sealed for &[T] where for<'a> &'a T: Listen {}
+
+impl<T> Listen for &[T]
+where
+    for<'a> &'a T: Listen,
+{
+    fn into_target(self) -> Target {
+        several(self)
     }
 }

@@ -36,7 +36,7 @@ where
         servers.push(move |handle| async move {
             let serve = self.with_graceful_shutdown(handle.shutdown());
             let run = Box::pin(async move { serve.await.map_err(Failure::from_error) });
-            Ok(Bound::unaddressed(name, run))
+            Ok(vec![Bound::unaddressed(name, run)])
         });
     }
 }

@@ -9,12 +9,8 @@ impl Serve for Server {
     fn collect(self: Box<Self>, servers: &mut Servers) {
         let server = self.served();
         servers.push(move |handle| async move {
-            let accept_loop = server.bind(handle).await?;
-            Ok(Bound {
-                name: accept_loop.name().to_owned(),
-                addr: Some(accept_loop.local_addr().clone()),
-                run: Box::pin(accept_loop.run()),
-            })
+            let bound = server.bind(handle).await?.into_iter();
+            Ok(bound.map(Bound::accepting).collect())
         });
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn spawn(handle: &Handle, servers: Servers) -> JoinHandle<()> {
 pub(crate) async fn bind(handle: &Handle, servers: Servers) -> Result<Vec<Bound>, Failure> {
     let mut all = Vec::new();
     for unbound in servers.into_vec() {
-        all.push((unbound.bind)(handle.clone()).await?);
+        all.extend((unbound.bind)(handle.clone()).await?);
     }
     Ok(all)
 }

@@ -8,10 +8,14 @@ mod axum;
 #[cfg(feature = "http")]
 mod http;
 pub(crate) mod launch;
+#[cfg(feature = "http")]
+mod listen;
 mod main;
 mod serve_fn;
 mod servers;
 
+#[cfg(feature = "http")]
+pub use listen::{Listener, listen};
 pub use main::{Fail, Main, Outcome};
 pub use serve_fn::{ServeFn, serve_fn};
 pub use servers::Serve;

@@ -71,7 +71,7 @@ impl Serve for ServeFn {
         unserved.served();
         servers.push(|handle| async move {
             let run = start(handle.shutdown());
-            Ok(Bound::unaddressed(name, run))
+            Ok(vec![Bound::unaddressed(name, run)])
         });
     }
 }

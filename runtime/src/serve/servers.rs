@@ -2,15 +2,19 @@
 
 use std::{fmt, future::Future, pin::Pin};
 
-use crate::{context::Handle, net::LocalAddr, util::Failure};
+use crate::{
+    context::Handle,
+    util::{Failure, LocalAddr},
+};
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A server, or several.
 ///
-/// Implemented for [`Server`](crate::Server) and [`ServeFn`](crate::ServeFn), for tuples and `Vec`s of servers, for
-/// `Box<dyn Serve>`, for `()` (serves nothing), and for `axum::serve(…)` under the feature `axum`.
-/// The trait is sealed: any other server comes in through [`serve_fn`](crate::serve_fn).
+/// Implemented for [`Server`](crate::Server) and [`ServeFn`](crate::ServeFn), for tuples and `Vec`s
+/// of servers, for `Box<dyn Serve>`, for `()` (serves nothing), and for `axum::serve(…)` under the
+/// feature `axum`. The trait is sealed: any other server comes in through
+/// [`serve_fn`](crate::serve_fn).
 ///
 /// # Examples
 ///
@@ -60,8 +64,10 @@ pub(super) mod sealed {
 pub struct Servers(Vec<Unbound>);
 
 pub(crate) struct Unbound {
-    pub(crate) bind: Box<dyn FnOnce(Handle) -> BoxFuture<Result<Bound, Failure>> + Send>,
+    pub(crate) bind: Box<dyn FnOnce(Handle) -> Binding + Send>,
 }
+
+type Binding = BoxFuture<Result<Vec<Bound>, Failure>>;
 
 /// A server that is ready to accept.
 pub(crate) struct Bound {
@@ -73,6 +79,16 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
+    /// A server of our own.
+    #[cfg(feature = "http")]
+    pub(crate) fn accepting(accept_loop: crate::net::AcceptLoop) -> Self {
+        Self {
+            name: accept_loop.name().to_owned(),
+            addr: Some(accept_loop.local_addr().clone()),
+            run: Box::pin(accept_loop.run()),
+        }
+    }
+
     /// A server of another framework, which does not say where it listens.
     pub(crate) fn unaddressed(name: String, run: BoxFuture<Result<(), Failure>>) -> Self {
         Self { name, addr: None, run }
@@ -80,9 +96,10 @@ impl Bound {
 }
 
 impl Servers {
+    /// A server, which may listen at several addresses.
     pub(crate) fn push<F>(&mut self, bind: impl FnOnce(Handle) -> F + Send + 'static)
     where
-        F: Future<Output = Result<Bound, Failure>> + Send + 'static,
+        F: Future<Output = Result<Vec<Bound>, Failure>> + Send + 'static,
     {
         let bind = Box::new(|handle| Box::pin(bind(handle)) as BoxFuture<_>);
         self.0.push(Unbound { bind });
@@ -97,7 +114,7 @@ impl Servers {
         let name = name.into();
         self.push(|_| async {
             let run = Box::pin(run) as BoxFuture<_>;
-            Ok(Bound::unaddressed(name, run))
+            Ok(vec![Bound::unaddressed(name, run)])
         });
     }
 

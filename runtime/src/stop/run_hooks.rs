@@ -77,7 +77,8 @@ impl RunningHooks {
     }
 }
 
-/// Runs no further hook. Returns the one that runs, and those that never will, which have the age 0.
+/// Runs no further hook. Returns the one that runs, and those that never will, which have the age
+/// 0.
 pub(super) fn give_up(shared: &Arc<Shared>) -> Vec<InFlight> {
     let (running, waiting) = shared.hooks.give_up();
     let lines: Vec<_> = waiting.iter().rev().map(|hook| (hook.line, Duration::ZERO)).collect();

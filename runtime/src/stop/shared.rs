@@ -37,6 +37,9 @@ pub(crate) struct Shared {
     unserved: Mutex<Option<String>>,
     /// When the drain has started. The sentinel sets it once, before the phase says so.
     pub(crate) drain_started: OnceLock<Instant>,
+    /// How often the program has asked for certificates to be read again.
+    #[cfg(feature = "tls")]
+    tls_reloads: std::sync::atomic::AtomicU64,
     /// What the cleanup hooks have to themselves.
     pub(crate) cleanup: Cleanup,
     events: mpsc::UnboundedSender<Event>,
@@ -85,6 +88,8 @@ impl Shared {
             main_asked: AtomicBool::new(false),
             unserved: Mutex::new(None),
             drain_started: OnceLock::new(),
+            #[cfg(feature = "tls")]
+            tls_reloads: std::sync::atomic::AtomicU64::new(0),
             cleanup: Cleanup::new(log.clone()),
             log,
             events,
@@ -158,6 +163,17 @@ impl Shared {
 
     pub(crate) fn take_unserved(&self) -> Option<String> {
         lock(&self.unserved).take()
+    }
+
+    /// Has certificates that came from files read again, at the next handshake.
+    #[cfg(feature = "tls")]
+    pub(crate) fn reload_tls(&self) {
+        self.tls_reloads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls_reloads(&self) -> u64 {
+        self.tls_reloads.load(Ordering::Relaxed)
     }
 
     /// Whether there is work besides the program itself.

@@ -74,6 +74,13 @@ fn chain(error: &dyn Error) -> String {
     line
 }
 
+impl Failure {
+    /// What to do about it.
+    pub(crate) fn hint(self, what: &str) -> Self {
+        Self { line: format!("{}: {what}", self.line), ..self }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Escaped(&self.line).fmt(f)

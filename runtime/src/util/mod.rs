@@ -2,6 +2,7 @@
 //!
 //! May use: nothing else of this crate.
 
+mod addr;
 pub(crate) mod duration;
 mod failure;
 mod panic;
@@ -16,6 +17,7 @@ pub mod via;
 
 pub use failure::Failure;
 
+pub(crate) use addr::{Ends, LocalAddr, Peer};
 pub(crate) use panic::{panic_message, poll_catching_panics};
 pub(crate) use race::{First, race, within};
 #[cfg(all(test, not(graceful_loom)))]

@@ -28,3 +28,6 @@ pub struct Hyper;
 /// A tower service.
 #[derive(Debug)]
 pub struct Tower;
+/// It makes a service for each connection, which is served by `Via`.
+#[derive(Debug)]
+pub struct Make<Via>(Via);

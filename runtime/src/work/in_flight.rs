@@ -119,8 +119,12 @@ pub enum Doing {
     /// Nothing, and it should have been closed by now: the threads are blocked, and whatever the
     /// client has sent was never read.
     Overdue,
+    /// What comes before the requests is under way: the TLS handshake, the PROXY header.
+    Handshake,
     /// The head of a request is being read.
     ReadingHead,
+    /// It is with the handler of [`listen`](crate::listen).
+    Handling,
     /// Its responses are written, and the client's system has not acknowledged so many bytes; with
     /// 0 it has, and the client is still reading.
     Delivering(u32),
@@ -180,6 +184,8 @@ impl fmt::Display for InFlight {
                 match doing {
                     Doing::Nothing => Ok(()),
                     Doing::Overdue => f.write_str(", what it sent was never read"),
+                    Doing::Handshake => f.write_str(", the handshake not complete"),
+                    Doing::Handling => f.write_str(", with its handler"),
                     Doing::ReadingHead => f.write_str(", the head of a request not complete"),
                     Doing::Delivering(bytes) => {
                         write!(f, ", responses written, {}", Undelivered(*bytes))

@@ -18,11 +18,12 @@ use crate::{
     http::{
         body::{MaybeBody, without_body},
         conn::HttpConn,
+        give_connect_info,
         readiness::{Readiness, answer_of_our_own},
         service::Service,
         state::Event,
     },
-    stop::Phase,
+    net::ConnectInfo,
 };
 
 /// The service of one connection.
@@ -30,6 +31,8 @@ pub(crate) struct Http1<S> {
     pub(crate) service: S,
     pub(crate) conn: Arc<HttpConn>,
     pub(crate) readiness: Option<Arc<Readiness>>,
+    /// What each request is given, if they are.
+    pub(crate) info: Option<ConnectInfo>,
 }
 
 impl<S: Service> hyper::service::Service<Request<Incoming>> for Http1<S> {
@@ -43,7 +46,7 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Http1<S> {
         let kind = RequestKind::of(&request, &self.conn);
         let phase = self.conn.phase();
         let probe = answer_of_our_own(self.readiness.as_deref(), &request, phase);
-        if !named || probe.is_some() {
+        if !named || probe.is_some() || self.info.is_some() {
             return self.call_unusual(request, named, kind, probe);
         }
         Http1Future {
@@ -60,13 +63,16 @@ impl<S: Service> Http1<S> {
     #[inline(never)]
     fn call_unusual(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         named: bool,
         kind: RequestKind,
         probe: Option<StatusCode>,
     ) -> Http1Future<S::Future> {
         if !named {
             self.conn.request_line.write(request.method().as_str(), request.uri().path());
+        }
+        if let Some(info) = &self.info {
+            give_connect_info(&mut request, info);
         }
         Http1Future {
             future: probe.is_none().then(|| self.service.call(request)),
@@ -90,7 +96,7 @@ impl Exchange {
     fn is_plain<B>(&self, response: &Response<B>) -> bool {
         response.status() != StatusCode::SWITCHING_PROTOCOLS
             && matches!(self.kind, RequestKind::Usual | RequestKind::Old)
-            && self.conn.as_ref().is_some_and(|conn| conn.phase() < Phase::Stopping)
+            && self.conn.as_ref().is_some_and(|conn| !conn.closes_after_response())
     }
 
     #[inline]
@@ -105,12 +111,12 @@ impl Exchange {
     #[cold]
     #[inline(never)]
     fn answer_unusual<B>(&mut self, response: Response<MaybeBody<B>>) -> Response<Http1Body<B>> {
-        let stopping = self.conn.as_ref().is_some_and(|conn| conn.phase() >= Phase::Stopping);
+        let closes = self.conn.as_ref().is_some_and(|conn| conn.closes_after_response());
         let status = response.status();
         let upgraded = status == StatusCode::SWITCHING_PROTOCOLS
             || (self.kind == RequestKind::Tunnel && status.is_success());
         let mut response = response.map(|body| self.answer(body, upgraded));
-        if (stopping || self.kind == RequestKind::Lost) && !upgraded {
+        if (closes || self.kind == RequestKind::Lost) && !upgraded {
             announce_close(&mut response, self.kind);
         }
         response

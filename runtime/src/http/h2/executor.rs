@@ -29,7 +29,7 @@ pub(super) fn hand_over(guard: RequestGuard) {
 
 /// Spawns so that the connection counts as held while the task runs, and the cut aborts it.
 #[derive(Clone, Debug)]
-pub(crate) struct ConnExecutor(pub(crate) ConnGuard<HttpConn>);
+pub struct ConnExecutor(pub(in crate::http) ConnGuard<HttpConn>);
 
 impl<F> Executor<F> for ConnExecutor
 where

@@ -13,11 +13,15 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 
 use super::{body::Http2Body, executor, guard::RequestGuard};
-use crate::http::{
-    body::{MaybeBody, without_body},
-    conn::HttpConn,
-    readiness::{Readiness, answer_of_our_own},
-    service::Service,
+use crate::{
+    http::{
+        body::{MaybeBody, without_body},
+        conn::HttpConn,
+        give_connect_info,
+        readiness::{Readiness, answer_of_our_own},
+        service::Service,
+    },
+    net::ConnectInfo,
 };
 
 /// The service of one connection.
@@ -25,6 +29,8 @@ pub(crate) struct Http2<S> {
     pub(crate) service: S,
     pub(crate) conn: Arc<HttpConn>,
     pub(crate) readiness: Option<Arc<Readiness>>,
+    /// What each request is given, if they are.
+    pub(crate) info: Option<ConnectInfo>,
 }
 
 impl<S: Service> hyper::service::Service<Request<Incoming>> for Http2<S> {
@@ -32,10 +38,13 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Http2<S> {
     type Error = S::Error;
     type Future = Http2Future<S::Future>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let guard = RequestGuard::new(&self.conn, &request);
         let phase = self.conn.phase();
         let probe = answer_of_our_own(self.readiness.as_deref(), &request, phase);
+        if let Some(info) = &self.info {
+            give_connect_info(&mut request, info);
+        }
         let future = if probe.is_none() { Some(self.service.call(request)) } else { None };
         Http2Future { future, probe, guard: Some(guard) }
     }

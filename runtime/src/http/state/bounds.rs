@@ -9,7 +9,7 @@ use super::table::State::{
     self, Answered, Busy, Closed, Closing, Delivering, Expired, Flushing, Fresh, Head, Http2, Idle,
     Named, Queued, Responding, Upgraded,
 };
-use crate::net::KernelView;
+use crate::net::{KernelView, LINGERING_CLOSE, LINGERING_CLOSE_DRAINING, TICK};
 
 /// How long a head may take to become complete once the drain has started.
 const HEAD_GRACE: Duration = Duration::from_secs(1);
@@ -22,14 +22,6 @@ const PONG_GRACE: Duration = Duration::from_secs(1);
 /// all.
 const END_GRACE: Duration = Duration::from_secs(1);
 
-/// How long a client that is still sending after the last response is read from: long enough for it
-/// to see the response; short where a process wants to exit.
-const LINGERING_CLOSE: Duration = Duration::from_secs(5);
-const LINGERING_CLOSE_DRAINING: Duration = Duration::from_secs(1);
-
-/// The kernel is not asked about one connection more often than its clock ticks.
-const TICK: Duration = Duration::from_millis(10);
-
 /// All that a bound may depend on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moments {
@@ -39,11 +31,24 @@ pub(crate) struct Moments {
     /// When this connection has learned of the drain.
     pub(crate) draining: Option<Instant>,
     pub(crate) header_timeout: Option<Duration>,
+    pub(crate) in_service: InService,
     pub(crate) linger: Duration,
     /// What the kernel knew when it was last asked; `None`: nothing that still holds.
     pub(crate) view: Option<KernelView>,
     /// Whether an HTTP/2 stream is still worked on, or its response not yet all written.
     pub(crate) has_streams: bool,
+}
+
+/// What bounds a connection while nothing drains, where the program has set it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct InService {
+    /// How long it may be idle.
+    pub(crate) keep_alive: Option<Duration>,
+    /// How long the client may send nothing of a body that is being read, and since when it has
+    /// not.
+    pub(crate) body: Option<(Duration, Instant)>,
+    /// When it is old enough.
+    pub(crate) retires: Option<Instant>,
 }
 
 /// What is to be done when a deadline has passed.
@@ -52,8 +57,18 @@ pub(crate) enum Due {
     AskKernel,
     /// An idle connection is over.
     Expire,
+    /// The body that is being read does not come.
+    FailBody,
+    /// The connection is to end as in the drain, although nothing drains.
+    Retire,
     /// The connection is over, whatever it is at.
     End,
+}
+
+impl InService {
+    fn body_deadline(&self) -> Option<Instant> {
+        self.body.map(|(limit, since)| since + limit)
+    }
 }
 
 impl Moments {
@@ -79,10 +94,9 @@ impl State {
                 Head => moments.header_deadline(since),
                 Expired => Some(since + END_GRACE),
                 Closing => Some(since + LINGERING_CLOSE),
-                Named | Queued | Busy | Responding | Flushing | Answered | Idle | Delivering => {
-                    None
-                }
-                Http2 | Upgraded | Closed => None,
+                Named | Queued | Busy | Responding | Flushing | Answered | Idle | Delivering
+                | Http2 => self.deadline_in_service(moments),
+                Upgraded | Closed => None,
             };
         };
         let entered = since.max(draining);
@@ -91,7 +105,7 @@ impl State {
             Some(moments.view.as_ref().map_or(draining, deadline))
         };
         match self {
-            Fresh => known(&|view| accepted + linger + 2 * view.round_trip),
+            Fresh => known(&|view| since + linger + 2 * view.round_trip),
             Head => {
                 let grace = entered + HEAD_GRACE;
                 Some(moments.header_deadline(since).map_or(grace, |limit| limit.min(grace)))
@@ -114,8 +128,22 @@ impl State {
                     moments.after_reading(draining, view) + LINGERING_CLOSE_DRAINING
                 }
             }),
-            Busy | Responding | Flushing | Answered | Upgraded | Closed => None,
+            Busy | Responding | Flushing | Answered => moments.in_service.body_deadline(),
+            Upgraded | Closed => None,
         }
+    }
+
+    /// By what the program has set. Work that is under way is left alone, but for a body that does
+    /// not come; when the connection is old enough, it learns that this was its last.
+    fn deadline_in_service(self, moments: &Moments) -> Option<Instant> {
+        let Moments { since, in_service, has_streams, .. } = moments;
+        let own = match self {
+            Idle | Delivering => in_service.keep_alive.map(|limit| *since + limit),
+            Http2 if !has_streams => in_service.keep_alive.map(|limit| *since + limit),
+            Busy | Responding | Flushing | Answered => in_service.body_deadline(),
+            _ => None,
+        };
+        own.into_iter().chain(in_service.retires).min()
     }
 
     /// What is to be done when that has passed.
@@ -123,120 +151,18 @@ impl State {
         let in_service = moments.draining.is_none();
         let known = moments.view.as_ref();
         match self {
-            Fresh | Idle | Closing | Http2 | Delivering if in_service => Due::End,
+            Fresh | Head | Expired | Closing if in_service => Due::End,
+            _ if in_service && self.deadline(moments) == moments.in_service.retires => Due::Retire,
+            Idle | Delivering if in_service => Due::Expire,
+            Http2 if in_service => Due::Retire,
+            Busy | Responding | Flushing | Answered => Due::FailBody,
             Fresh | Idle | Closing | Http2 | Delivering if known.is_none() => Due::AskKernel,
             Delivering => Due::AskKernel,
             // Something may have been written since then, or read.
             Closing | Http2 if known.map(|view| view.at) < self.deadline(moments) => Due::AskKernel,
             Idle => Due::Expire,
             Fresh | Head | Named | Queued | Expired | Http2 | Closing => Due::End,
-            Busy | Responding | Flushing | Answered | Upgraded | Closed => Due::End,
+            Upgraded | Closed => Due::End,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ms(millis: u64) -> Duration {
-        Duration::from_millis(millis)
-    }
-
-    /// Each of them at a time of its own, so that none is taken for another.
-    fn moments(start: Instant) -> Moments {
-        Moments {
-            accepted: start,
-            since: start + ms(10_000),
-            draining: None,
-            header_timeout: Some(ms(30_000)),
-            linger: ms(250),
-            view: None,
-            has_streams: false,
-        }
-    }
-
-    fn view(start: Instant) -> KernelView {
-        KernelView {
-            at: start + ms(20_100),
-            round_trip: ms(70),
-            last_ack: Some(start + ms(10_500)),
-            undelivered: false,
-            window: None,
-            last_unread: None,
-        }
-    }
-
-    /// The deadlines in milliseconds from the accept.
-    fn deadlines(moments: &Moments) -> Vec<(State, u128)> {
-        let millis = |at: Instant| at.duration_since(moments.accepted).as_millis();
-        let all = State::ALL.iter();
-        all.filter_map(|it| it.deadline(moments).map(|at| (*it, millis(at)))).collect()
-    }
-
-    #[test]
-    fn in_service() {
-        let start = Instant::now();
-        let moments = moments(start);
-        let expected = [(Fresh, 30_000), (Head, 40_000), (Expired, 11_000), (Closing, 15_000)];
-        assert_eq!(deadlines(&moments), expected);
-        for (state, _) in expected {
-            assert_eq!(state.due(&moments), Due::End, "{state:?}");
-        }
-        let without = Moments { header_timeout: None, ..moments };
-        assert_eq!(deadlines(&without), expected[2..]);
-    }
-
-    #[test]
-    fn in_the_drain_the_kernel_is_asked_first() {
-        let start = Instant::now();
-        let draining = Moments { draining: Some(start + ms(20_000)), ..moments(start) };
-        let asked_first = [Fresh, Idle, Delivering, Http2, Closing];
-        for state in asked_first {
-            assert_eq!(state.deadline(&draining), draining.draining, "{state:?}");
-            assert_eq!(state.due(&draining), Due::AskKernel, "{state:?}");
-        }
-        let others = deadlines(&draining).into_iter().filter(|(it, _)| !asked_first.contains(it));
-        let expected = [(Head, 21_000), (Named, 21_000), (Queued, 21_000), (Expired, 11_000)];
-        assert_eq!(others.collect::<Vec<_>>(), expected);
-        // Entered after the drain; and a header timeout that is nearer than the second.
-        let late = Moments { since: start + ms(20_400), header_timeout: Some(ms(300)), ..draining };
-        assert_eq!(Named.deadline(&late), Some(start + ms(21_400)));
-        assert_eq!(Head.deadline(&late), Some(start + ms(20_700)));
-    }
-
-    #[test]
-    fn in_the_drain_as_the_client_sees_it() {
-        let start = Instant::now();
-        let at = |millis| Some(start + ms(millis));
-        let known = Moments { draining: at(20_000), view: Some(view(start)), ..moments(start) };
-        // From the accept two round trips more; from the last acknowledgement the linger.
-        assert_eq!((Fresh.deadline(&known), Fresh.due(&known)), (at(250 + 140), Due::End));
-        assert_eq!((Idle.deadline(&known), Idle.due(&known)), (at(10_750), Due::Expire));
-        assert_eq!(
-            (Delivering.deadline(&known), Delivering.due(&known)),
-            (at(20_170), Due::AskKernel)
-        );
-        // A look that is older than the deadline is void by then; one that is younger is the last.
-        assert_eq!((Http2.deadline(&known), Http2.due(&known)), (at(21_000), Due::AskKernel));
-        assert_eq!((Closing.deadline(&known), Closing.due(&known)), (at(21_000), Due::AskKernel));
-        let viewed = |change: &dyn Fn(&mut KernelView)| {
-            let mut view = view(start);
-            change(&mut view);
-            Moments { view: Some(view), ..known }
-        };
-        let fresh_view = viewed(&|view| view.at = start + ms(21_000));
-        assert_eq!((Http2.due(&fresh_view), Closing.due(&fresh_view)), (Due::End, Due::End));
-        let no_ack = viewed(&|view| view.last_ack = None);
-        assert_eq!(Idle.deadline(&no_ack), at(10_000 + 70 + 250));
-        let unread = viewed(&|view| view.last_unread = at(20_050));
-        assert_eq!(Idle.deadline(&unread), at(20_300));
-        assert_eq!((Http2.deadline(&unread), Closing.deadline(&unread)), (at(21_050), at(21_050)));
-        let undelivered = viewed(&|view| view.undelivered = true);
-        assert_eq!(Closing.deadline(&undelivered), at(20_170));
-        let near = viewed(&|view| (view.undelivered, view.round_trip) = (true, ms(1)));
-        assert_eq!((Closing.deadline(&near), Delivering.deadline(&near)), (at(20_110), at(20_110)));
-        let busy = Moments { has_streams: true, ..known };
-        assert_eq!(Http2.deadline(&busy), None);
     }
 }

@@ -2,9 +2,11 @@
 //! alone, which do nothing. `table` has the states, `bounds` their deadlines.
 
 mod bounds;
+#[cfg(test)]
+mod bounds_tests;
 mod table;
 #[cfg(all(test, not(graceful_loom)))]
 mod walk;
 
-pub(super) use bounds::{Due, Moments};
+pub(super) use bounds::{Due, InService, Moments};
 pub(super) use table::{Behind, Event, State};

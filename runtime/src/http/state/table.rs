@@ -4,7 +4,7 @@
 //!
 //! | state | it is | becomes | bound in service | bound in the drain |
 //! |---|---|---|---|---|
-//! | `Fresh` | idle: accepted, nothing read | `Head`, `Named`, `Queued` by what is read; `Http2` | `header_timeout` from the accept | `linger` and two round trips from the accept |
+//! | `Fresh` | idle: accepted (and the TLS handshake over), nothing read | `Head`, `Named`, `Queued` by what is read; `Http2` | `header_timeout` from the accept | `linger` and two round trips from then |
 //! | `Head` | half a head | `Queued` by the rest of it; `Http2` | `header_timeout` from the accept, or from the head's first byte | a second more, or that |
 //! | `Named`, `Queued` | a whole head, which hyper is about to take | `Busy` when the service is called; `Http2` | none: hyper takes it in the same poll, or rejects it | a second |
 //! | `Busy` | work: with the service | `Responding` | none | the limit |
@@ -60,6 +60,8 @@ pub(crate) enum State {
 /// What happens to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
+    /// What comes before HTTP is over: the TLS handshake.
+    Shaken,
     /// A part of a head has been read.
     PartOfHead,
     /// One head has been read, alone and in one piece.
@@ -127,6 +129,7 @@ impl State {
     #[inline(always)]
     pub(crate) const fn after(self, event: Event) -> Self {
         match event {
+            Event::Shaken => self,
             Event::PartOfHead => self.reads(Head),
             Event::WholeHead => self.reads(Named),
             Event::OtherHead => match self {
@@ -216,7 +219,11 @@ impl State {
                 // What is answered and still read is as old as its request.
                 Behind::RestOfBody | Behind::Head => false,
             },
-            Event::Called | Event::Upgrades | Event::Expires | Event::SpeaksHttp2 => true,
+            Event::Shaken
+            | Event::Called
+            | Event::Upgrades
+            | Event::Expires
+            | Event::SpeaksHttp2 => true,
             Event::Closes => true,
             Event::WholeHead | Event::OtherHead | Event::Responds | Event::ResponseEnds => false,
             Event::Unacknowledged | Event::Acknowledged | Event::Gone => false,

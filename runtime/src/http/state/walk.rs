@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    bounds::{Due, Moments},
+    bounds::{Due, InService, Moments},
     table::{
         Behind, Event,
         State::{
@@ -23,7 +23,8 @@ const ROUND_TRIP: Duration = Duration::from_millis(100);
 /// for.
 const SILENCE: Duration = Duration::from_millis(2_500);
 
-const EVENTS: [Event; 18] = [
+const EVENTS: [Event; 19] = [
+    Event::Shaken,
     Event::PartOfHead,
     Event::WholeHead,
     Event::OtherHead,
@@ -68,6 +69,7 @@ impl Walk {
             since: now,
             draining: draining.then_some(now),
             header_timeout: Some(HEADER_TIMEOUT),
+            in_service: InService::default(),
             linger: LINGER,
             view: None,
             has_streams: false,
@@ -124,6 +126,7 @@ impl Walk {
                 self.on(if self.delivered { Event::Acknowledged } else { Event::Unacknowledged });
             }
             Due::Expire => self.on(Event::Expires),
+            Due::FailBody | Due::Retire => panic!("only where the program has set a bound"),
             Due::End => {
                 self.ended = true;
                 self.state = Closed;

@@ -29,15 +29,20 @@ impl fmt::Display for LocalAddr {
     }
 }
 
+/// The two ends of a connection, as a load balancer says them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ends {
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+}
+
 /// The client's end.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only connections have one"))]
 pub(crate) enum Peer {
     Tcp(SocketAddr),
     Unix,
 }
 
-#[cfg(feature = "http")]
 impl Peer {
     pub(crate) fn tcp(self) -> Option<SocketAddr> {
         match self {

@@ -1,0 +1,152 @@
+//! What is spoken over a socket before the protocol of the server: TLS, or another tunnel.
+
+use std::{fmt, future::Future, io, pin::Pin, sync::Arc};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::transport::Transport;
+
+/// Turns an accepted connection into a stream of another kind: for TLS stacks other than rustls,
+/// and for tunnels of your own. [`Server::acceptor`](crate::Server::acceptor) takes one.
+///
+/// The handshake does not hold up the accept loop. It may take as long as the
+/// [`header_timeout`](crate::Server::header_timeout), in the drain one second more. At the end of a
+/// connection the stream's `poll_shutdown` is called, which should say so to the client (in TLS, by
+/// `close_notify`).
+///
+/// # Examples
+///
+/// A tunnel that begins with one byte:
+///
+/// ```no_run
+/// use std::io;
+///
+/// use graceful::{Acceptor, Transport};
+/// use tokio::io::AsyncReadExt;
+///
+/// struct Knock;
+///
+/// impl Acceptor for Knock {
+///     type Stream = Transport;
+///
+///     async fn accept(&self, mut transport: Transport) -> io::Result<Transport> {
+///         match transport.read_u8().await? {
+///             b'!' => Ok(transport),
+///             _ => Err(io::ErrorKind::InvalidData.into()),
+///         }
+///     }
+///
+///     fn transport(stream: &Transport) -> &Transport {
+///         stream
+///     }
+/// }
+///
+/// # let app = axum::Router::new();
+/// let server = graceful::serve("127.0.0.1:8080", app).acceptor(Knock);
+/// ```
+pub trait Acceptor: Send + Sync + 'static {
+    /// The stream that the server speaks over.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Shakes hands.
+    ///
+    /// # Errors
+    ///
+    /// Cost the connection, and nothing else.
+    fn accept(&self, transport: Transport)
+    -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// The connection below a stream: the kernel is asked about it during the drain.
+    fn transport(stream: &Self::Stream) -> &Transport;
+}
+
+/// A stream over a socket, of whichever type.
+pub(crate) trait Layered: AsyncRead + AsyncWrite + Unpin + Send {
+    fn transport(&self) -> &Transport;
+
+    #[cfg(feature = "tls")]
+    fn tls_info(&self) -> Option<super::tls::TlsInfo> {
+        None
+    }
+}
+
+impl fmt::Debug for dyn Layered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Layered").field("transport", self.transport()).finish()
+    }
+}
+
+pub(super) type HandshakeFuture =
+    Pin<Box<dyn Future<Output = io::Result<Box<dyn Layered>>> + Send>>;
+
+/// An acceptor, of whichever type.
+pub(crate) trait AnyAcceptor: Send + Sync {
+    fn accept(self: Arc<Self>, transport: Transport) -> HandshakeFuture;
+}
+
+/// A user's acceptor.
+pub(crate) struct Custom<A>(pub(crate) A);
+
+impl<A: Acceptor> AnyAcceptor for Custom<A> {
+    fn accept(self: Arc<Self>, transport: Transport) -> HandshakeFuture {
+        Box::pin(async move {
+            let stream = self.0.accept(transport).await?;
+            Ok(Box::new(CustomStream::<A>(stream)) as Box<dyn Layered>)
+        })
+    }
+}
+
+/// Its stream: forwards all of it.
+struct CustomStream<A: Acceptor>(A::Stream);
+
+impl<A: Acceptor> Layered for CustomStream<A> {
+    fn transport(&self) -> &Transport {
+        A::transport(&self.0)
+    }
+}
+
+impl<A: Acceptor> AsyncRead for CustomStream<A> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_read(cx, buf)
+    }
+}
+
+impl<A: Acceptor> AsyncWrite for CustomStream<A> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &[u8],
+    ) -> std::task::Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().0).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> std::task::Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().0).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(
+        self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(
+        self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
+    }
+}

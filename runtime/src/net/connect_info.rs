@@ -1,0 +1,92 @@
+//! What is known of a connection, for the program.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use super::{conn::ConnCore, sockets::UnixCredentials, stream::Stream};
+use crate::util::Peer;
+
+/// The two ends of a connection, and what is known of the client.
+///
+/// [`Server::connect_info`](crate::Server::connect_info) puts it into the extensions of each
+/// request; a service that is made for each connection, and the handler of
+/// [`listen`](crate::listen), are handed it without that. Cheap to clone: all requests of a
+/// connection share it.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use axum::{Extension, Router, routing::get};
+/// async fn who(Extension(info): Extension<graceful::ConnectInfo>) -> String {
+///     format!("{:?} on {:?}", info.peer_addr(), info.local_addr())
+/// }
+///
+/// #[graceful::main]
+/// async fn main() -> impl graceful::Serve {
+///     graceful::serve("127.0.0.1:8080", Router::new().route("/", get(who))).connect_info()
+/// }
+/// ```
+#[derive(Clone)]
+pub struct ConnectInfo(Arc<Inner>);
+
+struct Inner {
+    peer: Option<SocketAddr>,
+    local: Option<SocketAddr>,
+    credentials: Option<UnixCredentials>,
+    #[cfg(feature = "tls")]
+    tls: Option<super::tls::TlsInfo>,
+}
+
+impl ConnectInfo {
+    pub(crate) fn of(stream: &Stream, core: &ConnCore) -> Self {
+        Self(Arc::new(Inner {
+            peer: core.peer().tcp(),
+            local: core.ends().map(|ends| ends.local).or_else(|| stream.local_addr()),
+            credentials: stream.peer_credentials(),
+            #[cfg(feature = "tls")]
+            tls: stream.tls_info(),
+        }))
+    }
+
+    /// The client, for messages.
+    pub(crate) fn peer(&self) -> Peer {
+        self.0.peer.map_or(Peer::Unix, Peer::Tcp)
+    }
+
+    /// The client's address; `None`: it came over a Unix socket. Behind the PROXY protocol, the
+    /// address that the load balancer says.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.0.peer
+    }
+
+    /// The address that the client has connected to, of those that the server listens on; `None`:
+    /// it came over a Unix socket.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.0.local
+    }
+
+    /// Process, user and group of the client of a Unix socket, as the kernel saw them when it
+    /// connected (`SO_PEERCRED`, unix(7)).
+    #[must_use]
+    pub fn peer_credentials(&self) -> Option<UnixCredentials> {
+        self.0.credentials
+    }
+
+    /// What the TLS handshake has settled; `None`: the connection is not encrypted by this server.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(&self) -> Option<&super::tls::TlsInfo> {
+        self.0.tls.as_ref()
+    }
+}
+
+impl fmt::Debug for ConnectInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectInfo")
+            .field("peer_addr", &self.peer_addr())
+            .field("local_addr", &self.local_addr())
+            .field("peer_credentials", &self.peer_credentials())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,181 @@
+//! A connection in the hands of the program: any protocol.
+
+use std::{
+    fmt,
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::Pin,
+    sync::atomic::{AtomicBool, Ordering},
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    close::close,
+    conn::{ConnCore, GuardedConn},
+    connect_info::ConnectInfo,
+    guarded_io::GuardedIo,
+};
+use crate::{
+    context::{Handle, InContext, Shutdown},
+    stop::Phase,
+    work::{Doing, InFlight, WorkItem, WorkKind},
+};
+
+/// A connection of [`listen`](crate::listen): a stream of bytes, and who it is with.
+///
+/// It is accepted without loss, waited for by the drain, named in reports and cut by the limit, as
+/// a request is: for as long as it, or a half of it ([`tokio::io::split`]), exists. After the cut
+/// reading and writing fail with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted).
+///
+/// When it is dropped, what has been written is still delivered: the write side is shut, and what
+/// the client still sends is read and dropped for a while (for five seconds in service, for one in
+/// the drain), so that it cannot turn the close into a reset.
+pub struct Connection {
+    io: GuardedIo<RawConn>,
+    info: ConnectInfo,
+}
+
+impl Connection {
+    pub(super) fn new(io: GuardedIo<RawConn>, info: ConnectInfo) -> Self {
+        Self { io, info }
+    }
+
+    /// The client's address; `None`: it came over a Unix socket.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.info.peer_addr()
+    }
+
+    /// Both ends, credentials, TLS.
+    #[must_use]
+    pub fn info(&self) -> &ConnectInfo {
+        &self.info
+    }
+
+    /// A future that resolves when the drain starts: time to come to an end. The same as
+    /// [`graceful::shutdown()`](crate::shutdown()) in the handler.
+    pub fn shutdown(&self) -> Shutdown {
+        Handle::of(self.io.conn().core().shared()).shutdown()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let conn = self.io.conn();
+        let phase = conn.core().phase();
+        // In service the kernel sees to what is on its way, once the client has closed its side.
+        if phase >= Phase::Cut || self.io.has_ended() && phase < Phase::Stopping {
+            return;
+        }
+        conn.is_closing.store(true, Ordering::Relaxed);
+        let guard = self.io.guard().clone();
+        let shared = conn.core().shared().clone();
+        let stream = self.io.take_stream();
+        shared.runtime().spawn(InContext::new(&shared, close(stream, guard)));
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+/// A `Connection`, as the table of work sees it.
+#[derive(Debug)]
+pub(super) struct RawConn {
+    core: ConnCore,
+    is_closing: AtomicBool,
+}
+
+impl RawConn {
+    pub(super) fn new(core: ConnCore) -> Self {
+        Self { core, is_closing: AtomicBool::new(false) }
+    }
+
+    fn doing(&self) -> Doing {
+        match self.core.unread() {
+            _ if self.core.is_shaking() => Doing::Handshake,
+            _ if !self.is_closing.load(Ordering::Relaxed) => Doing::Handling,
+            Some(bytes) => Doing::Delivering(bytes),
+            None if self.core.is_sending() => Doing::Closing,
+            None => Doing::Nothing,
+        }
+    }
+}
+
+impl GuardedConn for RawConn {
+    fn core(&self) -> &ConnCore {
+        &self.core
+    }
+
+    fn closed(&self) {}
+}
+
+impl WorkItem for RawConn {
+    fn describe(&self, now: Instant, out: &mut Vec<InFlight>) {
+        let peer = self.core.peer().to_string();
+        let age = now.saturating_duration_since(self.core.accepted_at());
+        out.push(InFlight::Connection { peer, age, doing: self.doing() });
+    }
+
+    fn kind(&self) -> WorkKind {
+        WorkKind::Connection
+    }
+
+    fn drain(&self) {
+        self.core.wake();
+    }
+
+    fn cut(&self) {
+        self.core.wake_all();
+    }
+
+    fn has_ended(&self) -> bool {
+        // The cut ends it, or its handler has: that is not known apart.
+        false
+    }
+}

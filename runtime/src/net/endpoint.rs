@@ -1,0 +1,59 @@
+//! Where a server listens, and what its connections begin with, until it is bound.
+
+use std::sync::Arc;
+
+use super::{
+    accept::{AcceptLoop, MakeConnection},
+    handshake::Preamble,
+    listener::Listener,
+    options::SocketOptions,
+    slots::Slots,
+    target::Target,
+};
+use crate::{stop::Shared, util::Failure};
+
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    target: Target,
+    pub(crate) sockets: SocketOptions,
+    pub(crate) preamble: Preamble,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<super::tls::TlsSource>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(target: Target) -> Self {
+        Self {
+            target,
+            sockets: SocketOptions::default(),
+            preamble: Preamble::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    /// Binds all of its addresses, or none. `is_http`: what is offered by ALPN.
+    ///
+    /// # Errors
+    ///
+    /// If an address cannot be bound, or a certificate cannot be read.
+    #[cfg_attr(not(feature = "tls"), allow(unused_mut, unused_variables))]
+    pub(crate) async fn bind(
+        mut self,
+        shared: &Arc<Shared>,
+        is_http: bool,
+        maker: impl FnOnce(Arc<Shared>, Preamble) -> Arc<dyn MakeConnection>,
+    ) -> Result<Vec<AcceptLoop>, Failure> {
+        // First: what is wrong with a certificate is found before anything is bound.
+        #[cfg(feature = "tls")]
+        if let Some(tls) = self.tls {
+            self.preamble.acceptor = Some(Arc::new(tls.acceptor(shared, is_http)?));
+        }
+        let listeners = Listener::bind(self.target, &self.sockets).await?;
+        let maker = maker(shared.clone(), self.preamble);
+        let slots = Slots::new(self.sockets.max_connections);
+        let accept_loop =
+            |listener| AcceptLoop::new(shared.clone(), listener, maker.clone(), slots.clone());
+        listeners.into_iter().map(accept_loop).collect()
+    }
+}

@@ -1,0 +1,97 @@
+//! What comes before the protocol of a server: the PROXY header, then TLS or another layer.
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use super::{
+    acceptor::AnyAcceptor, conn::ConnCore, stream::Stream, timer::Timer, transport::Transport,
+};
+use crate::stop::Phase;
+
+/// How long a handshake may take once the drain has started.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What the connections of a server begin with.
+#[derive(Clone, Default)]
+pub(crate) struct Preamble {
+    #[cfg(feature = "proxy-protocol")]
+    pub(crate) proxy_protocol: bool,
+    pub(crate) acceptor: Option<Arc<dyn AnyAcceptor>>,
+}
+
+impl Preamble {
+    /// Whether there is nothing to wait for.
+    pub(crate) fn is_empty(&self) -> bool {
+        #[cfg(feature = "proxy-protocol")]
+        if self.proxy_protocol {
+            return false;
+        }
+        self.acceptor.is_none()
+    }
+
+    /// Shakes hands, within `limit` from the accept, and within a second once the drain has
+    /// started. `None`: the connection has come to nothing.
+    pub(crate) async fn shake(
+        &self,
+        core: &ConnCore,
+        stream: Stream,
+        limit: Option<Duration>,
+    ) -> Option<Stream> {
+        let transport = match stream {
+            Stream::Plain(transport) if !self.is_empty() => transport,
+            stream => return Some(stream),
+        };
+        core.set_shaking(true);
+        let mut shaking = pin!(self.shake_unbounded(core, transport));
+        let mut timer = Timer::default();
+        let stream = poll_fn(|cx| {
+            // Before the look, so that no change slips in between.
+            core.register(cx.waker());
+            if core.phase() >= Phase::Cut {
+                return Poll::Ready(None);
+            }
+            if let Poll::Ready(stream) = shaking.as_mut().poll(cx) {
+                return Poll::Ready(stream);
+            }
+            let accepted = core.accepted_at();
+            let draining = core.shared().drain_started.get();
+            let grace = draining.map(|&draining: &Instant| draining.max(accepted) + GRACE);
+            let limit = limit.map(|limit| accepted + limit);
+            match grace.into_iter().chain(limit).min() {
+                Some(deadline) if timer.has_passed(deadline, cx) => Poll::Ready(None),
+                Some(_) | None => Poll::Pending,
+            }
+        })
+        .await;
+        core.set_shaking(false);
+        stream
+    }
+
+    #[cfg_attr(not(feature = "proxy-protocol"), allow(unused_mut, unused_variables))]
+    async fn shake_unbounded(&self, core: &ConnCore, mut transport: Transport) -> Option<Stream> {
+        #[cfg(feature = "proxy-protocol")]
+        if self.proxy_protocol
+            && let Some(ends) = super::proxy_header::read(&mut transport).await.ok()?
+        {
+            core.set_ends(ends);
+        }
+        match &self.acceptor {
+            None => Some(Stream::Plain(transport)),
+            // How a handshake fails is the client's affair: port scanners, old browsers.
+            Some(acceptor) => acceptor.clone().accept(transport).await.ok().map(Stream::Layered),
+        }
+    }
+}
+
+impl std::fmt::Debug for Preamble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Preamble")
+            .field("acceptor", &self.acceptor.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,75 @@
+//! The PROXY protocol, versions 1 and 2: who a client behind a load balancer is ("The PROXY
+//! protocol", HAProxy's `doc/proxy-protocol.txt`).
+
+use std::io;
+
+use ppp::{v1, v2};
+use tokio::io::AsyncReadExt;
+
+use super::transport::Transport;
+use crate::util::Ends;
+
+/// How version 2 begins, and how much of it says how long it is.
+const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+const FIXED: usize = 16;
+
+/// The longest header of version 1.
+const LONGEST_V1: usize = 107;
+
+/// Reads the header, and not a byte behind it. `None`: the balancer speaks for itself (`LOCAL`,
+/// `UNKNOWN`), as in its health checks.
+///
+/// # Errors
+///
+/// If the connection does not begin with a header.
+pub(super) async fn read(transport: &mut Transport) -> io::Result<Option<Ends>> {
+    let mut header = vec![0; SIGNATURE.len()];
+    // Either version is longer than this.
+    transport.read_exact(&mut header).await?;
+    if header == SIGNATURE {
+        header.resize(FIXED, 0);
+        transport.read_exact(&mut header[SIGNATURE.len()..]).await?;
+        let length = usize::from(u16::from_be_bytes([header[14], header[15]]));
+        header.resize(FIXED + length, 0);
+        transport.read_exact(&mut header[FIXED..]).await?;
+        let header = v2::Header::try_from(&header[..]).map_err(|_| io::ErrorKind::InvalidData)?;
+        return Ok(ends_v2(&header));
+    }
+    // A line: byte by byte, because what is behind it is not ours.
+    while header.starts_with(b"PROXY ") && !header.ends_with(b"\r\n") && header.len() < LONGEST_V1 {
+        header.push(transport.read_u8().await?);
+    }
+    let header = v1::Header::try_from(&header[..]).map_err(|_| io::ErrorKind::InvalidData)?;
+    Ok(ends_v1(header.addresses))
+}
+
+fn ends_v1(addresses: v1::Addresses) -> Option<Ends> {
+    match addresses {
+        v1::Addresses::Tcp4(it) => Some(Ends {
+            peer: (it.source_address, it.source_port).into(),
+            local: (it.destination_address, it.destination_port).into(),
+        }),
+        v1::Addresses::Tcp6(it) => Some(Ends {
+            peer: (it.source_address, it.source_port).into(),
+            local: (it.destination_address, it.destination_port).into(),
+        }),
+        v1::Addresses::Unknown => None,
+    }
+}
+
+fn ends_v2(header: &v2::Header<'_>) -> Option<Ends> {
+    if header.command == v2::Command::Local {
+        return None;
+    }
+    match header.addresses {
+        v2::Addresses::IPv4(it) => Some(Ends {
+            peer: (it.source_address, it.source_port).into(),
+            local: (it.destination_address, it.destination_port).into(),
+        }),
+        v2::Addresses::IPv6(it) => Some(Ends {
+            peer: (it.source_address, it.source_port).into(),
+            local: (it.destination_address, it.destination_port).into(),
+        }),
+        v2::Addresses::Unix(_) | v2::Addresses::Unspecified => None,
+    }
+}

@@ -1,0 +1,200 @@
+//! What can be set of the sockets of a server, whatever its protocol: written once, for the server
+//! of HTTP and for that of any other.
+
+/// Has to be expanded where the type is, which has an `Endpoint` in its field `endpoint`.
+macro_rules! server_options {
+    ($server:ident) => {
+        /// # Sockets
+        impl $server {
+            /// How many connections there may be at once, over all addresses of the server. `None`
+            /// is no limit. Default: none.
+            ///
+            /// At the limit the server stops accepting, and says so once: clients wait in the
+            /// kernel's queue until a connection ends.
+            ///
+            /// # Panics
+            ///
+            /// If `max` is 0.
+            #[track_caller]
+            pub fn max_connections(mut self, max: impl Into<Option<usize>>) -> Self {
+                let max = max.into();
+                assert!(max != Some(0), "`max_connections` may not be 0");
+                self.endpoint.sockets.max_connections = max;
+                self
+            }
+
+            /// How many clients the kernel keeps in its queue (listen(2)). Default: as many as the
+            /// system allows (`net.core.somaxconn`): with fewer, a burst of clients waits for a
+            /// second until their SYN is sent again.
+            pub fn backlog(mut self, backlog: u32) -> Self {
+                self.endpoint.sockets.backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+                self
+            }
+
+            /// Whether small writes are sent at once (`TCP_NODELAY`, tcp(7)). Default: `true`, as
+            /// Go and nginx: responses are written in one piece, and would wait for the
+            /// acknowledgement of the one before.
+            pub fn nodelay(mut self, nodelay: bool) -> Self {
+                self.endpoint.sockets.nodelay = nodelay;
+                self
+            }
+
+            /// After which time without a byte the kernel asks whether the client is still there,
+            /// and how often from then on (`TCP_KEEPIDLE`, `TCP_KEEPINTVL`, tcp(7)). `None`: never.
+            /// Default: 15 s, as Go: a client that has vanished must not hold a descriptor forever.
+            pub fn tcp_keepalive(mut self, idle: impl Into<Option<std::time::Duration>>) -> Self {
+                self.endpoint.sockets.keepalive = idle.into().map($crate::stop::bounded);
+                self
+            }
+
+            /// Whether `[::]:port` listens for IPv6 alone (`IPV6_V6ONLY`, ipv6(7)). Default:
+            /// `false`, whatever the system's default is: IPv4 clients are served, too.
+            pub fn only_v6(mut self, only: bool) -> Self {
+                self.endpoint.sockets.only_v6 = only;
+                self
+            }
+
+            /// Whether other sockets may listen at the same address, among which the kernel
+            /// distributes the clients (`SO_REUSEPORT`, socket(7)). Default: `false`: a second
+            /// instance by mistake is an error.
+            pub fn reuse_port(mut self, reuse: bool) -> Self {
+                self.endpoint.sockets.reuse_port = reuse;
+                self
+            }
+
+            /// Says that another process holds the listening socket, too: inherited by socket
+            /// activation, or to be handed to a successor. The drain then only stops accepting on
+            /// it; what is in its queue is left to the other process. Default: `false`.
+            ///
+            /// Sockets that systemd has passed (`LISTEN_FDS`, `sd_listen_fds(3)`) are recognised
+            /// without this.
+            pub fn shared_socket(mut self, shared: bool) -> Self {
+                self.endpoint.sockets.holders = shared.then_some($crate::net::Holders::Others);
+                self
+            }
+
+            /// Says that this server alone holds the listening socket that was handed in: no other
+            /// process does, and no `try_clone` of it in this one.
+            ///
+            /// The drain then turns new clients away without losing those on the way, as it does
+            /// with a socket that was bound from an address. What it does to that end is done to
+            /// the socket, not to this descriptor of it, and for good: other holders would never
+            /// hear of a client again. So without this a listener that was handed in is emptied and
+            /// let go; a client whose handshake is under way in that moment is reset, as with any
+            /// other server.
+            ///
+            /// # Examples
+            ///
+            /// ```no_run
+            /// # let app = axum::Router::new();
+            /// let listener = std::net::TcpListener::bind("127.0.0.1:8080")?;
+            /// let server = graceful::serve(listener, app).exclusive();
+            /// # std::io::Result::Ok(())
+            /// ```
+            pub fn exclusive(mut self) -> Self {
+                self.endpoint.sockets.holders = Some($crate::net::Holders::Nobody);
+                self
+            }
+
+            /// The permissions of the file of a Unix socket, such as `0o660`: clients need to be
+            /// allowed to write (unix(7)). Default: what the umask leaves. They are set before the
+            /// first client gets in.
+            pub fn unix_mode(mut self, mode: u32) -> Self {
+                self.endpoint.sockets.unix_mode = Some(mode);
+                self
+            }
+
+            /// User and group of the file of a Unix socket, by their numbers; `None` leaves either
+            /// as it is. Default: those of the process.
+            pub fn unix_owner(
+                mut self,
+                user: impl Into<Option<u32>>,
+                group: impl Into<Option<u32>>,
+            ) -> Self {
+                self.endpoint.sockets.unix_owner = (user.into(), group.into());
+                self
+            }
+        }
+
+        /// # TLS, and what else comes before the protocol
+        impl $server {
+            /// Speaks TLS, by rustls. Which crypto provider it uses is up to `config`.
+            ///
+            /// A server of HTTP offers `h2` and `http/1.1` by ALPN, unless `config` says otherwise.
+            /// Handshakes do not hold up the accept loop; they may take as long as the
+            /// [`header_timeout`](crate::Server::header_timeout) of a server of HTTP, or 30 s, and
+            /// one that is under way when the drain starts has a second to complete, after which
+            /// its request is answered. The end of each connection is said (`close_notify`), so
+            /// that no client takes it for cut off.
+            ///
+            /// # Examples
+            ///
+            /// ```no_run
+            /// use std::sync::Arc;
+            ///
+            /// use graceful::rustls::ServerConfig;
+            ///
+            /// # fn config() -> ServerConfig { unimplemented!() }
+            /// # let app = axum::Router::new();
+            /// let server = graceful::serve("0.0.0.0:8443", app).tls(Arc::new(config()));
+            /// ```
+            #[cfg(feature = "tls")]
+            pub fn tls(mut self, config: std::sync::Arc<$crate::rustls::ServerConfig>) -> Self {
+                self.endpoint.tls = Some($crate::net::tls::TlsSource::Config(config));
+                self
+            }
+
+            /// Speaks TLS as [`tls`](Self::tls) does, with a certificate (its chain, its own first)
+            /// and a key from files in PEM. Needs rustls's default crypto provider to be installed.
+            ///
+            /// The files are read again when they have changed, as by certbot and cert-manager,
+            /// which renew in place: this is looked at with a handshake, once in a second at the
+            /// most, or at the next one after [`Handle::reload_tls`](crate::Handle::reload_tls).
+            /// While they cannot be read the certificate from before stays, and that is said. Files
+            /// that cannot be read at the start are an error.
+            ///
+            /// # Examples
+            ///
+            /// ```no_run
+            /// # let app = axum::Router::new();
+            /// let live = "/etc/letsencrypt/live/example.org";
+            /// let server = graceful::serve("[::]:443", app)
+            ///     .tls_files(format!("{live}/fullchain.pem"), format!("{live}/privkey.pem"));
+            /// ```
+            #[cfg(feature = "tls")]
+            pub fn tls_files(
+                mut self,
+                certificate: impl Into<std::path::PathBuf>,
+                key: impl Into<std::path::PathBuf>,
+            ) -> Self {
+                let files = $crate::net::tls::CertifiedFiles {
+                    certificate: certificate.into(),
+                    key: key.into(),
+                };
+                self.endpoint.tls = Some($crate::net::tls::TlsSource::Files(files));
+                self
+            }
+
+            /// Has `acceptor` shake hands before HTTP is spoken: for other TLS stacks, and tunnels
+            /// of your own.
+            pub fn acceptor(mut self, acceptor: impl $crate::Acceptor) -> Self {
+                self.endpoint.preamble.acceptor =
+                    Some(std::sync::Arc::new($crate::net::Custom(acceptor)));
+                self
+            }
+
+            /// Takes the client's address from the header of the PROXY protocol, version 1 or 2,
+            /// which a load balancer sends before anything else: it is what
+            /// [`ConnectInfo`](crate::ConnectInfo) and the messages say. A connection without one
+            /// is closed: so switch it on only where every client is a balancer that sends it, for
+            /// the header is believed.
+            #[cfg(feature = "proxy-protocol")]
+            pub fn proxy_protocol(mut self) -> Self {
+                self.endpoint.preamble.proxy_protocol = true;
+                self
+            }
+        }
+    };
+}
+
+pub(crate) use server_options;

@@ -1,0 +1,12 @@
+//! TLS by rustls, one acceptor among others; the crypto provider is the program's choice.
+//!
+//! May use: `acceptor` and `transport` of `net`.
+
+mod files;
+mod info;
+mod rustls_acceptor;
+
+pub use info::TlsInfo;
+
+pub(crate) use files::CertifiedFiles;
+pub(crate) use rustls_acceptor::TlsSource;

@@ -1,0 +1,176 @@
+//! Addresses as they are written, and what is said of those that cannot be listened on.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::{fd::OwnedFd, unix::fs::PermissionsExt, unix::net::UnixListener},
+    path::PathBuf,
+    process::Command,
+};
+
+use command_fds::{CommandFdExt, FdMapping};
+use graceful::{Config, Listen};
+use graceful_tests::{Client, Fixture, Process, in_time};
+
+fn app() -> axum::Router {
+    graceful_tests::app::router()
+}
+
+/// The addresses that are listened on; each answers.
+async fn listens(addr: impl Listen) -> Vec<SocketAddr> {
+    let running = Config::new().start(graceful::serve(addr, app())).await.unwrap();
+    let addrs: Vec<_> = running.local_addrs().collect();
+    for addr in addrs.clone() {
+        let fetch = move || Client::connect(addr).fetch("/").text();
+        assert_eq!(in_time(tokio::task::spawn_blocking(fetch)).await.unwrap(), "fine", "{addr}");
+    }
+    assert!(in_time(running.stop()).await.is_clean());
+    addrs
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_form_is_listened_on() {
+    let [any] = listens(":0").await[..] else { panic!("one socket") };
+    assert!(any.ip().is_unspecified() && any.is_ipv6(), "{any}");
+    let local = listens("localhost:0").await;
+    assert!(local.iter().all(|addr| addr.ip().is_loopback()), "{local:?}");
+    assert!(local.iter().all(|addr| addr.port() == local[0].port()), "{local:?}");
+    let resolved = std::net::ToSocketAddrs::to_socket_addrs("localhost:0").unwrap();
+    let resolved: std::collections::BTreeSet<_> = resolved.map(|addr| addr.ip()).collect();
+    assert_eq!(local.len(), resolved.len(), "{local:?} of {resolved:?}");
+    let several = listens(["127.0.0.1:0", "[::1]:0"]).await;
+    assert!(several[0].is_ipv4() && several[1].is_ipv6(), "{several:?}");
+    assert_eq!(listens(vec![several[0], several[1]]).await, several);
+    assert_eq!(listens(("127.0.0.1", 0)).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dual_stack_socket_takes_both_unless_told_otherwise() {
+    for only_v6 in [false, true] {
+        let server = graceful::serve("[::]:0", app()).only_v6(only_v6);
+        let running = Config::new().start(server).await.unwrap();
+        let port = running.local_addr().unwrap().port();
+        assert_eq!(TcpStream::connect(("127.0.0.1", port)).is_ok(), !only_v6);
+        assert!(TcpStream::connect(("::1", port)).is_ok());
+        assert!(in_time(running.stop()).await.is_clean());
+    }
+}
+
+fn socket_path(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("graceful-{name}-{}.sock", std::process::id()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unix_socket_replaces_a_stale_file_alone() {
+    let path = socket_path("stale");
+    let addr = format!("unix:{}", path.display());
+    // One whose process has ended without removing it.
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let server = graceful::serve(&addr, app()).unix_mode(0o620);
+    let running = Config::new().start(server).await.unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o620);
+    // One on which a process listens: this one.
+    let second = Config::new().start(graceful::serve(&addr, app())).await.unwrap_err();
+    let text = second.to_string();
+    assert!(text.contains("Address already in use") && text.contains("another process"), "{text}");
+    assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+    assert!(in_time(running.stop()).await.is_clean());
+    assert!(!path.exists());
+    // A file that is no socket is never touched.
+    std::fs::write(&path, "precious").unwrap();
+    Config::new().start(graceful::serve(&addr, app())).await.unwrap_err();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abstract_unix_socket_is_served() {
+    use std::os::{linux::net::SocketAddrExt, unix::net::SocketAddr};
+    let name = format!("graceful-{}", std::process::id());
+    let server = graceful::serve(format!("unix:@{name}"), app());
+    let running = Config::new().start(server).await.unwrap();
+    let answer = tokio::task::spawn_blocking(move || {
+        let addr = SocketAddr::from_abstract_name(name).unwrap();
+        let mut client = std::os::unix::net::UnixStream::connect_addr(&addr).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        answer
+    });
+    assert!(in_time(answer).await.unwrap().ends_with("fine"));
+    assert!(in_time(running.stop()).await.is_clean());
+}
+
+/// The fixture with a socket that it inherits as descriptor 3.
+fn inherits(listen: &str, name: Option<&str>) -> (Process, SocketAddr) {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = socket.local_addr().unwrap();
+    let fixture = Fixture::new(env!("CARGO_BIN_EXE_opened")).env("LISTEN", listen);
+    let name = name.map(str::to_owned);
+    let process = fixture.spawn_by(move |program| {
+        let mut command = Command::new("sh");
+        // Socket activation says who the sockets are for: the process after `exec`.
+        let passes = name.map_or(String::new(), |name| {
+            format!("export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES={name}; ")
+        });
+        command.arg("-c").arg(format!("{passes}exec {}", program.display()));
+        let parent_fd = OwnedFd::from(socket);
+        command.fd_mappings(vec![FdMapping { parent_fd, child_fd: 3 }]).unwrap();
+        command
+    });
+    (process, addr)
+}
+
+#[test]
+fn an_inherited_socket_is_served_by_number_and_by_name() {
+    for (listen, name) in [("fd:3", None), ("fd:3", Some("web")), ("systemd:web", Some("web"))] {
+        let (mut process, addr) = inherits(listen, name);
+        assert_eq!(process.addr(), addr, "{listen}");
+        assert_eq!(Client::connect(addr).fetch("/").text(), "fine");
+        process.term();
+        let _ = process.wait().expect(0);
+    }
+}
+
+#[test]
+fn what_was_not_passed_is_said() {
+    for (listen, name, said) in [
+        ("systemd:web", None, "systemd has passed no sockets"),
+        ("systemd:web", Some("admin"), "systemd has passed `admin`, and no `web`"),
+        ("fd:200", None, "the process was started without it"),
+        ("fd:3,fd:3", Some("web"), "has been taken already"),
+    ] {
+        let ended = inherits(listen, name).0.wait().expect(1);
+        let lines: Vec<_> = ended.lines.iter().filter(|it| it.starts_with("error: ")).collect();
+        assert!(lines.len() == 1 && lines[0].contains(said), "{listen}: {:#?}", ended.lines);
+    }
+}
+
+/// Nothing stays half-started: the address before the bad one is free again.
+#[test]
+fn a_bad_address_is_one_line_and_exit_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = format!("127.0.0.1:{}", taken.local_addr().unwrap().port()).leak() as &str;
+    let holder = TcpListener::bind(taken).or_else(|_| TcpListener::bind(taken)).ok();
+    let (process, _) = (std::process::id(), holder);
+    let in_use = format!("(process {process})");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let used = listener.local_addr().unwrap().to_string();
+    for (listen, said) in [
+        (used.as_str(), in_use.as_str()),
+        ("192.0.2.1:0", "this machine does not have that address"),
+        ("8080", "write `:8080`"),
+        ("", "an empty address"),
+        ("http://127.0.0.1:80", "write `127.0.0.1:80`"),
+        ("name.invalid:80", "cannot listen on name.invalid:80"),
+        ("unix:/nowhere/at/all.sock", "No such file or directory"),
+    ] {
+        let fixture = Fixture::new(env!("CARGO_BIN_EXE_opened")).env("LISTEN", listen);
+        let ended = fixture.spawn().wait().expect(1);
+        let lines: Vec<_> = ended.lines.iter().filter(|it| it.starts_with("error: ")).collect();
+        assert!(lines.len() == 1 && lines[0].contains(said), "{listen}: {:#?}", ended.lines);
+        assert!(!ended.said("listening on"), "{listen}: {:#?}", ended.lines);
+    }
+}

@@ -1,0 +1,350 @@
+//! What can be set of a server, and which services it takes.
+
+use std::{
+    convert::Infallible,
+    io::{Read, Write},
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::{Extension, Router, body::Body, extract, http::Request, response::Response, routing};
+use graceful::{Config, ConnectInfo, Running, Server};
+use graceful_tests::{Client, in_time};
+use tower::util::BoxCloneService;
+
+async fn start(server: Server) -> (Running, SocketAddr) {
+    let running = Config::new().start(server).await.unwrap();
+    let addr = running.local_addr().unwrap();
+    (running, addr)
+}
+
+/// Runs what blocks beside the server.
+async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+    in_time(tokio::task::spawn_blocking(f)).await.unwrap()
+}
+
+/// What `/` answers, and from which address it was asked.
+async fn ask(addr: SocketAddr) -> (String, SocketAddr) {
+    blocking(move || {
+        let mut client = Client::connect(addr);
+        let from = client.stream().local_addr().unwrap();
+        (client.fetch("/").text(), from)
+    })
+    .await
+}
+
+async fn by_axum(extract::ConnectInfo(peer): extract::ConnectInfo<SocketAddr>) -> String {
+    peer.to_string()
+}
+
+async fn by_extension(Extension(info): Extension<ConnectInfo>) -> String {
+    assert!(info.local_addr().is_some() && info.peer_credentials().is_none());
+    info.peer_addr().unwrap().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_learns_who_asks_in_every_way() {
+    let axum = || Router::new().route("/", routing::get(by_axum));
+    let extension = Router::new().route("/", routing::get(by_extension));
+    let hyper = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
+        let info = request.extensions().get::<ConnectInfo>().unwrap();
+        Ok::<_, Infallible>(Response::new(info.peer_addr().unwrap().to_string()))
+    });
+    let make = tower::service_fn(|info: ConnectInfo| async move {
+        let peer = info.peer_addr().unwrap().to_string();
+        Ok::<_, Infallible>(Router::new().route("/", routing::get(|| async { peer })))
+    });
+    let bind = "127.0.0.1:0";
+    let servers = [
+        graceful::serve(bind, axum()).connect_info(),
+        graceful::serve(bind, axum().into_make_service_with_connect_info::<SocketAddr>()),
+        graceful::serve(bind, extension).connect_info(),
+        graceful::serve(bind, hyper).connect_info(),
+        graceful::serve(bind, make),
+    ];
+    for (number, server) in servers.into_iter().enumerate() {
+        let (running, addr) = start(server).await;
+        let (said, from) = ask(addr).await;
+        assert_eq!(said, from.to_string(), "server {number}");
+        assert!(in_time(running.stop()).await.is_clean());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_a_unix_socket_shows_its_credentials() {
+    let path = std::env::temp_dir().join(format!("graceful-cred-{}.sock", std::process::id()));
+    let app = Router::new().route(
+        "/",
+        routing::get(|Extension(info): Extension<ConnectInfo>| async move {
+            format!("{:?} {:?}", info.peer_addr(), info.peer_credentials().unwrap().pid())
+        }),
+    );
+    let server = graceful::serve(format!("unix:{}", path.display()), app).connect_info();
+    let running = Config::new().start(server).await.unwrap();
+    let answer = blocking(move || {
+        let mut client = std::os::unix::net::UnixStream::connect(path).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        answer
+    })
+    .await;
+    let pid = std::process::id();
+    assert!(answer.ends_with(&format!("None Some({pid})")), "{answer}");
+    assert!(in_time(running.stop()).await.is_clean());
+}
+
+/// Panics when it is cloned for the second connection, or when it is made ready there.
+struct Fragile {
+    clones: Arc<AtomicUsize>,
+    in_clone: bool,
+    mine: usize,
+}
+
+impl Clone for Fragile {
+    fn clone(&self) -> Self {
+        let mine = self.clones.fetch_add(1, Ordering::SeqCst);
+        assert!(!self.in_clone || mine != 2, "fragile clone");
+        Self { clones: self.clones.clone(), in_clone: self.in_clone, mine }
+    }
+}
+
+impl tower::Service<Request<hyper::body::Incoming>> for Fragile {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response, Infallible>>;
+
+    fn poll_ready(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Infallible>> {
+        assert!(self.in_clone || self.mine != 3, "fragile poll_ready");
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<hyper::body::Incoming>) -> Self::Future {
+        std::future::ready(Ok(Response::new(Body::from("fine"))))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_a_service_costs_its_connection() {
+    for in_clone in [true, false] {
+        let service = Fragile { clones: Arc::default(), in_clone, mine: 0 };
+        let (running, addr) = start(graceful::serve("127.0.0.1:0", service)).await;
+        // A clone for the connection and one for the request: the second connection is hit.
+        let answers = blocking(move || {
+            [1, 2, 3].map(|_| {
+                let mut client = Client::connect(addr);
+                client.get("/");
+                let mut answer = Vec::new();
+                // A reset, where the request had not been read.
+                let _ = client.stream().try_clone().unwrap().read(&mut [0; 12]).map(|length| {
+                    answer.resize(length, 0);
+                });
+                !answer.is_empty()
+            })
+        })
+        .await;
+        assert_eq!(answers, [true, false, true], "in_clone: {in_clone}");
+        let report = in_time(running.stop()).await;
+        assert!(report.is_clean(), "{report}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_in_a_box_and_shared_ones_are_served() {
+    let fine = || {
+        tower::service_fn(|_: Request<hyper::body::Incoming>| async {
+            Ok::<_, Infallible>(Response::new(Body::from("fine")))
+        })
+    };
+    let boxed = BoxCloneService::new(fine());
+    let shared = tower::make::Shared::new(fine());
+    let into_make = Router::<()>::new().route("/", routing::get(|| async { "fine" }));
+    for server in [
+        graceful::serve("127.0.0.1:0", boxed),
+        graceful::serve("127.0.0.1:0", shared),
+        graceful::serve("127.0.0.1:0", into_make.into_make_service()),
+    ] {
+        let (running, addr) = start(server).await;
+        assert_eq!(ask(addr).await.0, "fine");
+        assert!(in_time(running.stop()).await.is_clean());
+    }
+}
+
+fn app() -> Router {
+    graceful_tests::app::router()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_beyond_the_maximum_wait() {
+    let (running, addr) = start(graceful::serve("127.0.0.1:0", app()).max_connections(2)).await;
+    blocking(move || {
+        let mut first = Client::connect(addr);
+        let mut second = Client::connect(addr);
+        assert_eq!(
+            (first.fetch("/").text(), second.fetch("/").text()),
+            ("fine".into(), "fine".into())
+        );
+        let mut third = Client::connect(addr);
+        third.get("/");
+        third.stream().set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        let waits = third.stream().try_clone().unwrap().read(&mut [0]).unwrap_err();
+        assert_eq!(waits.kind(), std::io::ErrorKind::WouldBlock);
+        third.stream().set_read_timeout(Some(graceful_tests::PATIENCE)).unwrap();
+        drop(first);
+        assert_eq!(third.response().text(), "fine");
+    })
+    .await;
+    assert!(in_time(running.stop()).await.is_clean());
+}
+
+/// At the drain those that wait in the queue are let in as others end: nothing is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_slot_is_served_in_the_drain() {
+    let (running, addr) = start(graceful::serve("127.0.0.1:0", app()).max_connections(1)).await;
+    let (mut first, second) = blocking(move || {
+        let mut first = Client::connect(addr);
+        assert_eq!(first.fetch("/").text(), "fine");
+        let mut second = Client::connect(addr);
+        second.get("/");
+        (first, second)
+    })
+    .await;
+    let stopped = tokio::spawn(running.stop());
+    blocking(move || {
+        let mut second = second;
+        assert_eq!(second.response().text(), "fine");
+        first.closed();
+    })
+    .await;
+    assert!(in_time(stopped).await.unwrap().is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_is_closed_after_the_keep_alive_timeout() {
+    let limit = Duration::from_millis(300);
+    let (running, addr) =
+        start(graceful::serve("127.0.0.1:0", app()).keep_alive_timeout(limit)).await;
+    blocking(move || {
+        let mut client = Client::connect(addr);
+        assert_eq!(client.fetch("/").text(), "fine");
+        let answered = Instant::now();
+        client.closed();
+        let after = answered.elapsed();
+        // The clock of connections may be late by a tick.
+        assert!(after >= limit.saturating_sub(Duration::from_millis(15)), "{after:?}");
+    })
+    .await;
+    assert!(in_time(running.stop()).await.is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_connection_is_told_to_close() {
+    let age = Duration::from_millis(300);
+    let server = graceful::serve("127.0.0.1:0", app()).max_connection_age(age);
+    let (running, addr) = start(server).await;
+    blocking(move || {
+        let start = Instant::now();
+        let mut client = Client::connect(addr);
+        loop {
+            let response = client.fetch("/");
+            assert_eq!(response.text(), "fine");
+            if response.closes() {
+                break;
+            }
+            assert!(start.elapsed() < graceful_tests::PATIENCE, "it is never told");
+        }
+        assert!(start.elapsed() >= age.mul_f64(0.9).saturating_sub(Duration::from_millis(15)));
+        client.closed();
+        // Another, which is idle by then: closed without a word.
+        let mut idle = Client::connect(addr);
+        assert_eq!(idle.fetch("/").text(), "fine");
+        idle.closed();
+    })
+    .await;
+    let report = in_time(running.stop()).await;
+    assert!(report.is_clean(), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_does_not_come_times_out() {
+    let (to_test, kinds) = std::sync::mpsc::channel();
+    let read = routing::post(move |body: Body| {
+        let to_test = to_test.clone();
+        async move {
+            let error = axum::body::to_bytes(body, 1 << 20).await.unwrap_err();
+            let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+            while let Some(error) = source {
+                if let Some(io) = error.downcast_ref::<std::io::Error>() {
+                    to_test.send(io.kind()).unwrap();
+                }
+                source = error.source();
+            }
+        }
+    });
+    let limit = Duration::from_millis(300);
+    let app = Router::new().route("/read", read);
+    let (running, addr) = start(graceful::serve("127.0.0.1:0", app).body_timeout(limit)).await;
+    blocking(move || {
+        let mut client = Client::connect(addr);
+        client.send("POST /read HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nabc");
+        let start = Instant::now();
+        assert_eq!(kinds.recv_timeout(graceful_tests::PATIENCE), Ok(std::io::ErrorKind::TimedOut));
+        assert!(start.elapsed() >= limit.saturating_sub(Duration::from_millis(30)));
+    })
+    .await;
+    assert!(in_time(running.stop()).await.is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hypers_own_options_apply() {
+    static HTTP2: AtomicUsize = AtomicUsize::new(0);
+    let server = graceful::serve("127.0.0.1:0", app())
+        .http1(|http1| {
+            http1.max_headers(2).header_read_timeout(Duration::from_nanos(1));
+        })
+        .http2(|http2| {
+            http2.max_concurrent_streams(7);
+            HTTP2.fetch_add(1, Ordering::SeqCst);
+        });
+    let (running, addr) = start(server).await;
+    blocking(move || {
+        // The header timeout is this crate's: not a nanosecond.
+        assert_eq!(Client::connect(addr).fetch("/").status, 200);
+        let mut client = Client::connect(addr);
+        client.send("GET / HTTP/1.1\r\nhost: x\r\na: b\r\nc: d\r\n\r\n");
+        assert_eq!(client.response().status, 431);
+        let mut curl = std::process::Command::new("curl");
+        curl.args(["-sS", "--http2-prior-knowledge", &format!("http://{addr}/")]);
+        assert_eq!(curl.output().unwrap().stdout, b"fine");
+    })
+    .await;
+    assert_eq!(HTTP2.load(Ordering::SeqCst), 1);
+    assert!(in_time(running.stop()).await.is_clean());
+}
+
+/// Asked of the kernel: `ss` prints the timers of a socket.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_has_keep_alive_probes_unless_told_otherwise() {
+    for (idle, expected) in [(Some(Duration::from_secs(15)), true), (None, false)] {
+        let server = graceful::serve("127.0.0.1:0", app()).tcp_keepalive(idle);
+        let (running, addr) = start(server).await;
+        let shown = blocking(move || {
+            let mut client = Client::connect(addr);
+            assert_eq!(client.fetch("/").text(), "fine");
+            let filter = format!("sport = :{}", addr.port());
+            let ss = std::process::Command::new("ss").args(["-tnoH", &filter]).output().unwrap();
+            String::from_utf8(ss.stdout).unwrap()
+        })
+        .await;
+        assert!(shown.contains("ESTAB"), "{shown}");
+        assert_eq!(shown.contains("timer:(keepalive"), expected, "{shown}");
+        assert!(in_time(running.stop()).await.is_clean());
+    }
+}

@@ -1,0 +1,286 @@
+//! TLS and the PROXY protocol, against clients that were not written here: curl, openssl, rustls.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+};
+
+use graceful_tests::{Fixture, PATIENCE, Process};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+
+/// A folder with a certificate and its key, removed at the end.
+struct Files(PathBuf);
+
+impl Files {
+    fn new(name: &str) -> Self {
+        let folder =
+            std::env::temp_dir().join(format!("graceful-tls-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let files = Self(folder);
+        files.make("localhost");
+        files
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// By openssl: a certificate that signs itself.
+    fn make(&self, common_name: &str) {
+        let (key, certificate) = (self.path("new-key.pem"), self.path("new.pem"));
+        let output = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+            .args(["-nodes", "-days", "2", "-subj", &format!("/CN={common_name}")])
+            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
+            .args([key.as_os_str(), "-out".as_ref(), certificate.as_os_str()])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        // In place, as certbot and cert-manager renew.
+        fs::rename(key, self.path("key.pem")).unwrap();
+        fs::rename(certificate, self.path("cert.pem")).unwrap();
+    }
+
+    fn fixture(&self) -> Fixture {
+        Fixture::new(env!("CARGO_BIN_EXE_opened"))
+            .env("CERTIFICATE", self.path("cert.pem").to_str().unwrap())
+            .env("KEY", self.path("key.pem").to_str().unwrap())
+    }
+
+    fn serve(&self) -> (Process, SocketAddr) {
+        self.fixture().env("LISTEN", "127.0.0.1:0").serve()
+    }
+
+    fn client(&self) -> ClientConnection {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.path("cert.pem")).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").unwrap();
+        ClientConnection::new(Arc::new(config), name).unwrap()
+    }
+
+    fn connect(&self, addr: SocketAddr) -> StreamOwned<ClientConnection, TcpStream> {
+        StreamOwned::new(self.client(), connect(addr))
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        // A folder that is left behind is in the temporary one.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn connect(addr: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+fn curl(certificate: &Path, words: &[&str]) -> String {
+    let mut curl = Command::new("curl");
+    let output = curl.args(["-sS", "--cacert"]).arg(certificate).args(words).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn curl_speaks_both_versions_and_the_handler_knows() {
+    let files = Files::new("curl");
+    let (mut process, addr) = files.serve();
+    let url = format!("https://localhost:{}/who", addr.port());
+    for (option, alpn) in [("--http2", "h2"), ("--http1.1", "http/1.1")] {
+        let words = ["--resolve", &format!("localhost:{}:127.0.0.1", addr.port()), option, &url];
+        let said = curl(&files.path("cert.pem"), &words);
+        assert!(said.contains(alpn), "{said}");
+        assert!(said.contains("TLSv1_3") && said.contains("localhost"), "{said}");
+        assert!(said.starts_with("Some(127.0.0.1:"), "{said}");
+    }
+    process.term();
+    let _ = process.wait().expect(0);
+}
+
+/// Read to its end by a client that tells a close from a cut: rustls says `UnexpectedEof` where the
+/// `close_notify` is missing.
+#[test]
+fn the_end_of_a_connection_is_said() {
+    let files = Files::new("close");
+    let (mut process, addr) = files.serve();
+    let mut asked = files.connect(addr);
+    asked.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    asked.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("fine"), "{answer}");
+    // Idle, and closed by the drain; and one that has not asked for anything yet.
+    let mut idle = files.connect(addr);
+    idle.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let mut head = [0; 12];
+    idle.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+    let mut silent = files.connect(addr);
+    silent.conn.complete_io(&mut silent.sock).unwrap();
+    process.term();
+    for mut stream in [idle, silent] {
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+    }
+    let _ = process.wait().expect(0);
+}
+
+#[test]
+fn a_handshake_under_way_at_the_signal_completes_and_is_answered() {
+    let files = Files::new("under-way");
+    let (mut process, addr) = files.serve();
+    let mut holder = files.connect(addr);
+    holder.write_all(b"GET /hold HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    process.line("hold begins");
+    let (mut client, mut socket) = (files.client(), connect(addr));
+    // The hello is out, and the server's answer not read.
+    assert!(client.write_tls(&mut socket).unwrap() > 0);
+    socket.peek(&mut [0]).unwrap();
+    process.term();
+    let mut stream = StreamOwned::new(client, socket);
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("connection: close") && answer.ends_with("fine"), "{answer}");
+    process.release();
+    let mut held = String::new();
+    holder.read_to_string(&mut held).unwrap();
+    assert!(held.ends_with("held"), "{held}");
+    let _ = process.wait().expect(0);
+}
+
+/// A client that stalls in the middle of its handshake does not hold the exit, and is named where the
+/// limit is nearer than its second.
+#[test]
+fn a_stalled_handshake_is_bounded_and_named() {
+    let files = Files::new("stalled");
+    for (timeout, code) in [("20s", 0), ("300ms", 124)] {
+        let fixture = files.fixture().env("LISTEN", "127.0.0.1:0").env("TIMEOUT", timeout);
+        let (mut process, addr) = fixture.serve();
+        let mut socket = connect(addr);
+        socket.write_all(&[22, 3, 1]).unwrap();
+        process.term();
+        let ended = process.wait().expect(code);
+        assert_eq!(ended.said("the handshake not complete"), code == 124, "{ended:#?}");
+    }
+}
+
+#[test]
+fn a_websocket_over_tls_is_waited_for() {
+    let files = Files::new("websocket");
+    let (mut process, addr) = files.serve();
+    let url = format!("ws://localhost:{}/ws", addr.port());
+    let (mut socket, _) = tungstenite::client(url, files.connect(addr)).unwrap();
+    socket.send("one".into()).unwrap();
+    assert!(socket.read().unwrap().is_text());
+    process.term();
+    socket.send("two".into()).unwrap();
+    assert_eq!(socket.read().unwrap().into_text().unwrap().as_str(), "two");
+    socket.close(None).unwrap();
+    // The handler ends with that, without a frame of its own. That the stream has ended is said all the
+    // same: without the `close_notify` rustls would make it an error of the socket.
+    let end = loop {
+        match socket.read() {
+            Ok(message) => assert!(message.is_close()),
+            Err(end) => break end,
+        }
+    };
+    assert!(!matches!(end, tungstenite::Error::Io(_)), "{end}");
+    let _ = process.wait().expect(0);
+}
+
+fn subject(addr: SocketAddr) -> String {
+    let mut openssl = Command::new("openssl");
+    openssl.args(["s_client", "-connect", &addr.to_string(), "-servername", "localhost"]);
+    let output = openssl.stdin(std::process::Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find(|line| line.starts_with("subject="));
+    line.unwrap_or_else(|| panic!("{text}")).to_owned()
+}
+
+#[test]
+fn a_renewed_certificate_is_served_without_a_restart() {
+    let files = Files::new("renewed");
+    let (mut process, addr) = files.serve();
+    assert!(subject(addr).contains("localhost"));
+    files.make("renewed");
+    let start = std::time::Instant::now();
+    while !subject(addr).contains("renewed") {
+        assert!(start.elapsed() < PATIENCE, "the old certificate is served for good");
+    }
+    process.line("read the certificate");
+    // Broken on the way: the one from before stays, and that is said.
+    fs::write(files.path("cert.pem"), "no certificate").unwrap();
+    while !process.line_if("going on with the certificate from before") {
+        assert!(subject(addr).contains("renewed"));
+        assert!(start.elapsed() < PATIENCE, "it is never said");
+    }
+    process.term();
+    let _ = process.wait().expect(0);
+}
+
+#[test]
+fn a_bad_certificate_is_one_line_and_exit_1() {
+    let (files, other) = (Files::new("bad"), Files::new("other"));
+    fs::write(files.path("text.pem"), "nothing in here").unwrap();
+    let name = |files: &Files, name: &str| files.path(name).to_str().unwrap().to_owned();
+    for (certificate, key, said) in [
+        (name(&files, "cert.pem"), name(&other, "key.pem"), "does not belong to the certificate"),
+        (name(&files, "none.pem"), name(&files, "key.pem"), "cannot read the certificate"),
+        (name(&files, "cert.pem"), name(&files, "none.pem"), "cannot read the private key"),
+        (name(&files, "text.pem"), name(&files, "key.pem"), "has no certificate in it"),
+        (name(&files, "cert.pem"), name(&files, "text.pem"), "has no private key in it"),
+    ] {
+        let fixture = files.fixture().env("CERTIFICATE", &certificate).env("KEY", &key);
+        let ended = fixture.env("LISTEN", "127.0.0.1:0").spawn().wait().expect(1);
+        let lines: Vec<_> = ended.lines.iter().filter(|it| it.starts_with("error: ")).collect();
+        assert!(lines.len() == 1 && lines[0].contains(said), "{said}: {:#?}", ended.lines);
+        assert!(!ended.said("listening on"), "{:#?}", ended.lines);
+    }
+}
+
+#[test]
+fn the_peer_is_the_one_behind_the_balancer() {
+    let fixture = Fixture::new(env!("CARGO_BIN_EXE_opened")).env("PROXY", "1");
+    let (mut process, addr) = fixture.env("LISTEN", "127.0.0.1:0").serve();
+    // Version 1, by curl.
+    let url = format!("http://{addr}/who");
+    let said = curl(Path::new("/dev/null"), &["--haproxy-protocol", &url]);
+    assert!(said.starts_with("Some(127.0.0.1:"), "{said}");
+    // Version 2, with a client elsewhere; in pieces, and with the request right behind it.
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+    header.extend([192, 0, 2, 7, 198, 51, 100, 1, 0x30, 0x39, 0, 80]);
+    header.extend(b"GET /who HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let mut stream = connect(addr);
+    stream.set_nodelay(true).unwrap();
+    for piece in header.chunks(9) {
+        stream.write_all(piece).unwrap();
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("Some(192.0.2.7:12345) Some(198.51.100.1:80)"), "{answer}");
+    // Without a header: closed, and nothing is answered.
+    let mut stream = connect(addr);
+    stream.write_all(b"GET /who HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    // A close, or a reset: what it has sent was never read.
+    let _ = stream.read_to_end(&mut answer);
+    assert!(answer.is_empty());
+    process.term();
+    let _ = process.wait().expect(0);
+}
