@@ -19,6 +19,8 @@
 //! | to … | use |
 //! |---|---|
 //! | serve HTTP, from any tower or hyper service | [`serve`], [`Server`] |
+//! | serve another protocol, over TCP, Unix sockets or TLS | [`listen`], [`Connection`] |
+//! | know who asks | [`Server::connect_info`], [`ConnectInfo`] |
 //! | serve with another framework | [`serve_fn`]; `axum::serve(…)` as it is with the feature `axum` |
 //! | serve several at once | a tuple or `Vec` of them, [`Serve`] |
 //! | have work in the background waited for | [`spawn`], [`spawn_named`], [`spawn_blocking`] |
@@ -43,6 +45,9 @@
 //! | `error: …` | error | `error` |
 //! | `nothing to serve: …`, tasks of `tokio::spawn` that `main` has left | warn | `server`; `tasks` |
 //! | `task … panicked: …`, `hook … panicked: …` | error | `task` or `hook`, `panic` |
+//! | `read the certificate … again`; where that fails | info; warn | `certificate`; `error` |
+//! | `… connections, as many as there may be: …`, once | warn | `server`, `max_connections` |
+//! | `connection from …: …`: what the handler of [`listen`] has failed with | debug | `peer`, `error` |
 //! | `… cannot accept: …`, `… accepting again …` | warn, info | `server`, `error`, `elapsed_ms` |
 //!
 //! At a terminal, a drain of more than half a second shows one live line with what is left, which
@@ -81,7 +86,10 @@
 //!
 //! # Features
 //!
-//! - `http` (default): [`serve`].
+//! - `http` (default): [`serve`], [`listen`].
+//! - `tls`: TLS by rustls, with the crypto provider of your choice: [`Server::tls`],
+//!   [`Server::tls_files`].
+//! - `proxy-protocol`: [`Server::proxy_protocol`].
 //! - `axum`: [`Serve`] for `axum::serve(…)` of axum 0.8; a later axum is served by [`serve`] and
 //!   [`serve_fn`] all the same.
 //! - `test-util`: the argument `start_paused`.

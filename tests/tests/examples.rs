@@ -1,8 +1,14 @@
 //! The examples do what their head comments say.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
 
-use graceful_tests::{Client, Fixture, Process, Signal};
+use graceful_tests::{Client, Fixture, PATIENCE, Process, Signal};
 
 fn example(name: &str) -> (Process, Client) {
     let (process, addr) = Fixture::example(env!("CARGO_BIN_EXE_web"), name).serve();
@@ -66,4 +72,99 @@ fn wait_group_waits_for_the_work() {
     process.signal(Signal::INT);
     let ended = process.wait().expect(0);
     assert!(ended.said("work done"), "{ended:#?}");
+}
+
+#[test]
+fn echo_answers_lines_and_says_goodbye() {
+    let (mut process, addr) = Fixture::example(env!("CARGO_BIN_EXE_web"), "echo").serve();
+    let mut client = TcpStream::connect(addr).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(b"hello\n").unwrap();
+    let mut said = [0; 6];
+    client.read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"hello\n");
+    process.signal(Signal::INT);
+    let mut rest = String::new();
+    client.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "bye\n");
+    let _ = process.wait().expect(0);
+}
+
+/// A Redis of this test's own, killed at the end.
+struct Redis(std::process::Child, SocketAddr);
+
+impl Redis {
+    fn start() -> Self {
+        // Free a moment ago; should another take it, Redis ends and says so.
+        let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut redis = Command::new("redis-server");
+        redis.args(["--port", &addr.port().to_string(), "--bind", "127.0.0.1", "--save", ""]);
+        let child = redis.stdout(Stdio::null()).spawn().expect("redis-server is installed");
+        let redis = Self(child, addr);
+        let start = Instant::now();
+        while TcpStream::connect(addr).is_err() {
+            assert!(start.elapsed() < PATIENCE, "Redis does not listen");
+            std::thread::yield_now();
+        }
+        redis
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.0.kill().expect("it runs");
+        self.0.wait().expect("it ends");
+    }
+}
+
+/// A command on a connection of its own; `None`: refused, so the next instance's.
+fn increment(addr: SocketAddr) -> Option<Result<u64, String>> {
+    let mut client = TcpStream::connect(addr).ok()?;
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut reply = String::new();
+    let sent = client.write_all(b"INCR counter\r\n");
+    let read = sent.and_then(|()| BufReader::new(client).read_line(&mut reply));
+    let number = reply.trim().strip_prefix(':').and_then(|number| number.parse().ok());
+    Some(number.ok_or_else(|| format!("{reply:?} {read:?}")))
+}
+
+/// What Redis has counted is what clients were told: no reply is lost, in 20 restarts under load.
+#[test]
+fn proxy_loses_no_reply() {
+    let found = Command::new("redis-server").arg("--version").output().is_ok();
+    if !graceful_tests::can("the proxy in front of a Redis (redis-server)", found) {
+        return;
+    }
+    let redis = Redis::start();
+    let (told, lost) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    for round in 0..20 {
+        let fixture = Fixture::example(env!("CARGO_BIN_EXE_web"), "proxy");
+        let (mut process, addr) = fixture.env("UPSTREAM", &redis.1.to_string()).serve();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        match increment(addr) {
+                            Some(Ok(_)) => told.fetch_add(1, Ordering::Relaxed),
+                            Some(Err(what)) => {
+                                println!("round {round}: {what}");
+                                lost.fetch_add(1, Ordering::Relaxed)
+                            }
+                            None => return,
+                        };
+                    }
+                });
+            }
+            std::thread::sleep(Duration::from_millis(20 + round));
+            process.signal(Signal::TERM);
+            let _ = process.wait().expect(0);
+            over.store(true, Ordering::Relaxed);
+        });
+    }
+    let (told, lost) = (told.into_inner(), lost.into_inner());
+    println!("20 restarts: {told} told, {lost} lost");
+    let counted = increment(redis.1).unwrap().unwrap() - 1;
+    assert!(told > 100 && lost == 0, "{told} told, {lost} lost");
+    assert_eq!(counted, told as u64);
 }
