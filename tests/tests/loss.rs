@@ -107,6 +107,84 @@ fn no_loss(clients: Clients, stop: Stop) {
     );
 }
 
+/// Through the pool of a client library, hyper-util's, which keeps connections and is told not to try
+/// again: HTTP/1 and HTTP/2.
+fn a_pool_loses_nothing(http2: bool) {
+    use http_body_util::{BodyExt, Empty};
+    use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (mut answered, mut lost) = (0, Vec::new());
+    for round in 0..restarts() {
+        let (mut process, addr) = Fixture::new(env!("CARGO_BIN_EXE_web")).serve();
+        let uri: hyper::Uri = format!("http://{addr}/").parse().unwrap();
+        let mut client = Client::builder(TokioExecutor::new());
+        client.retry_canceled_requests(false).http2_only(http2);
+        let client = client.build_http::<Empty<bytes::Bytes>>();
+        let tallies = runtime.block_on(async {
+            let mut clients = tokio::task::JoinSet::new();
+            for i in 0..32 {
+                let (client, uri) = (client.clone(), uri.clone());
+                clients.spawn(async move {
+                    let (mut random, mut tally) = (Random(round * 1_000 + i + 1), Tally::default());
+                    loop {
+                        tokio::time::sleep(Duration::from_micros(random.below(3_000))).await;
+                        let answer = async {
+                            let response = client.get(uri.clone()).await?;
+                            response.into_body().collect().await?;
+                            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+                        };
+                        match tokio::time::timeout(graceful_tests::PATIENCE, answer).await.unwrap()
+                        {
+                            Ok(()) => tally.answered += 1,
+                            Err(error) if is_not_processed(&*error) => return tally,
+                            Err(error) => {
+                                tally.lost.push(format!("{error:?}"));
+                                return tally;
+                            }
+                        }
+                    }
+                });
+            }
+            let random = Random(round + 1).below(20_000);
+            tokio::time::sleep(Duration::from_micros(30_000 + random)).await;
+            process.signal(Signal::TERM);
+            let mut tallies = Vec::new();
+            while let Some(tally) = clients.join_next().await {
+                tallies.push(tally.unwrap());
+            }
+            tallies
+        });
+        let _ = process.wait().expect(0);
+        for tally in tallies {
+            answered += tally.answered;
+            lost.extend(tally.lost);
+        }
+    }
+    println!(
+        "pool, http2 {http2}: {} restarts, {answered} answered, {} lost",
+        restarts(),
+        lost.len()
+    );
+    assert!(answered > 1_000 && lost.is_empty(), "{answered} answered, lost: {lost:#?}");
+}
+
+/// Refused; turned away by a GOAWAY before it was processed; or never sent, which is what `Canceled` and
+/// `CheckoutNoLongerWanted`
+/// mean in hyper and its pool: what every client may send again.
+fn is_not_processed(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut source = Some(error);
+    while let Some(error) = source {
+        let text = format!("{error:?}");
+        let signs =
+            ["ConnectionRefused", "REFUSED_STREAM", "GoAway", "Canceled", "CheckoutNoLongerWanted"];
+        if signs.iter().any(|sign| text.contains(sign)) {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
 // One test, one after the other: they would take each other's time.
 #[test]
 fn restarts_lose_no_request_and_the_usual_way_does() {
@@ -116,6 +194,9 @@ fn restarts_lose_no_request_and_the_usual_way_does() {
         for clients in [keep_alive, each, Clients::Http2] {
             no_loss(clients, stop);
         }
+    }
+    for http2 in [false, true] {
+        a_pool_loses_nothing(http2);
     }
     // The same clients see loss where there is some. How much is up to chance: so until there is.
     for (clients, stop) in

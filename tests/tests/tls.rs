@@ -7,9 +7,13 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
-use graceful_tests::{Fixture, PATIENCE, Process};
+use graceful_tests::{
+    Fixture, PATIENCE, Process, Signal,
+    load::{Random, Tally},
+};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
@@ -283,4 +287,90 @@ fn the_peer_is_the_one_behind_the_balancer() {
     assert!(answer.is_empty());
     process.term();
     let _ = process.wait().expect(0);
+}
+
+/// One request. Whether the server keeps the connection.
+fn exchange(stream: &mut StreamOwned<ClientConnection, TcpStream>) -> std::io::Result<bool> {
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")?;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\nfine") {
+        let mut some = [0; 1024];
+        match stream.read(&mut some)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            length => answer.extend(&some[..length]),
+        }
+    }
+    Ok(!String::from_utf8_lossy(&answer).contains("connection: close"))
+}
+
+/// Sends requests until it is refused; never sends one a second time.
+fn client(files: &Files, addr: SocketAddr, keep: bool, mut random: Random) -> Tally {
+    let mut tally = Tally::default();
+    let mut kept: Option<StreamOwned<ClientConnection, TcpStream>> = None;
+    let mut answered = Instant::now();
+    loop {
+        std::thread::sleep(Duration::from_micros(random.below(3_000)));
+        let reused = kept.is_some();
+        let mut stream =
+            match kept.take().map_or_else(|| TcpStream::connect(addr).map(Err), |it| Ok(Ok(it))) {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(socket)) => {
+                    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+                    StreamOwned::new(files.client(), socket)
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                    tally.refused += 1;
+                    return tally;
+                }
+                Err(error) => {
+                    tally.lost.push(format!("connecting: {error}"));
+                    return tally;
+                }
+            };
+        let paused = answered.elapsed();
+        match exchange(&mut stream) {
+            Ok(keeps) => {
+                tally.answered += 1;
+                kept = (keep && keeps).then_some(stream);
+            }
+            // The machine was elsewhere for longer than the linger.
+            Err(_) if reused && paused > Duration::from_millis(250) => tally.late += 1,
+            Err(error) => tally.lost.push(format!("reused: {reused}, {paused:?}: {error}")),
+        }
+        answered = Instant::now();
+    }
+}
+
+/// As `loss.rs`, over TLS: most of the stops fall into handshakes.
+#[test]
+fn restarts_lose_no_request_over_tls() {
+    let restarts: u64 = std::env::var("GRACEFUL_RESTARTS").map_or(20, |text| text.parse().unwrap());
+    let files = Files::new("loss");
+    for keep in [true, false] {
+        let mut all = Tally::default();
+        for round in 0..restarts {
+            let (mut process, addr) = files.serve();
+            let tallies = std::thread::scope(|scope| {
+                let clients: Vec<_> = (0..32)
+                    .map(|i| {
+                        let (files, random) = (&files, Random(round * 1_000 + i + 1));
+                        scope.spawn(move || client(files, addr, keep, random))
+                    })
+                    .collect();
+                std::thread::sleep(Duration::from_micros(60_000 + Random(round + 1).below(40_000)));
+                process.signal(Signal::TERM);
+                let _ = process.wait().expect(0);
+                clients.into_iter().map(|it| it.join().unwrap()).collect::<Vec<_>>()
+            });
+            tallies.into_iter().for_each(|tally| all += tally);
+        }
+        println!(
+            "TLS, keep-alive {keep}: {restarts} restarts, {} answered, {} late, {} lost",
+            all.answered,
+            all.late,
+            all.lost.len()
+        );
+        assert!(all.answered > 500, "too few to tell: {}", all.answered);
+        assert!(all.lost.is_empty(), "{} of {}: {:#?}", all.lost.len(), all.answered, all.lost);
+    }
 }
