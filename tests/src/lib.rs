@@ -6,6 +6,7 @@
 pub mod app;
 pub mod client;
 pub mod far;
+pub mod grpc;
 pub mod http2;
 pub mod load;
 pub mod load_http2;

@@ -362,7 +362,9 @@ fn restarts_lose_no_request_over_tls() {
                 let _ = process.wait().expect(0);
                 clients.into_iter().map(|it| it.join().unwrap()).collect::<Vec<_>>()
             });
-            tallies.into_iter().for_each(|tally| all += tally);
+            for tally in tallies {
+                all += tally;
+            }
         }
         println!(
             "TLS, keep-alive {keep}: {restarts} restarts, {} answered, {} late, {} lost",
