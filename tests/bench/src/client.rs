@@ -39,6 +39,15 @@ pub(crate) fn requests(streams: &mut [TcpStream], count: usize) {
     }
 }
 
+/// `count` times 64 bytes, each after the one before has come back.
+pub(crate) fn echo(stream: &mut TcpStream, count: usize) {
+    let (message, mut answer) = ([b'x'; 64], [0; 64]);
+    for _ in 0..count {
+        stream.write_all(&message).expect("sends");
+        stream.read_exact(&mut answer).expect("an echo");
+    }
+}
+
 /// A connection for each request.
 pub(crate) fn connections(addr: SocketAddr, count: usize) {
     for _ in 0..count {

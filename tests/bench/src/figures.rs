@@ -2,11 +2,12 @@
 
 #![allow(clippy::unnecessary_wraps, reason = "one form for all measures")]
 
-use std::fs;
+use std::{fs, net::SocketAddr};
 
 use crate::{
-    client::{answered, ask_slow, connect, connections, requests, slow_connects},
-    process::{Server, millis},
+    client::{answered, ask_slow, connect, connections, echo, requests, slow_connects},
+    http2,
+    process::{Server, has_valgrind, millis},
 };
 
 /// How much is measured.
@@ -55,6 +56,18 @@ pub(crate) const FIGURES: &[Figure] = &[
         ..figure("instructions per request (callgrind)", "", true, instructions)
     },
     Figure {
+        exact: true,
+        ..figure("the same over HTTP/2, one stream at a time", "", true, instructions_h2)
+    },
+    Figure {
+        exact: true,
+        ..figure("the same over HTTP/2, ten at a time", "", true, instructions_h2_streams)
+    },
+    Figure {
+        exact: true,
+        ..figure("instructions per echo of 64 bytes, TCP", "", true, instructions_echo)
+    },
+    Figure {
         digits: 0,
         ..figure("bytes per idle connection, served once", "", false, idle_served)
     },
@@ -74,19 +87,38 @@ pub(crate) const FIGURES: &[Figure] = &[
     Figure { digits: 0, ..figure("of 1,000 clients at once, slower than 0.9 s", "", false, burst) },
 ];
 
+pub(crate) fn instructions(server: &str, scale: &Scale) -> Option<f64> {
+    counted(server, "http", scale, |addr, count| requests(&mut [connect(addr)], count))
+}
+
+fn instructions_h2(server: &str, scale: &Scale) -> Option<f64> {
+    counted(server, "h2", scale, |addr, count| http2::requests(addr, count, 1))
+}
+
+fn instructions_h2_streams(server: &str, scale: &Scale) -> Option<f64> {
+    counted(server, "h2", scale, |addr, count| http2::requests(addr, count, 10))
+}
+
+fn instructions_echo(server: &str, scale: &Scale) -> Option<f64> {
+    // Only these two have a server that is not of HTTP.
+    let is_one = matches!(server, "bare" | "graceful");
+    is_one.then(|| counted(server, "echo", scale, |addr, count| echo(&mut connect(addr), count)))?
+}
+
 /// The difference between two runs, of which one answers more requests.
-fn instructions(server: &str, scale: &Scale) -> Option<f64> {
-    let few = count(server, scale.counted)?;
-    let many = count(server, scale.counted * 3)?;
+fn counted(server: &str, kind: &str, scale: &Scale, send: fn(SocketAddr, usize)) -> Option<f64> {
+    if !has_valgrind() {
+        return None;
+    }
+    let few = count(server, kind, scale.counted, send)?;
+    let many = count(server, kind, scale.counted * 3, send)?;
     Some((many - few) / as_f64(scale.counted * 2))
 }
 
-fn count(server: &str, requests_to_send: usize) -> Option<f64> {
+fn count(server: &str, kind: &str, number: usize, send: fn(SocketAddr, usize)) -> Option<f64> {
     let out = std::env::temp_dir().join(format!("graceful-callgrind-{}", std::process::id()));
-    let process = Server::start_counted(server, out.to_str()?);
-    let mut stream = [connect(process.addr)];
-    requests(&mut stream, requests_to_send);
-    drop(stream);
+    let process = Server::start_counted(server, kind, out.to_str()?);
+    send(process.addr, number);
     // The bare loop dies of SIGTERM, which valgrind survives for long enough to write its counts.
     process.stop();
     let text = fs::read_to_string(&out).ok()?;

@@ -24,11 +24,12 @@ impl Server {
     }
 
     /// One thread, under valgrind, which writes its counts to `out`.
-    pub(crate) fn start_counted(name: &str, out: &str) -> Self {
+    pub(crate) fn start_counted(name: &str, kind: &str, out: &str) -> Self {
         let mut command = Command::new("valgrind");
         command
             .args(["--tool=callgrind", "--quiet", &format!("--callgrind-out-file={out}")])
             .arg(program())
+            .env("KIND", kind)
             .env("ONE_WORKER", "1");
         Self::start_by(command, name)
     }
@@ -115,6 +116,11 @@ impl Server {
 
 pub(crate) fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
+}
+
+/// Without it there are no counts.
+pub(crate) fn has_valgrind() -> bool {
+    Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().is_ok()
 }
 
 /// Built beside this program.

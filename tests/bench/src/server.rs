@@ -4,12 +4,18 @@ use std::{convert::Infallible, env::args, io, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::{conn::auto, graceful::GracefulShutdown},
 };
 use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
@@ -35,12 +41,44 @@ async fn listen() -> io::Result<TcpListener> {
 /// A loop with no shutdown code at all: the limit of what can be reached.
 async fn bare() -> io::Result<()> {
     let listener = listen().await?;
+    match std::env::var("KIND").as_deref() {
+        Ok("h2") => return bare_http2(&listener).await,
+        Ok("echo") => return bare_echo(&listener).await,
+        _ => {}
+    }
     let builder = http1::Builder::new();
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
         let connection = builder.serve_connection(TokioIo::new(stream), service_fn(slow));
         tokio::spawn(connection.with_upgrades());
+    }
+}
+
+async fn bare_http2(listener: &TcpListener) -> io::Result<()> {
+    let builder = http2::Builder::new(TokioExecutor::new());
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        tokio::spawn(builder.serve_connection(TokioIo::new(stream), service_fn(slow)));
+    }
+}
+
+async fn bare_echo(listener: &TcpListener) -> io::Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        tokio::spawn(echo(stream));
+    }
+}
+
+async fn echo<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> io::Result<()> {
+    let mut buffer = [0; 1024];
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return Ok(()),
+            length => stream.write_all(&buffer[..length]).await?,
+        }
     }
 }
 
@@ -86,6 +124,9 @@ fn graceful() -> graceful::Exit {
     let mut config = graceful::Config::new();
     if one_worker() {
         config = config.worker_threads(1);
+    }
+    if std::env::var("KIND").as_deref() == Ok("echo") {
+        return config.run(async || graceful::listen("127.0.0.1:0", echo));
     }
     // Bound by the library, with its backlog; the others bind as tokio does.
     config.run(async || graceful::serve("127.0.0.1:0", service_fn(slow)))
