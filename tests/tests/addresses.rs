@@ -151,14 +151,14 @@ fn what_was_not_passed_is_said() {
 /// Nothing stays half-started: the address before the bad one is free again.
 #[test]
 fn a_bad_address_is_one_line_and_exit_1() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = format!("127.0.0.1:{}", taken.local_addr().unwrap().port()).leak() as &str;
-    let holder = TcpListener::bind(taken).or_else(|_| TcpListener::bind(taken)).ok();
-    let (process, _) = (std::process::id(), holder);
-    let in_use = format!("(process {process})");
+    // This very process has it.
+    let in_use = format!("(process {})", std::process::id());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let used = listener.local_addr().unwrap().to_string();
+    let path = socket_path("half");
+    let half = format!("unix:{},127.0.0.1:0,192.0.2.1:0", path.display());
     for (listen, said) in [
+        (half.as_str(), "192.0.2.1:0"),
         (used.as_str(), in_use.as_str()),
         ("192.0.2.1:0", "this machine does not have that address"),
         ("8080", "write `:8080`"),
@@ -173,4 +173,5 @@ fn a_bad_address_is_one_line_and_exit_1() {
         assert!(lines.len() == 1 && lines[0].contains(said), "{listen}: {:#?}", ended.lines);
         assert!(!ended.said("listening on"), "{listen}: {:#?}", ended.lines);
     }
+    assert!(!path.exists(), "a Unix socket before the bad address is left behind");
 }

@@ -177,6 +177,33 @@ async fn services_in_a_box_and_shared_ones_are_served() {
     }
 }
 
+/// A make-service that never makes one holds the drain for a second, and is named where the limit is
+/// nearer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_never_made_is_bounded_and_named() {
+    for (timeout, cut) in [(20_000, 0), (300, 1)] {
+        let make = tower::service_fn(|_: ConnectInfo| {
+            std::future::pending::<Result<Router, Infallible>>()
+        });
+        let server = graceful::serve("127.0.0.1:0", make);
+        let config = Config::new().timeout(Duration::from_millis(timeout));
+        let running = config.start(server).await.unwrap();
+        let addr = running.local_addr().unwrap();
+        let handle = running.handle().clone();
+        let client = blocking(move || {
+            let client = Client::connect(addr);
+            while !handle.in_flight().iter().any(|it| it.to_string().contains("handshake")) {
+                std::thread::yield_now();
+            }
+            client
+        })
+        .await;
+        let report = in_time(running.stop()).await;
+        assert_eq!(report.cut().len(), cut, "{report}");
+        drop(client);
+    }
+}
+
 fn app() -> Router {
     graceful_tests::app::router()
 }
@@ -347,4 +374,38 @@ async fn a_connection_has_keep_alive_probes_unless_told_otherwise() {
         assert_eq!(shown.contains("timer:(keepalive"), expected, "{shown}");
         assert!(in_time(running.stop()).await.is_clean());
     }
+}
+
+/// A tunnel that begins with one byte, as in the documentation.
+struct Knock;
+
+impl graceful::Acceptor for Knock {
+    type Stream = graceful::Transport;
+
+    async fn accept(&self, mut transport: graceful::Transport) -> std::io::Result<Self::Stream> {
+        use tokio::io::AsyncReadExt;
+        match transport.read_u8().await? {
+            b'!' => Ok(transport),
+            _ => Err(std::io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    fn transport(stream: &Self::Stream) -> &graceful::Transport {
+        stream
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_of_ones_own_is_spoken_over() {
+    let (running, addr) = start(graceful::serve("127.0.0.1:0", app()).acceptor(Knock)).await;
+    blocking(move || {
+        let mut client = Client::connect(addr);
+        client.send("!");
+        assert_eq!(client.fetch("/").text(), "fine");
+        let mut stranger = Client::connect(addr);
+        stranger.send("?");
+        stranger.closed();
+    })
+    .await;
+    assert!(in_time(running.stop()).await.is_clean());
 }

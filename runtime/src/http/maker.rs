@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     context::InContext,
-    net::{Accepted, ConnGuard, ConnectInfo, GuardedConn, MakeConnection, Stream},
+    net::{Accepted, ConnGuard, ConnectInfo, GuardedConn, MakeConnection, Stream, before_protocol},
     stop::Shared,
     util::{
         Sealed,
@@ -119,14 +119,19 @@ where
                 return;
             };
             let info = ConnectInfo::of(&stream, guard.conn().core());
-            // An error of either costs the connection: there is no service to answer with.
-            if poll_fn(|cx| make.poll_ready(cx)).await.is_err() {
-                return;
-            }
-            let Ok(service) = make.call(info.clone()).await else {
+            // An error of either costs the connection: there is no service to answer with. It may take as
+            // long as a handshake.
+            let making = async {
+                poll_fn(|cx| make.poll_ready(cx)).await.ok()?;
+                make.call(info.clone()).await.ok()
+            };
+            let core = guard.conn().core();
+            let limit = options.header_timeout;
+            let Some(service) = before_protocol(core, limit, making).await else {
                 return;
             };
             drop(make);
+            guard.conn().on(Event::Shaken);
             let info = options.connect_info.then_some(info);
             let service = service.into_service(Sealed);
             let mut driver = Driver::new(Io::new(stream, guard), service, &options, info);

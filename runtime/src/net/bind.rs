@@ -31,16 +31,16 @@ pub(super) struct BoundSocket {
     pub(super) holders: Holders,
 }
 
-/// Binds all that `target` says, or takes over the listeners that it is.
+/// Binds all that `target` says, or takes over the listeners that it is, into `all`.
 ///
 /// # Errors
 ///
-/// Name the address, and what can be done. Nothing stays bound then.
+/// Name the address, and what can be done. What is in `all` then has to be dropped.
 pub(super) async fn bind(
     target: Target,
     options: &SocketOptions,
-) -> Result<Vec<BoundSocket>, Failure> {
-    let mut all = Vec::new();
+    all: &mut Vec<BoundSocket>,
+) -> Result<(), Failure> {
     let mut rest = vec![target];
     while let Some(target) = rest.pop() {
         match target {
@@ -51,7 +51,7 @@ pub(super) async fn bind(
     if all.is_empty() {
         return Err(Failure::new("no address to listen on: the list is empty"));
     }
-    Ok(all)
+    Ok(())
 }
 
 async fn bind_one(target: Target, options: &SocketOptions) -> Result<Vec<BoundSocket>, Failure> {

@@ -16,6 +16,39 @@ use crate::stop::Phase;
 /// How long a handshake may take once the drain has started.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// Runs what comes before the protocol, within `limit` from the accept, and within a second once the
+/// drain has started. `None`: the connection has come to nothing.
+pub(crate) async fn before_protocol<T>(
+    core: &ConnCore,
+    limit: Option<Duration>,
+    shaking: impl Future<Output = Option<T>>,
+) -> Option<T> {
+    core.set_shaking(true);
+    let mut shaking = pin!(shaking);
+    let mut timer = Timer::default();
+    let shaken = poll_fn(|cx| {
+        // Before the look, so that no change slips in between.
+        core.register(cx.waker());
+        if core.phase() >= Phase::Cut {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(shaken) = shaking.as_mut().poll(cx) {
+            return Poll::Ready(shaken);
+        }
+        let accepted = core.accepted_at();
+        let draining = core.shared().drain_started.get();
+        let grace = draining.map(|&draining: &Instant| draining.max(accepted) + GRACE);
+        let limit = limit.map(|limit| accepted + limit);
+        match grace.into_iter().chain(limit).min() {
+            Some(deadline) if timer.has_passed(deadline, cx) => Poll::Ready(None),
+            Some(_) | None => Poll::Pending,
+        }
+    })
+    .await;
+    core.set_shaking(false);
+    shaken
+}
+
 /// What the connections of a server begin with.
 #[derive(Clone, Default)]
 pub(crate) struct Preamble {
@@ -46,30 +79,7 @@ impl Preamble {
             Stream::Plain(transport) if !self.is_empty() => transport,
             stream => return Some(stream),
         };
-        core.set_shaking(true);
-        let mut shaking = pin!(self.shake_unbounded(core, transport));
-        let mut timer = Timer::default();
-        let stream = poll_fn(|cx| {
-            // Before the look, so that no change slips in between.
-            core.register(cx.waker());
-            if core.phase() >= Phase::Cut {
-                return Poll::Ready(None);
-            }
-            if let Poll::Ready(stream) = shaking.as_mut().poll(cx) {
-                return Poll::Ready(stream);
-            }
-            let accepted = core.accepted_at();
-            let draining = core.shared().drain_started.get();
-            let grace = draining.map(|&draining: &Instant| draining.max(accepted) + GRACE);
-            let limit = limit.map(|limit| accepted + limit);
-            match grace.into_iter().chain(limit).min() {
-                Some(deadline) if timer.has_passed(deadline, cx) => Poll::Ready(None),
-                Some(_) | None => Poll::Pending,
-            }
-        })
-        .await;
-        core.set_shaking(false);
-        stream
+        before_protocol(core, limit, self.shake_unbounded(core, transport)).await
     }
 
     #[cfg_attr(not(feature = "proxy-protocol"), allow(unused_mut, unused_variables))]

@@ -49,10 +49,12 @@ impl Listener {
         target: Target,
         options: &SocketOptions,
     ) -> Result<Vec<Self>, Failure> {
-        let bound = bind(target, options).await?.into_iter();
-        Ok(bound
-            .map(|BoundSocket { socket, holders }| Self::new(socket, holders, options))
-            .collect())
+        let mut bound = Vec::new();
+        let result = bind(target, options, &mut bound).await;
+        let own = |BoundSocket { socket, holders }| Self::new(socket, holders, options);
+        // Also after a failure: a listener that is dropped leaves no file behind.
+        let listeners = bound.into_iter().map(own).collect();
+        result.map(|()| listeners)
     }
 
     fn new(socket: ListenerSocket, holders: Holders, options: &SocketOptions) -> Self {
@@ -154,6 +156,15 @@ impl Listener {
             _ if self.holders != Holders::Nobody => false,
             ListenerSocket::Tcp(tcp) => sockets::refuse_syns(tcp),
             ListenerSocket::Unix(unix) => sockets::refuse_connects(unix),
+        }
+    }
+}
+
+impl Drop for Listener {
+    /// The file of a socket that was bound here goes with it, whatever became of the server.
+    fn drop(&mut self) {
+        if self.holders == Holders::Nobody {
+            self.path.iter().for_each(SocketPath::unlink);
         }
     }
 }

@@ -47,7 +47,7 @@ pub(crate) use self::{
     endpoint::Endpoint,
     guard::ConnGuard,
     guarded_io::GuardedIo,
-    handshake::Preamble,
+    handshake::{Preamble, before_protocol},
     holders::Holders,
     kernel::Kernel,
     lingering_close::LingeringClose,

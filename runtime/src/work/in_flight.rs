@@ -119,7 +119,8 @@ pub enum Doing {
     /// Nothing, and it should have been closed by now: the threads are blocked, and whatever the
     /// client has sent was never read.
     Overdue,
-    /// What comes before the requests is under way: the TLS handshake, the PROXY header.
+    /// What comes before the requests is under way: the PROXY header, the TLS handshake, the service
+    /// that is made for the connection.
     Handshake,
     /// The head of a request is being read.
     ReadingHead,

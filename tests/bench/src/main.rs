@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     let is_wanted = |figure: &&Figure| {
         wanted.is_empty() || wanted.iter().any(|part| figure.name.contains(part.as_str()))
     };
+    process::build_servers();
     if wanted == ["gate"] {
         return gate(&scale);
     }

@@ -123,6 +123,20 @@ pub(crate) fn has_valgrind() -> bool {
     Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().is_ok()
 }
 
+/// Builds the servers, as they are now: `cargo run` builds this program alone.
+pub(crate) fn build_servers() {
+    // Set by cargo; by hand, what lies beside this program is taken.
+    let Some(cargo) = std::env::var_os("CARGO") else {
+        return;
+    };
+    let target = program().ancestors().nth(2).map(PathBuf::from).expect("in a profile's folder");
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "--release", "--package", "graceful-bench", "--bins"])
+        .args(["--target-dir".as_ref(), target.as_os_str()])
+        .status();
+    assert!(status.expect("cargo runs").success(), "the servers build");
+}
+
 /// Built beside this program.
 fn program() -> PathBuf {
     let this = std::env::current_exe().expect("this program has a path");
