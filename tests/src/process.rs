@@ -201,8 +201,8 @@ impl Process {
 
     /// The address that it says it listens on.
     pub fn addr(&mut self) -> SocketAddr {
-        let line = self.line("listening on http://");
-        let (_, addr) = line.split_once("http://").expect("just matched");
+        let line = self.line("listening on ");
+        let (_, addr) = line.split_once("://").expect("an address of TCP");
         addr.trim().parse().expect("an address")
     }
 

@@ -31,6 +31,7 @@ fn echo(stream: &mut BufReader<TcpStream>, line: &str) -> String {
 #[test]
 fn a_handler_learns_of_the_drain_and_says_goodbye() {
     let (mut process, addr) = serve("20s");
+    assert!(!process.line_if("http://"), "it does not speak HTTP");
     let mut client = connect(addr);
     assert_eq!(echo(&mut client, "one\n"), "one\n");
     process.term();

@@ -72,10 +72,11 @@ impl AcceptLoop {
         listener: Listener,
         maker: Arc<dyn MakeConnection>,
         slots: Slots,
+        scheme: &str,
     ) -> Result<Self, Failure> {
         let addr = listener.local_addr().map_err(Failure::from_error)?;
         let kernel = addr.tcp().map(|addr| Arc::new(Kernel::new(addr, listener.inode())));
-        Ok(Self { shared, listener, name: addr.to_string(), addr, maker, kernel, slots })
+        Ok(Self { shared, listener, name: addr.named(scheme), addr, maker, kernel, slots })
     }
 
     /// What the server is called in messages: its address.

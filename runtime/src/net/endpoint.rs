@@ -32,6 +32,17 @@ impl Endpoint {
         }
     }
 
+    #[cfg(feature = "tls")]
+    fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[allow(clippy::unused_self, reason = "as with the feature")]
+    fn is_tls(&self) -> bool {
+        false
+    }
+
     /// Binds all of its addresses, or none. `is_http`: what is offered by ALPN.
     ///
     /// # Errors
@@ -44,6 +55,12 @@ impl Endpoint {
         is_http: bool,
         maker: impl FnOnce(Arc<Shared>, Preamble) -> Arc<dyn MakeConnection>,
     ) -> Result<Vec<AcceptLoop>, Failure> {
+        let scheme = match (is_http, self.is_tls()) {
+            (true, false) => "http",
+            (true, true) => "https",
+            (false, false) => "tcp",
+            (false, true) => "tls",
+        };
         // First: what is wrong with a certificate is found before anything is bound.
         #[cfg(feature = "tls")]
         if let Some(tls) = self.tls {
@@ -52,8 +69,9 @@ impl Endpoint {
         let listeners = Listener::bind(self.target, &self.sockets).await?;
         let maker = maker(shared.clone(), self.preamble);
         let slots = Slots::new(self.sockets.max_connections);
-        let accept_loop =
-            |listener| AcceptLoop::new(shared.clone(), listener, maker.clone(), slots.clone());
+        let accept_loop = |listener| {
+            AcceptLoop::new(shared.clone(), listener, maker.clone(), slots.clone(), scheme)
+        };
         listeners.into_iter().map(accept_loop).collect()
     }
 }

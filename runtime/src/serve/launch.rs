@@ -52,8 +52,8 @@ pub(crate) fn serve(handle: &Handle, bound: Vec<Bound>) -> Vec<JoinHandle<()>> {
     }
     let mut running = Vec::with_capacity(bound.len());
     for Bound { name, addr, run } in bound {
-        if let Some(addr) = addr {
-            say!(handle.shared().log, info, { addr = addr.to_string() }, "listening on {addr}");
+        if addr.is_some() {
+            say!(handle.shared().log, info, { addr = name.clone() }, "listening on {name}");
         }
         let server = watched(handle.clone(), name.clone(), run);
         running.push(handle.spawn_tracked(Role::Server, TaskName::Text(name.into()), server));

@@ -17,14 +17,13 @@ impl LocalAddr {
             Self::Unix(_) => None,
         }
     }
-}
 
-impl fmt::Display for LocalAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// As messages call it: with the scheme of what is spoken there.
+    pub(crate) fn named(&self, scheme: &str) -> String {
         match self {
-            Self::Tcp(addr) => write!(f, "http://{addr}"),
-            Self::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
-            Self::Unix(None) => f.write_str("unix socket without a name"),
+            Self::Tcp(addr) => format!("{scheme}://{addr}"),
+            Self::Unix(Some(path)) => format!("unix:{}", path.display()),
+            Self::Unix(None) => "unix socket without a name".to_owned(),
         }
     }
 }

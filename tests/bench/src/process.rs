@@ -51,7 +51,7 @@ impl Server {
         let line = lines.by_ref().map_while(Result::ok).find(|line| line.contains("listening on"));
         let line = line.expect("it listens");
         let addr =
-            line.split_once("http://").expect("an address").1.trim().parse().expect("an address");
+            line.split_once("://").expect("an address").1.trim().parse().expect("an address");
         // Kept open: a server must not meet a closed pipe.
         std::mem::forget(lines);
         Self { name: name.to_owned(), child, addr }
