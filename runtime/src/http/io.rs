@@ -15,8 +15,7 @@ use super::{
     state::State,
 };
 use crate::{
-    context::InContext,
-    net::{ConnGuard, GuardedConn, GuardedIo, Received, Stream, close},
+    net::{ConnGuard, GuardedIo, Received, Stream},
     stop::Phase,
 };
 
@@ -176,15 +175,9 @@ impl Io {
 
 impl Drop for Io {
     fn drop(&mut self) {
-        let phase = self.conn().phase();
         if self.conn().is(State::Upgraded) {
             // As a `Connection`: the client may have something on its way to it still.
-            if phase < Phase::Cut && (phase >= Phase::Stopping || !self.guarded.has_ended()) {
-                let shared = self.conn().core().shared().clone();
-                let (stream, guard) = (self.guarded.take_stream(), self.guard().clone());
-                shared.runtime().spawn(InContext::new(&shared, close(stream, guard)));
-            }
-            return;
+            return self.guarded.close();
         }
         if let Some(leftover) = self.leftover() {
             self.conn().leave(leftover);

@@ -13,14 +13,12 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    close::close,
     conn::{ConnCore, GuardedConn},
     connect_info::ConnectInfo,
     guarded_io::GuardedIo,
 };
 use crate::{
-    context::{Handle, InContext, Shutdown},
-    stop::Phase,
+    context::{Handle, Shutdown},
     work::{Doing, InFlight, WorkItem, WorkKind},
 };
 
@@ -64,17 +62,8 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let conn = self.io.conn();
-        let phase = conn.core().phase();
-        // In service the kernel sees to what is on its way, once the client has closed its side.
-        if phase >= Phase::Cut || self.io.has_ended() && phase < Phase::Stopping {
-            return;
-        }
-        conn.is_closing.store(true, Ordering::Relaxed);
-        let guard = self.io.guard().clone();
-        let shared = conn.core().shared().clone();
-        let stream = self.io.take_stream();
-        shared.runtime().spawn(InContext::new(&shared, close(stream, guard)));
+        self.io.conn().is_closing.store(true, Ordering::Relaxed);
+        self.io.close();
     }
 }
 

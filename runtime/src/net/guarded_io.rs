@@ -9,11 +9,12 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
+    close::close,
     conn::{GuardedConn, Half},
     guard::ConnGuard,
     stream::Stream,
 };
-use crate::stop::Phase;
+use crate::{context::InContext, stop::Phase};
 
 /// A stream and the guard of its connection. The drain waits for as long as this exists; after the
 /// cut it fails, so that its owner comes to an end.
@@ -54,9 +55,16 @@ impl<C: GuardedConn> GuardedIo<C> {
         &self.stream
     }
 
-    /// Whether the client has closed its side, as far as that has been read.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.ended
+    /// The program has let go of it: what was written is still delivered, by a task of its own. In
+    /// service the kernel sees to that, once the client has closed its side.
+    pub(crate) fn close(&mut self) {
+        let phase = self.conn().core().phase();
+        if phase >= Phase::Cut || self.ended && phase < Phase::Stopping {
+            return;
+        }
+        let shared = self.conn().core().shared().clone();
+        let (stream, guard) = (self.take_stream(), self.guard.clone());
+        shared.runtime().spawn(InContext::new(&shared, close(stream, guard)));
     }
 
     /// Takes the stream out and leaves its end behind.

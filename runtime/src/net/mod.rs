@@ -41,7 +41,7 @@ mod transport;
 pub(crate) use self::{
     accept::{AcceptLoop, Accepted, MakeConnection},
     acceptor::Custom,
-    close::{LINGERING_CLOSE, LINGERING_CLOSE_DRAINING, TICK, close},
+    close::{LINGERING_CLOSE, LINGERING_CLOSE_DRAINING, TICK},
     conn::{ConnCore, GuardedConn},
     delivery::{ConnDrain, KernelView},
     endpoint::Endpoint,
