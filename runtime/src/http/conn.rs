@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::task::AbortHandle;
+
 use super::{
     framing::{Framing, PlainRead},
     request_line::RequestLine,
@@ -242,6 +244,12 @@ impl HttpConn {
     pub(super) fn stream_closed(&self, stream: usize, complete: bool) {
         let late = complete && self.core.shared().work.request_finished();
         if self.streams().closed(stream, late) {
+            self.last_stream_closed();
+        }
+    }
+
+    pub(super) fn stream_task_spawned(&self, slot: usize, abort: AbortHandle) {
+        if self.streams().task_spawned(slot, abort, &self.core.shared().phase) {
             self.last_stream_closed();
         }
     }

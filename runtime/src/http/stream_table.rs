@@ -1,12 +1,9 @@
 //! The streams of an HTTP/2 connection, and the tasks that hyper runs for them. Its lock is shared
 //! by them alone.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Instant,
-};
+use std::{mem, time::Instant};
 
-use http::{Method, Uri};
+use http::{Method, uri::PathAndQuery};
 use slab::Slab;
 use tokio::task::AbortHandle;
 
@@ -22,18 +19,26 @@ pub(crate) struct StreamTable(Mutex<Table>);
 #[derive(Debug, Default)]
 struct Table {
     requests: Slab<Request>,
-    tasks: Slab<Arc<Place>>,
+    tasks: Slab<Task>,
     /// Answered to their end, although the cut had come: kept for the report.
     late: Vec<Request>,
 }
 
-/// Where the means to abort a task is left once the task is spawned.
-pub(crate) type Place = OnceLock<AbortHandle>;
+/// What hyper has had spawned.
+#[derive(Debug)]
+enum Task {
+    /// The means to abort it is not there yet.
+    Spawning,
+    Running(AbortHandle),
+    /// It was over before the means to abort it was there.
+    Ended,
+}
 
 #[derive(Debug)]
 struct Request {
     method: Method,
-    uri: Uri,
+    /// `None`: it has none, as CONNECT.
+    path: Option<PathAndQuery>,
     since: Instant,
     responding: bool,
     upgraded: bool,
@@ -46,9 +51,9 @@ impl Table {
 }
 
 impl StreamTable {
-    pub(crate) fn opened(&self, method: Method, uri: Uri) -> usize {
+    pub(crate) fn opened(&self, method: Method, path: Option<PathAndQuery>) -> usize {
         let since = Instant::now();
-        let request = Request { method, uri, since, responding: false, upgraded: false };
+        let request = Request { method, path, since, responding: false, upgraded: false };
         lock(&self.0).requests.insert(request)
     }
 
@@ -83,38 +88,46 @@ impl StreamTable {
         }
     }
 
-    /// A place for a task that is about to be spawned.
-    pub(crate) fn task(&self) -> (usize, Arc<Place>) {
-        let place = Arc::new(Place::new());
-        (lock(&self.0).tasks.insert(place.clone()), place)
+    /// A task is about to be spawned.
+    pub(crate) fn task(&self) -> usize {
+        lock(&self.0).tasks.insert(Task::Spawning)
     }
 
-    pub(crate) fn task_spawned(&self, place: &Place, abort: AbortHandle, phase: &PhaseCell) {
-        {
-            // Under the lock that the cut's walk takes: either it finds the handle, or the phase is
-            // visible below.
-            let _table = lock(&self.0);
-            // Set once: this is the only place.
-            let _ = place.set(abort);
+    /// Returns whether nothing is left.
+    pub(crate) fn task_spawned(&self, slot: usize, abort: AbortHandle, phase: &PhaseCell) -> bool {
+        let mut table = lock(&self.0);
+        if let Task::Ended = table.tasks[slot] {
+            table.tasks.remove(slot);
+            return table.is_empty();
         }
-        if phase.now() >= Phase::Cut
-            && let Some(abort) = place.get()
-        {
-            abort.abort();
-        }
+        // Under the lock that the cut's walk takes: either it finds the means, or the phase is
+        // visible here.
+        let late = (phase.now() >= Phase::Cut).then(|| abort.clone());
+        table.tasks[slot] = Task::Running(abort);
+        // Outside of the lock: a task that is dropped takes itself off.
+        drop(table);
+        late.inspect(AbortHandle::abort);
+        false
     }
 
     /// Returns whether nothing is left.
     pub(crate) fn task_ended(&self, slot: usize) -> bool {
         let mut table = lock(&self.0);
-        table.tasks.remove(slot);
+        match mem::replace(&mut table.tasks[slot], Task::Ended) {
+            Task::Spawning => {}
+            Task::Running(_) | Task::Ended => drop(table.tasks.remove(slot)),
+        }
         table.is_empty()
     }
 
     pub(crate) fn abort_all(&self) {
+        let running = |(_, task): (usize, &Task)| match task {
+            Task::Running(abort) => Some(abort.clone()),
+            Task::Spawning | Task::Ended => None,
+        };
         // Outside of the lock: a task that is dropped takes itself off.
-        let tasks: Vec<_> = lock(&self.0).tasks.iter().map(|(_, place)| place.clone()).collect();
-        tasks.iter().filter_map(|place| place.get()).for_each(AbortHandle::abort);
+        let tasks: Vec<_> = lock(&self.0).tasks.iter().filter_map(running).collect();
+        tasks.iter().for_each(AbortHandle::abort);
     }
 
     /// Whether a stream is still worked on, or its response not yet all written.
@@ -132,7 +145,7 @@ impl Request {
     fn describe(&self, peer: &str, now: Instant) -> InFlight {
         let peer = peer.to_owned();
         let age = now.saturating_duration_since(self.since);
-        let path = self.uri.path().to_owned();
+        let path = self.path.as_ref().map_or("", PathAndQuery::path).to_owned();
         if self.upgraded {
             return InFlight::Upgraded { path, peer, age };
         }

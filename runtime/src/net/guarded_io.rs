@@ -72,23 +72,31 @@ impl<C: GuardedConn> GuardedIo<C> {
         self.stream.take()
     }
 
-    /// Fails after the cut; before it, has the cut wake the task.
+    /// Fails after the cut.
     #[inline]
-    fn check_cut(&mut self, half: Half, cx: &Context<'_>) -> io::Result<()> {
-        let core = self.guard.conn().core();
+    fn check_cut(&self) -> io::Result<()> {
+        if self.guard.conn().core().phase() < Phase::Cut { Ok(()) } else { Err(cut_off()) }
+    }
+
+    /// There is nothing to read, or no room to write: has the cut wake the task as well, or fails if
+    /// that has come.
+    fn wait_for_cut<T>(&mut self, half: Half, cx: &Context<'_>) -> Poll<io::Result<T>> {
         // A task keeps its waker for life, and the cut is the only one that takes it: so it is left
         // once. Before the look, so that no cut slips in between.
         let owner = &mut self.owners.get_or_insert_default()[half as usize];
         if !owner.as_ref().is_some_and(|owner| owner.will_wake(cx.waker())) {
-            core.register_owner(half, cx.waker());
+            self.guard.conn().core().register_owner(half, cx.waker());
             *owner = Some(cx.waker().clone());
         }
-        if core.phase() >= Phase::Cut {
-            let error = "cut off by the limit of the graceful shutdown";
-            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, error));
-        }
-        Ok(())
+        self.check_cut()?;
+        Poll::Pending
     }
+}
+
+#[cold]
+fn cut_off() -> io::Error {
+    let error = "cut off by the limit of the graceful shutdown";
+    io::Error::new(io::ErrorKind::ConnectionAborted, error)
 }
 
 impl<C: GuardedConn> AsyncRead for GuardedIo<C> {
@@ -98,11 +106,14 @@ impl<C: GuardedConn> AsyncRead for GuardedIo<C> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.check_cut(Half::Read, cx)?;
-        let (before, room) = (buf.filled().len(), buf.remaining());
-        let read = this.stream().poll_read(cx, buf);
-        this.ended |= read.is_ready() && room > 0 && buf.filled().len() == before;
-        read
+        this.check_cut()?;
+        let before = buf.remaining();
+        if this.stream().poll_read(cx, buf)?.is_pending() {
+            return this.wait_for_cut(Half::Read, cx);
+        }
+        // Nothing into some room: the end.
+        this.ended |= before > 0 && buf.remaining() == before;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -113,8 +124,9 @@ impl<C: GuardedConn> AsyncWrite for GuardedIo<C> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.check_cut(Half::Write, cx)?;
-        this.stream().poll_write(cx, buf)
+        this.check_cut()?;
+        let written = this.stream().poll_write(cx, buf);
+        if written.is_pending() { this.wait_for_cut(Half::Write, cx) } else { written }
     }
 
     fn poll_write_vectored(
@@ -123,8 +135,9 @@ impl<C: GuardedConn> AsyncWrite for GuardedIo<C> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.check_cut(Half::Write, cx)?;
-        this.stream().poll_write_vectored(cx, bufs)
+        this.check_cut()?;
+        let written = this.stream().poll_write_vectored(cx, bufs);
+        if written.is_pending() { this.wait_for_cut(Half::Write, cx) } else { written }
     }
 
     fn is_write_vectored(&self) -> bool {

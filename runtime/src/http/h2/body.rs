@@ -15,7 +15,23 @@ use pin_project_lite::pin_project;
 use super::guard::RequestGuard;
 use crate::{http::body::MaybeBody, util::sync::lock_std};
 
-type SharedGuard = Arc<Mutex<RequestGuard>>;
+/// What keeps a request in the table.
+enum Held {
+    /// By the body, or by its last piece.
+    One(RequestGuard),
+    /// By the body, and by each of its pieces.
+    Shared(Arc<Mutex<RequestGuard>>),
+}
+
+impl Held {
+    /// The response is complete, as soon as nothing holds the request any more.
+    fn complete(&mut self) {
+        match self {
+            Self::One(guard) => guard.complete = true,
+            Self::Shared(guard) => lock_std(guard).complete = true,
+        }
+    }
+}
 
 pin_project! {
     /// A body of which each piece holds on to the request.
@@ -23,14 +39,15 @@ pin_project! {
         #[pin]
         body: MaybeBody<B>,
         ended: bool,
-        guard: Option<SharedGuard>,
+        // `None`: it is not a request any more, or the last piece of the body holds on to it.
+        held: Option<Held>,
     }
 
     impl<B> PinnedDrop for Http2Body<B> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if let (true, Some(guard)) = (*this.ended, this.guard) {
-                lock_std(guard).complete = true;
+            if let (true, Some(held)) = (*this.ended, this.held) {
+                held.complete();
             }
         }
     }
@@ -38,8 +55,7 @@ pin_project! {
 
 impl<B: Body> Http2Body<B> {
     pub(super) fn new(body: MaybeBody<B>, guard: Option<RequestGuard>) -> Self {
-        let guard = guard.map(|guard| Arc::new(Mutex::new(guard)));
-        Self { ended: body.is_end_stream(), body, guard }
+        Self { ended: body.is_end_stream(), body, held: guard.map(Held::One) }
     }
 }
 
@@ -54,8 +70,9 @@ impl<B: Body> Body for Http2Body<B> {
         let mut this = self.project();
         let frame = ready!(this.body.as_mut().poll_frame(cx));
         *this.ended = frame.is_none() || this.body.is_end_stream();
-        let held = |data| GuardedData { data, _request: this.guard.clone() };
-        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(held))))
+        let ended = *this.ended;
+        let guarded = |data| GuardedData { data, _held: hold(this.held, ended) };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(guarded))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -67,10 +84,30 @@ impl<B: Body> Body for Http2Body<B> {
     }
 }
 
+/// For one piece of the body. Most bodies are of one piece, which can have the guard itself: shared,
+/// it takes an allocation.
+fn hold(held: &mut Option<Held>, is_last: bool) -> Option<Held> {
+    match held.take()? {
+        mut last if is_last => {
+            last.complete();
+            Some(last)
+        }
+        Held::Shared(guard) => {
+            *held = Some(Held::Shared(guard.clone()));
+            Some(Held::Shared(guard))
+        }
+        Held::One(guard) => {
+            let guard = Arc::new(Mutex::new(guard));
+            *held = Some(Held::Shared(guard.clone()));
+            Some(Held::Shared(guard))
+        }
+    }
+}
+
 /// Data of a body, and the request that it answers.
 pub(crate) struct GuardedData<D> {
     data: D,
-    _request: Option<SharedGuard>,
+    _held: Option<Held>,
 }
 
 impl<D: Buf> Buf for GuardedData<D> {

@@ -3,11 +3,13 @@
 
 use std::{
     cell::Cell,
-    future::{Future, poll_fn},
-    pin::pin,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
 };
 
 use hyper::rt::Executor;
+use pin_project_lite::pin_project;
 
 use super::guard::RequestGuard;
 use crate::{
@@ -37,31 +39,45 @@ where
 {
     fn execute(&self, future: F) {
         let conn = self.0.conn();
-        let (slot, place) = conn.streams().task();
-        let guard = StreamTaskGuard { slot, conn: self.0.clone(), _upgraded: UPGRADING.take() };
+        let slot = conn.streams().task();
+        let upgraded = UPGRADING.take();
+        let held = Held { slot, conn: self.0.clone(), _upgraded: upgraded };
         let shared = conn.core().shared();
-        let join = shared.runtime().spawn(InContext::new(shared, async move {
-            let _guard = guard;
-            let mut future = pin!(future);
-            poll_fn(|cx| {
-                let poll = future.as_mut().poll(cx);
-                // Not taken: hyper has turned the upgrade down.
-                drop(UPGRADING.take());
-                poll
-            })
-            .await;
-        }));
-        conn.streams().task_spawned(&place, join.abort_handle(), &shared.phase);
+        let join = shared.runtime().spawn(InContext::new(shared, StreamTask { future, held }));
+        conn.stream_task_spawned(slot, join.abort_handle());
     }
 }
 
-struct StreamTaskGuard {
+pin_project! {
+    /// What hyper has spawned. Not an async block, which has its future in it twice: once as it was
+    /// given, and once where it is polled.
+    struct StreamTask<F> {
+        #[pin]
+        future: F,
+        // Dropped last.
+        held: Held,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for StreamTask<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let poll = self.project().future.poll(cx);
+        // Not taken: hyper has turned the upgrade down.
+        drop(UPGRADING.take());
+        poll
+    }
+}
+
+/// Holds the connection for as long as the task exists.
+struct Held {
     slot: usize,
     conn: ConnGuard<HttpConn>,
     _upgraded: Option<RequestGuard>,
 }
 
-impl Drop for StreamTaskGuard {
+impl Drop for Held {
     fn drop(&mut self) {
         self.conn.conn().stream_task_ended(self.slot);
     }

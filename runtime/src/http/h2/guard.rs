@@ -27,7 +27,8 @@ enum ResponseRule {
 
 impl RequestGuard {
     pub(super) fn new<B>(conn: &Arc<HttpConn>, request: &Request<B>) -> Self {
-        let stream = conn.streams().opened(request.method().clone(), request.uri().clone());
+        let (method, path) = (request.method().clone(), request.uri().path_and_query().cloned());
+        let stream = conn.streams().opened(method, path);
         let rule = match *request.method() {
             Method::HEAD => ResponseRule::WithoutBody,
             Method::CONNECT => ResponseRule::Tunnel,
