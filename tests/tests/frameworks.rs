@@ -26,6 +26,37 @@ fn method(name: &'static str) -> PathAndQuery {
     PathAndQuery::from_static(name)
 }
 
+/// The same with a client of another make.
+#[test]
+fn a_client_in_python_has_every_call_answered_across_the_drain() {
+    // Debian's, which has the package beside it.
+    const PYTHON: &str = "/usr/bin/python3";
+    let has_it = Command::new(PYTHON).args(["-c", "import grpc"]).status();
+    let what = "gRPC by Python's client (Debian: apt-get install python3-grpcio)";
+    if !graceful_tests::can(what, has_it.is_ok_and(|it| it.success())) {
+        return;
+    }
+    let (mut server, addr) = serve();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/net/grpc_client.py");
+    let mut client = Fixture::new(script).spawn_by(|script| {
+        let mut python = Command::new(PYTHON);
+        python.arg(script).arg(addr.to_string());
+        python
+    });
+    client.line("under way");
+    server.line("unary begins");
+    server.line("client stream begins");
+    server.term();
+    server.line("health: not serving");
+    client.release();
+    client.line("streams are over");
+    server.release();
+    client.line("all over");
+    let _ = client.wait().expect(0);
+    let ended = server.wait().expect(0);
+    assert!(ended.said("drained 4 requests"), "{ended:#?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_call_goes_on_across_the_drain() {
     let (mut process, addr) = serve();

@@ -23,16 +23,15 @@ const ROUNDS: usize = 5;
 
 #[test]
 fn a_rolling_restart_behind_haproxy_fails_no_request() {
-    let has_it = Command::new("haproxy").arg("-v").stdout(Stdio::null()).status().is_ok();
-    if !graceful_tests::can(
-        "a rolling restart behind HAProxy (Debian: apt-get install haproxy)",
-        has_it,
-    ) {
+    if !has_haproxy("a rolling restart") {
         return;
     }
-    let addrs = free_addrs();
-    let mut instances = [start(addrs[1]), start(addrs[2])];
-    let proxy = Proxy::start(addrs);
+    let addrs @ [front, a, b] = free_addrs();
+    let mut instances = [start(a), start(b)];
+    let check = "option httpchk GET /readyz\n  http-check expect status 200\n  \
+                 default-server check inter 100ms fall 2 rise 1";
+    let backend = format!("balance roundrobin\n  {check}\n  server a {a}\n  server b {b}");
+    let proxy = Proxy::start("restart", front, &backend);
     proxy.wait_up("a");
     proxy.wait_up("b");
 
@@ -71,6 +70,35 @@ fn a_rolling_restart_behind_haproxy_fails_no_request() {
     assert!(tally.lost.is_empty() && tally.refused == 0, "{tally:#?}");
 }
 
+/// The client that the handler sees is HAProxy's, by the header of the PROXY protocol, also of a
+/// connection that HAProxy has made for another client.
+#[test]
+fn the_client_of_haproxy_is_the_one_that_is_seen() {
+    if !has_haproxy("the PROXY protocol") {
+        return;
+    }
+    for (name, version) in [("v1", "send-proxy"), ("v2", "send-proxy-v2")] {
+        let [front, server, _] = free_addrs();
+        let fixture = Fixture::new(env!("CARGO_BIN_EXE_opened")).env("PROXY", "1");
+        let (mut process, _) = fixture.env("LISTEN", &server.to_string()).serve();
+        let _proxy = Proxy::start(name, front, &format!("server a {server} {version}"));
+        for _ in 0..3 {
+            let mut client = Client::connect(front);
+            let from = client.stream().local_addr().unwrap();
+            let said = client.fetch("/who").text();
+            assert!(said.starts_with(&format!("Some({from}) Some({front})")), "{from}: {said}");
+        }
+        process.term();
+        let _ = process.wait().expect(0);
+    }
+}
+
+fn has_haproxy(what: &str) -> bool {
+    let has_it = Command::new("haproxy").arg("-v").stdout(Stdio::null()).status().is_ok();
+    let what = format!("{what} behind HAProxy (Debian: apt-get install haproxy)");
+    graceful_tests::can(&what, has_it)
+}
+
 fn start(addr: SocketAddr) -> Process {
     let web = Fixture::new(env!("CARGO_BIN_EXE_web"));
     web.env("ADDR", &addr.to_string()).env("DELAY", "1s").serve().0
@@ -90,17 +118,16 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn start([front, a, b]: [SocketAddr; 3]) -> Self {
-        let folder = std::env::temp_dir().join(format!("graceful-haproxy-{}", std::process::id()));
+    fn start(name: &str, front: SocketAddr, backend: &str) -> Self {
+        let folder =
+            std::env::temp_dir().join(format!("graceful-haproxy-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let socket = folder.join("stats.sock");
         let config = format!(
             "global\n  stats socket {} mode 600 level admin\n\
              defaults\n  mode http\n  timeout connect 2s\n  timeout check 2s\n  timeout client 30s\n  timeout server 30s\n\
              frontend front\n  bind {front}\n  default_backend back\n\
-             backend back\n  balance roundrobin\n  option httpchk GET /readyz\n  \
-             http-check expect status 200\n  default-server check inter 100ms fall 2 rise 1\n  \
-             server a {a}\n  server b {b}\n",
+             backend back\n  {backend}\n",
             socket.display()
         );
         let file = folder.join("haproxy.cfg");

@@ -13,7 +13,7 @@ use std::{
 
 use axum::{Extension, Router, body::Body, extract, http::Request, response::Response, routing};
 use graceful::{Config, ConnectInfo, Running, Server};
-use graceful_tests::{Client, in_time};
+use graceful_tests::{Client, Http2, http2::kind::GOAWAY, in_time};
 use tower::util::BoxCloneService;
 
 async fn start(server: Server) -> (Running, SocketAddr) {
@@ -299,6 +299,31 @@ async fn an_old_connection_is_told_to_close() {
     assert!(report.is_clean(), "{report}");
 }
 
+/// Over HTTP/2 a connection that is old, or idle for long, is told so as in the drain: nothing that is
+/// on its way is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_or_idle_connection_of_http2_is_told_to_go_away() {
+    let limit = Duration::from_millis(300);
+    for server in [
+        graceful::serve("127.0.0.1:0", app()).max_connection_age(limit),
+        graceful::serve("127.0.0.1:0", app()).keep_alive_timeout(limit),
+    ] {
+        let (running, addr) = start(server).await;
+        blocking(move || {
+            let start = Instant::now();
+            let mut client = Http2::connect(addr);
+            client.get(1, "/");
+            while !client.frame().unwrap().ends_stream() {}
+            let kinds: Vec<_> = client.rest().iter().map(|frame| frame.kind).collect();
+            assert_eq!(kinds, [GOAWAY, GOAWAY]);
+            assert!(start.elapsed() >= limit.mul_f64(0.9).saturating_sub(Duration::from_millis(15)));
+        })
+        .await;
+        let report = in_time(running.stop()).await;
+        assert!(report.is_clean(), "{report}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_does_not_come_times_out() {
     let (to_test, kinds) = std::sync::mpsc::channel();
@@ -354,26 +379,6 @@ async fn hypers_own_options_apply() {
     .await;
     assert_eq!(HTTP2.load(Ordering::SeqCst), 1);
     assert!(in_time(running.stop()).await.is_clean());
-}
-
-/// Asked of the kernel: `ss` prints the timers of a socket.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_connection_has_keep_alive_probes_unless_told_otherwise() {
-    for (idle, expected) in [(Some(Duration::from_secs(15)), true), (None, false)] {
-        let server = graceful::serve("127.0.0.1:0", app()).tcp_keepalive(idle);
-        let (running, addr) = start(server).await;
-        let shown = blocking(move || {
-            let mut client = Client::connect(addr);
-            assert_eq!(client.fetch("/").text(), "fine");
-            let filter = format!("sport = :{}", addr.port());
-            let ss = std::process::Command::new("ss").args(["-tnoH", &filter]).output().unwrap();
-            String::from_utf8(ss.stdout).unwrap()
-        })
-        .await;
-        assert!(shown.contains("ESTAB"), "{shown}");
-        assert_eq!(shown.contains("timer:(keepalive"), expected, "{shown}");
-        assert!(in_time(running.stop()).await.is_clean());
-    }
 }
 
 /// A tunnel that begins with one byte, as in the documentation.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use graceful_tests::{
-    Fixture, PATIENCE, Process, Signal,
+    Fixture, PATIENCE, Process, Signal, in_time,
     load::{Random, Tally},
 };
 use rustls::{
@@ -34,6 +34,26 @@ impl Files {
 
     fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
+    }
+
+    /// By openssl: a certificate that has expired.
+    fn expire(&self) {
+        let (key, request, certificate) =
+            (self.path("key.pem"), self.path("request.pem"), self.path("cert.pem"));
+        let extensions = self.path("extensions.txt");
+        fs::write(&extensions, "subjectAltName=DNS:localhost").unwrap();
+        let run = |openssl: &mut Command| {
+            let output = openssl.output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+        };
+        run(Command::new("openssl")
+            .args(["req", "-new", "-subj", "/CN=localhost", "-key"])
+            .args([key.as_os_str(), "-out".as_ref(), request.as_os_str()]));
+        run(Command::new("openssl")
+            .args(["x509", "-req", "-days", "-1", "-extfile"])
+            .args([extensions.as_os_str(), "-in".as_ref()])
+            .args([request.as_os_str(), "-signkey".as_ref(), key.as_os_str()])
+            .args(["-out".as_ref(), certificate.as_os_str()]));
     }
 
     /// By openssl: a certificate that signs itself.
@@ -238,9 +258,76 @@ fn a_renewed_certificate_is_served_without_a_restart() {
     let _ = process.wait().expect(0);
 }
 
+/// At once, where a change is else looked for once in a second: most of the rounds fall into it.
+#[tokio::test(flavor = "multi_thread")]
+async fn reload_tls_has_the_next_handshake_read_the_files() {
+    // Another test of this process may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let files = Files::new("reload");
+    let server = graceful::serve("127.0.0.1:0", graceful_tests::app::router())
+        .tls_files(files.path("cert.pem"), files.path("key.pem"));
+    let running = graceful::Config::new().start(server).await.unwrap();
+    let (addr, handle) = (running.local_addr().unwrap(), running.handle().clone());
+    let rounds = move || {
+        for round in 0..5 {
+            let name = format!("round{round}");
+            files.make(&name);
+            handle.reload_tls();
+            assert!(subject(addr).contains(&name), "{name}");
+        }
+    };
+    tokio::task::spawn_blocking(rounds).await.unwrap();
+    assert!(in_time(running.stop()).await.is_clean());
+}
+
+/// With a configuration of the program's own, which asks clients for a certificate: the handler sees
+/// it, and who has none gets no connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clients_certificate_is_seen_by_the_handler() {
+    let (files, client) = (Files::new("mutual"), Files::new("client"));
+    let read = |files: &Files| CertificateDer::from_pem_file(files.path("cert.pem")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(read(&client)).unwrap();
+    let verifier =
+        rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
+            .build()
+            .unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::from_pem_file(files.path("key.pem")).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![read(&files)], key)
+        .unwrap();
+    let expected = read(&client);
+    let who = move |axum::Extension(info): axum::Extension<graceful::ConnectInfo>| async move {
+        let seen = info.tls().unwrap().peer_certificates() == [expected];
+        format!("seen: {seen}")
+    };
+    let app = axum::Router::new().route("/", axum::routing::get(who));
+    let server = graceful::serve("127.0.0.1:0", app).tls(Arc::new(config)).connect_info();
+    let running = graceful::Config::new().start(server).await.unwrap();
+    let port = running.local_addr().unwrap().port();
+    let ask = move || {
+        let resolve = format!("localhost:{port}:127.0.0.1");
+        let words = ["--resolve", &resolve, &format!("https://localhost:{port}/")];
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--cacert"]).arg(files.path("cert.pem")).args(words);
+        assert!(!curl.output().unwrap().status.success(), "without a certificate");
+        curl.arg("--cert").arg(client.path("cert.pem")).arg("--key").arg(client.path("key.pem"));
+        let output = curl.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "seen: true");
+    };
+    tokio::task::spawn_blocking(ask).await.unwrap();
+    assert!(in_time(running.stop()).await.is_clean());
+}
+
 #[test]
 fn a_bad_certificate_is_one_line_and_exit_1() {
-    let (files, other) = (Files::new("bad"), Files::new("other"));
+    let (files, other, old) = (Files::new("bad"), Files::new("other"), Files::new("old"));
+    old.expire();
     fs::write(files.path("text.pem"), "nothing in here").unwrap();
     let name = |files: &Files, name: &str| files.path(name).to_str().unwrap().to_owned();
     for (certificate, key, said) in [
@@ -249,6 +336,7 @@ fn a_bad_certificate_is_one_line_and_exit_1() {
         (name(&files, "cert.pem"), name(&files, "none.pem"), "cannot read the private key"),
         (name(&files, "text.pem"), name(&files, "key.pem"), "has no certificate in it"),
         (name(&files, "cert.pem"), name(&files, "text.pem"), "has no private key in it"),
+        (name(&old, "cert.pem"), name(&old, "key.pem"), "has expired: renew it"),
     ] {
         let fixture = files.fixture().env("CERTIFICATE", &certificate).env("KEY", &key);
         let ended = fixture.env("LISTEN", "127.0.0.1:0").spawn().wait().expect(1);

@@ -8,10 +8,11 @@ use std::{
 };
 
 use tokio_rustls::rustls::{
-    self, ServerConfig,
+    self, RootCertStore, ServerConfig,
+    client::verify_server_cert_signed_by_trust_anchor,
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::{ClientHello, ResolvesServerCert},
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    server::{ClientHello, ParsedCertificate, ResolvesServerCert},
     sign::CertifiedKey,
 };
 
@@ -79,6 +80,7 @@ impl CertifiedFiles {
             let none = rustls::pki_types::pem::Error::NoItemsFound;
             return Err(failed(&self.certificate, "certificate", none));
         }
+        self.check_dates(&chain[0], provider)?;
         let key = PrivateKeyDer::from_pem_file(&self.key)
             .map_err(|error| failed(&self.key, "private key", error))?;
         let key = provider.key_provider.load_private_key(key).map_err(|error| {
@@ -95,6 +97,40 @@ impl CertifiedFiles {
                 self.key.display(),
                 self.certificate.display()
             ))),
+        }
+    }
+
+    /// No client takes a certificate outside of its dates.
+    fn check_dates(
+        &self,
+        certificate: &CertificateDer<'_>,
+        provider: &CryptoProvider,
+    ) -> Result<(), Failure> {
+        let name = self.certificate.display();
+        // One of a form that is not known here, such as version 1, may please its clients.
+        let Ok(parsed) = ParsedCertificate::try_from(certificate) else {
+            return Ok(());
+        };
+        // Who has signed it is the clients' affair: that nobody is trusted here is what is said of
+        // every certificate whose dates are right.
+        let verified = verify_server_cert_signed_by_trust_anchor(
+            &parsed,
+            &RootCertStore::empty(),
+            &[],
+            UnixTime::now(),
+            provider.signature_verification_algorithms.all,
+        );
+        use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+        match verified {
+            Err(rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. })) => {
+                Err(Failure::new(format!("the certificate {name} has expired: renew it")))
+            }
+            Err(rustls::Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. })) => {
+                Err(Failure::new(format!(
+                    "the certificate {name} is not valid yet: is the clock of this machine right?"
+                )))
+            }
+            _ => Ok(()),
         }
     }
 
