@@ -29,8 +29,7 @@ fn sockets() -> impl Iterator<Item = OwnedFd> {
     let names = std::fs::read_dir("/proc/self/fd").unwrap().map(|it| it.unwrap().file_name());
     let numbers: Vec<i32> = names.map(|name| name.to_str().unwrap().parse().unwrap()).collect();
     // The one of the folder is closed by now.
-    let fds =
-        numbers.into_iter().map(move |fd| pidfd_getfd(&this, fd, PidfdGetfdFlags::empty()));
+    let fds = numbers.into_iter().map(move |fd| pidfd_getfd(&this, fd, PidfdGetfdFlags::empty()));
     fds.flatten().filter(|fd| sockopt::socket_type(fd).is_ok())
 }
 

@@ -316,7 +316,9 @@ async fn an_old_or_idle_connection_of_http2_is_told_to_go_away() {
             while !client.frame().unwrap().ends_stream() {}
             let kinds: Vec<_> = client.rest().iter().map(|frame| frame.kind).collect();
             assert_eq!(kinds, [GOAWAY, GOAWAY]);
-            assert!(start.elapsed() >= limit.mul_f64(0.9).saturating_sub(Duration::from_millis(15)));
+            assert!(
+                start.elapsed() >= limit.mul_f64(0.9).saturating_sub(Duration::from_millis(15))
+            );
         })
         .await;
         let report = in_time(running.stop()).await;

@@ -1,18 +1,24 @@
 //! Prints what four servers cost, as ratios to a bare hyper loop: all of them in one run, taking
 //! turns, with the clients in this process on bare sockets.
 //!
-//! `cargo run --release -p graceful-bench`; with the argument `quick`, a run of a minute. Any other
-//! argument is a part of the names of the figures that are wanted, but for `gate`: instructions alone,
-//! and a failure where they have risen.
+//! `cargo run --release -p graceful-bench`; with the argument `quick`, a run of a few minutes. Any
+//! other argument is a part of the names of the figures that are wanted, but for `gate`: instructions
+//! alone, and a failure where they have risen.
 
 mod client;
 mod figures;
 mod http2;
+mod measures;
 mod process;
+mod tls;
 
-use std::process::ExitCode;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+};
 
 use figures::{FIGURES, Figure, Scale};
+use process::{Build, Subject};
 
 /// The servers, the yardstick first.
 const SERVERS: [&str; 4] = ["bare", "hyper-util", "axum", "graceful"];
@@ -21,29 +27,55 @@ fn main() -> ExitCode {
     let (quick, wanted): (Vec<_>, Vec<_>) =
         std::env::args().skip(1).partition(|arg| arg == "quick");
     let scale = if quick.is_empty() { Scale::FULL } else { Scale::QUICK };
-    let is_wanted = |figure: &&Figure| {
-        wanted.is_empty() || wanted.iter().any(|part| figure.name.contains(part.as_str()))
-    };
-    process::build_servers();
     if wanted == ["gate"] {
+        process::build_servers([Build::Release]);
         return gate(&scale);
     }
+    // To build the servers in other ways takes longer than all else in a quick run.
+    let is_wanted = |figure: &&Figure| match &wanted[..] {
+        [] => quick.is_empty() || figure.build == Build::Release,
+        parts => parts.iter().any(|part| figure.name.contains(part.as_str())),
+    };
+    let figures: Vec<_> = FIGURES.iter().filter(is_wanted).collect();
+    process::build_servers(figures.iter().map(|figure| figure.build));
     process::raise_file_limit();
     println!("| figure | {} |", SERVERS.join(" | "));
     println!("|---|{}", "---|".repeat(SERVERS.len()));
-    for figure in FIGURES.iter().filter(is_wanted) {
-        let mut values: Vec<Vec<f64>> = vec![Vec::new(); SERVERS.len()];
+    let mut failures = Vec::new();
+    for figure in figures {
+        let mut rows = [const { Vec::new() }; SERVERS.len()];
         // In turns, each time another first: what else the machine does falls on all of them.
         for round in 0..if figure.exact { 1 } else { scale.rounds } {
             for turn in 0..SERVERS.len() {
-                let server = (round + turn) % SERVERS.len();
-                values[server].extend((figure.measure)(SERVERS[server], &scale));
+                let number = (round + turn) % SERVERS.len();
+                match measured(figure, SERVERS[number], &scale) {
+                    Ok(value) => rows[number].push(value),
+                    // One that has crashed, or has failed a client, has no figure at all.
+                    Err(failure) => {
+                        rows[number].push(Some(f64::NAN));
+                        failures.push(format!("{}, {}: {failure}", SERVERS[number], figure.name));
+                    }
+                }
             }
         }
-        let medians: Vec<_> = values.into_iter().map(median).collect();
-        println!("| {} | {} |", figure.name, cells(figure, &medians).join(" | "));
+        let rows = rows.map(|values| Values::of(values.into_iter().flatten().collect()));
+        println!("| {} | {} |", figure.name, cells(figure, &rows).join(" | "));
     }
-    ExitCode::SUCCESS
+    for failure in &failures {
+        println!("\nFAILED: {failure}");
+    }
+    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// One round. Whatever goes wrong in it panics, here or in the thread of a client.
+fn measured(figure: &Figure, server: &'static str, scale: &Scale) -> Result<Option<f64>, String> {
+    let subject = Subject { server, kind: figure.kind, build: figure.build };
+    let measure = AssertUnwindSafe(|| (figure.measure)(subject, scale));
+    catch_unwind(measure).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).to_owned()));
+        text.unwrap_or_default()
+    })
 }
 
 /// What the instructions per request may be, as a ratio to the bare loop's: as they were when this was
@@ -52,7 +84,10 @@ const GATE: f64 = 1.10 * 1.03;
 
 /// The one figure that repeats, as a check: a change that makes every request dearer is seen.
 fn gate(scale: &Scale) -> ExitCode {
-    let [bare, ours] = ["bare", "graceful"].map(|server| figures::instructions(server, scale));
+    let [bare, ours] = ["bare", "graceful"].map(|server| {
+        let subject = Subject { server, kind: "http", build: Build::Release };
+        measures::instructions(subject, scale)
+    });
     let (Some(bare), Some(ours)) = (bare, ours) else {
         println!("there are no counts: is valgrind installed?");
         return ExitCode::FAILURE;
@@ -64,18 +99,44 @@ fn gate(scale: &Scale) -> ExitCode {
     if ratio > GATE { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// The yardstick in units, the others as ratios or, where that says more, in units, too.
-fn cells(figure: &Figure, medians: &[Option<f64>]) -> Vec<String> {
-    let bare = medians[0];
-    let cell = |(i, value): (usize, &Option<f64>)| match (value, bare) {
-        (None, _) => "-".to_owned(),
-        (Some(value), Some(bare)) if i > 0 && figure.ratio => format!("×{:.3}", value / bare),
-        (Some(value), _) => format!("{value:.*} {}", figure.digits, figure.unit).trim().to_owned(),
-    };
-    medians.iter().enumerate().map(cell).collect()
+/// What the rounds of one server have shown.
+enum Values {
+    /// There is no such figure of it.
+    None,
+    Failed,
+    Some {
+        median: f64,
+        most: f64,
+    },
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
+impl Values {
+    fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        match values.last() {
+            None => Self::None,
+            Some(most) if most.is_nan() => Self::Failed,
+            Some(&most) => Self::Some { median: values[values.len() / 2], most },
+        }
+    }
+}
+
+/// The yardstick in units, the others as ratios or, where that says more, in units, too.
+fn cells(figure: &Figure, rows: &[Values]) -> Vec<String> {
+    let cell = |(number, values): (usize, &Values)| match (values, &rows[0]) {
+        (Values::None, _) => "-".to_owned(),
+        (Values::Failed, _) => "failed".to_owned(),
+        (Values::Some { median, .. }, Values::Some { median: bare, .. })
+            if number > 0 && figure.ratio =>
+        {
+            format!("×{:.3}", median / bare)
+        }
+        (Values::Some { median, most }, _) => {
+            let digits = figure.digits;
+            let worst =
+                if figure.worst { format!(" (at most {most:.digits$})") } else { String::new() };
+            format!("{median:.digits$} {}{worst}", figure.unit).trim().to_owned()
+        }
+    };
+    rows.iter().enumerate().map(cell).collect()
 }

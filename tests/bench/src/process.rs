@@ -12,37 +12,78 @@ use std::{
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
+use crate::tls;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subject {
+    pub(crate) server: &'static str,
+    /// What it speaks.
+    pub(crate) kind: &'static str,
+    pub(crate) build: Build,
+}
+
+/// How the servers are built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// In one unit, without LTO: what is inlined hangs on as little as can be.
+    Release,
+    /// As cargo does it when nothing is said.
+    Defaults,
+    /// Thin LTO, one unit.
+    Thin,
+}
+
+impl Build {
+    fn profile(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Defaults => "defaults",
+            Self::Thin => "thin",
+        }
+    }
+
+    /// Where cargo puts it, beside the folder in which this program is.
+    fn program(self) -> PathBuf {
+        let this = std::env::current_exe().expect("this program has a path");
+        let target = this.ancestors().nth(2).expect("in a profile's folder");
+        target.join(self.profile()).join("graceful-bench-server")
+    }
+}
+
 pub(crate) struct Server {
-    name: String,
+    subject: Subject,
     child: Child,
     pub(crate) addr: SocketAddr,
 }
 
 impl Server {
-    pub(crate) fn start(name: &str) -> Self {
-        Self::start_by(Command::new(program()), name)
+    pub(crate) fn start(subject: Subject) -> Self {
+        Self::start_by(Command::new(subject.build.program()), subject)
     }
 
     /// One thread, under valgrind, which writes its counts to `out`.
-    pub(crate) fn start_counted(name: &str, kind: &str, out: &str) -> Self {
+    pub(crate) fn start_counted(subject: Subject, out: &str) -> Self {
         let mut command = Command::new("valgrind");
         command
             .args(["--tool=callgrind", "--quiet", &format!("--callgrind-out-file={out}")])
-            .arg(program())
-            .env("KIND", kind)
+            .arg(subject.build.program())
             .env("ONE_WORKER", "1");
-        Self::start_by(command, name)
+        Self::start_by(command, subject)
     }
 
-    fn start_by(mut command: Command, name: &str) -> Self {
+    fn start_by(mut command: Command, subject: Subject) -> Self {
+        if subject.kind == "tls" {
+            command.env("CERTIFICATE", tls::CERTIFICATE.as_os_str());
+        }
         let mut child = command
-            .arg(name)
+            .args([subject.server, subject.kind])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the server starts");
         // graceful says it on stderr, the others on stdout.
-        let pipe: Box<dyn std::io::Read> = if name == "graceful" {
+        let pipe: Box<dyn std::io::Read> = if subject.server == "graceful" {
             Box::new(child.stderr.take().expect("a pipe"))
         } else {
             Box::new(child.stdout.take().expect("a pipe"))
@@ -54,7 +95,7 @@ impl Server {
             line.split_once("://").expect("an address").1.trim().parse().expect("an address");
         // Kept open: a server must not meet a closed pipe.
         std::mem::forget(lines);
-        Self { name: name.to_owned(), child, addr }
+        Self { subject, child, addr }
     }
 
     /// Nanoseconds of CPU time, of all threads that there are (none of these servers ends one while
@@ -97,13 +138,14 @@ impl Server {
         result
     }
 
-    /// Waits for the end, which is a good one: a server that has crashed has no figures. The one
-    /// without any shutdown code dies of the signal.
+    /// Waits for the end, which is a good one: a server that has crashed, or was cut, has no figures.
+    /// The one without any shutdown code dies of the signal.
     pub(crate) fn gone(mut self) -> Instant {
         let status = self.child.wait().expect("it ends");
         let now = Instant::now();
         let by_signal = status.signal() == Some(Signal::TERM.as_raw());
-        assert!(status.success() || (self.name == "bare" && by_signal), "{}: {status}", self.name);
+        let is_bare = self.subject.server == "bare";
+        assert!(status.success() || is_bare && by_signal, "the server has ended with {status}");
         now
     }
 
@@ -124,23 +166,34 @@ pub(crate) fn has_valgrind() -> bool {
 }
 
 /// Builds the servers, as they are now: `cargo run` builds this program alone.
-pub(crate) fn build_servers() {
+pub(crate) fn build_servers(builds: impl IntoIterator<Item = Build>) {
     // Set by cargo; by hand, what lies beside this program is taken.
     let Some(cargo) = std::env::var_os("CARGO") else {
         return;
     };
-    let target = program().ancestors().nth(2).map(PathBuf::from).expect("in a profile's folder");
-    let status = Command::new(cargo)
-        .args(["build", "--quiet", "--release", "--package", "graceful-bench", "--bins"])
-        .args(["--target-dir".as_ref(), target.as_os_str()])
-        .status();
-    assert!(status.expect("cargo runs").success(), "the servers build");
+    let mut built = Vec::new();
+    for build in builds {
+        if built.contains(&build) {
+            continue;
+        }
+        built.push(build);
+        let program = build.program();
+        let target = program.ancestors().nth(2).expect("in a profile's folder");
+        let status = Command::new(&cargo)
+            .args(["build", "--quiet", "--profile", build.profile()])
+            .args(["--package", "graceful-bench", "--bins"])
+            .args(["--target-dir".as_ref(), target.as_os_str()])
+            .status();
+        assert!(status.expect("cargo runs").success(), "the servers build");
+    }
 }
 
-/// Built beside this program.
-fn program() -> PathBuf {
-    let this = std::env::current_exe().expect("this program has a path");
-    this.with_file_name("graceful-bench-server")
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Where a measure has failed it is still there; else this finds nobody.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// Ten thousand connections need as many descriptors.

@@ -1,11 +1,12 @@
-//! The same answer from four servers, one of them chosen by the first argument.
+//! The same answer from four servers: the first argument chooses one, the second what it speaks.
 
-use std::{convert::Infallible, env::args, io, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, env::args, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use axum::{http::HeaderValue, routing};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
-    Request, Response,
+    Request, Response, StatusCode,
     body::Incoming,
     server::conn::{http1, http2},
     service::service_fn,
@@ -13,12 +14,21 @@ use hyper::{
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        self, ServerConfig,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    },
+};
+use tower::make::Shared;
 
 fn hello() -> Response<Full<Bytes>> {
     Response::new(Full::new(Bytes::from_static(b"Hello world!")))
@@ -39,37 +49,78 @@ async fn listen() -> io::Result<TcpListener> {
 }
 
 /// A loop with no shutdown code at all: the limit of what can be reached.
-async fn bare() -> io::Result<()> {
-    let listener = listen().await?;
-    match std::env::var("KIND").as_deref() {
-        Ok("h2") => return bare_http2(&listener).await,
-        Ok("echo") => return bare_echo(&listener).await,
-        _ => {}
-    }
-    let builder = http1::Builder::new();
+async fn bare(kind: &str) -> io::Result<()> {
+    let (listener, builder) = (listen().await?, http1::Builder::new());
+    let http2 = http2::Builder::new(TokioExecutor::new());
+    let tls = (kind == "tls").then(|| TlsAcceptor::from(tls_config()));
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let connection = builder.serve_connection(TokioIo::new(stream), service_fn(slow));
-        tokio::spawn(connection.with_upgrades());
+        let (plain, builder) = (|stream| TokioIo::new(stream), builder.clone());
+        match (kind, tls.clone()) {
+            ("echo", _) => drop(tokio::spawn(echo(stream))),
+            ("h2", _) => {
+                drop(tokio::spawn(http2.serve_connection(plain(stream), service_fn(slow))));
+            }
+            ("upgrade", _) => {
+                let connection = builder.serve_connection(plain(stream), service_fn(upgrade));
+                tokio::spawn(connection.with_upgrades());
+            }
+            ("router", _) => {
+                let service = TowerToHyperService::new(router());
+                let connection = builder.serve_connection(plain(stream), service);
+                tokio::spawn(connection.with_upgrades());
+            }
+            (_, Some(tls)) => drop(tokio::spawn(async move {
+                let stream = TokioIo::new(tls.accept(stream).await?);
+                let connection = builder.serve_connection(stream, service_fn(slow));
+                connection.with_upgrades().await.map_err(io::Error::other)
+            })),
+            _ => {
+                let connection = builder.serve_connection(plain(stream), service_fn(slow));
+                tokio::spawn(connection.with_upgrades());
+            }
+        }
     }
 }
 
-async fn bare_http2(listener: &TcpListener) -> io::Result<()> {
-    let builder = http2::Builder::new(TokioExecutor::new());
-    loop {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        tokio::spawn(builder.serve_connection(TokioIo::new(stream), service_fn(slow)));
-    }
+/// Of openssl's making, in a folder that the environment names.
+fn tls_config() -> Arc<ServerConfig> {
+    let folder = std::path::PathBuf::from(std::env::var_os("CERTIFICATE").expect("a folder"));
+    let certificate = CertificateDer::from_pem_file(folder.join("cert.pem")).expect("read");
+    let key = PrivateKeyDer::from_pem_file(folder.join("key.pem")).expect("read");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().expect("versions");
+    let config = builder.with_no_client_auth().with_single_cert(vec![certificate], key);
+    Arc::new(config.expect("a configuration"))
 }
 
-async fn bare_echo(listener: &TcpListener) -> io::Result<()> {
-    loop {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        tokio::spawn(echo(stream));
-    }
+/// Leaves HTTP for the echo.
+async fn upgrade(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    tokio::spawn(async move {
+        let upgraded = hyper::upgrade::on(request).await.map_err(io::Error::other)?;
+        echo(TokioIo::new(upgraded)).await
+    });
+    Ok(switching())
+}
+
+fn switching() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().insert("upgrade", HeaderValue::from_static("echo"));
+    response.headers_mut().insert("connection", HeaderValue::from_static("upgrade"));
+    response
+}
+
+/// As `slow`, by axum.
+fn router() -> axum::Router {
+    let slow = || async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        "Hello world!"
+    };
+    let hello = routing::get(|| async { "Hello world!" });
+    axum::Router::new().route("/", hello).route("/slow", routing::get(slow))
 }
 
 async fn echo<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> io::Result<()> {
@@ -83,19 +134,34 @@ async fn echo<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> io::Result<()
 }
 
 /// hyper-util's `auto` connection with its `GracefulShutdown`.
-async fn hyper_util() -> io::Result<()> {
+async fn hyper_util(kind: &str) -> io::Result<()> {
+    let mut term = signal(SignalKind::terminate())?;
     let listener = listen().await?;
     let builder = auto::Builder::new(TokioExecutor::new());
     let graceful = GracefulShutdown::new();
-    let mut term = signal(SignalKind::terminate())?;
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let (stream, _) = accepted?;
                 stream.set_nodelay(true)?;
-                let connection =
-                    builder.serve_connection_with_upgrades(TokioIo::new(stream), service_fn(slow));
-                tokio::spawn(graceful.watch(connection.into_owned()));
+                let stream = TokioIo::new(stream);
+                match kind {
+                    "upgrade" => {
+                        let service = service_fn(upgrade);
+                        let connection = builder.serve_connection_with_upgrades(stream, service);
+                        tokio::spawn(graceful.watch(connection.into_owned()));
+                    }
+                    "router" => {
+                        let service = TowerToHyperService::new(router());
+                        let connection = builder.serve_connection_with_upgrades(stream, service);
+                        tokio::spawn(graceful.watch(connection.into_owned()));
+                    }
+                    _ => {
+                        let service = service_fn(slow);
+                        let connection = builder.serve_connection_with_upgrades(stream, service);
+                        tokio::spawn(graceful.watch(connection.into_owned()));
+                    }
+                }
             }
             _ = term.recv() => break,
         }
@@ -106,30 +172,49 @@ async fn hyper_util() -> io::Result<()> {
 }
 
 /// `axum::serve` with its graceful shutdown.
-async fn axum() -> io::Result<()> {
-    use axum::{Router, routing::get};
-    let slow = || async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        "Hello world!"
-    };
-    let app = Router::new().route("/", get(|| async { "Hello world!" })).route("/slow", get(slow));
+async fn axum(kind: &str) -> io::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let stop = async move {
         term.recv().await;
     };
-    axum::serve(listen().await?, app).with_graceful_shutdown(stop).await
+    let listener = listen().await?;
+    if kind == "router" {
+        return axum::serve(listener, router()).with_graceful_shutdown(stop).await;
+    }
+    // The same service as the others have, with the only body that axum takes.
+    let service = tower::service_fn(move |request: Request<axum::body::Body>| async move {
+        if request.uri().path() == "/slow" {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok::<_, Infallible>(hello().map(axum::body::Body::new))
+    });
+    let upgrading = tower::service_fn(move |request: Request<axum::body::Body>| async move {
+        tokio::spawn(async move {
+            let upgraded = hyper::upgrade::on(request).await.map_err(io::Error::other)?;
+            echo(TokioIo::new(upgraded)).await
+        });
+        Ok::<_, Infallible>(switching().map(axum::body::Body::new))
+    });
+    if kind == "upgrade" {
+        return axum::serve(listener, Shared::new(upgrading)).with_graceful_shutdown(stop).await;
+    }
+    axum::serve(listener, Shared::new(service)).with_graceful_shutdown(stop).await
 }
 
-fn graceful() -> graceful::Exit {
+fn graceful(kind: &str) -> graceful::Exit {
     let mut config = graceful::Config::new();
     if one_worker() {
         config = config.worker_threads(1);
     }
-    if std::env::var("KIND").as_deref() == Ok("echo") {
-        return config.run(async || graceful::listen("127.0.0.1:0", echo));
-    }
     // Bound by the library, with its backlog; the others bind as tokio does.
-    config.run(async || graceful::serve("127.0.0.1:0", service_fn(slow)))
+    let addr = "127.0.0.1:0";
+    match kind {
+        "echo" => config.run(async || graceful::listen(addr, echo)),
+        "router" => config.run(async || graceful::serve(addr, router())),
+        "upgrade" => config.run(async || graceful::serve(addr, service_fn(upgrade))),
+        "tls" => config.run(async || graceful::serve(addr, service_fn(slow)).tls(tls_config())),
+        _ => config.run(async || graceful::serve(addr, service_fn(slow))),
+    }
 }
 
 /// Instructions repeat when nobody steals work. Still a process of several threads, as every server
@@ -140,8 +225,9 @@ fn one_worker() -> bool {
 
 fn main() -> std::process::ExitCode {
     let server = args().nth(1).unwrap_or_default();
+    let kind = args().nth(2).unwrap_or_default();
     if server == "graceful" {
-        return graceful().into();
+        return graceful(&kind).into();
     }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if one_worker() {
@@ -149,9 +235,9 @@ fn main() -> std::process::ExitCode {
     }
     let serve = async move {
         match &*server {
-            "bare" => bare().await,
-            "hyper-util" => hyper_util().await,
-            "axum" => axum().await,
+            "bare" => bare(&kind).await,
+            "hyper-util" => hyper_util(&kind).await,
+            "axum" => axum(&kind).await,
             _ => Err(io::Error::other("which server?")),
         }
     };
