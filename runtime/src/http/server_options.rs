@@ -8,6 +8,23 @@ use super::{options::Http2Builder, server::Server};
 use crate::stop::bounded;
 
 /// # HTTP
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+///
+/// # let app = axum::Router::new();
+/// let server = graceful::serve("127.0.0.1:0", app)
+///     .connect_info()
+///     .header_timeout(Duration::from_secs(10))
+///     .body_timeout(Duration::from_secs(30))
+///     .keep_alive_timeout(Duration::from_secs(75))
+///     .max_connection_age(Duration::from_secs(600));
+/// # graceful::Config::new().start(server).await?.stop().await;
+/// # Ok(())
+/// # }
+/// ```
 impl Server {
     /// Puts a [`ConnectInfo`](crate::ConnectInfo) into the extensions of each request; with the
     /// feature `axum` also an `axum::extract::ConnectInfo<SocketAddr>`, for clients that came over

@@ -5,6 +5,28 @@
 macro_rules! server_options {
     ($server:ident) => {
         /// # Sockets
+        ///
+        /// ```
+        /// # #[tokio::main(flavor = "current_thread")]
+        /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+        /// use std::time::Duration;
+        ///
+        /// # let app = axum::Router::new();
+        /// # let path = std::env::temp_dir().join(format!("docs-{}.sock", std::process::id()));
+        /// # let socket = format!("unix:{}", path.display());
+        /// let server = graceful::serve(["[::]:0", &*socket], app)
+        ///     .max_connections(10_000)
+        ///     .backlog(1_024)
+        ///     .nodelay(true)
+        ///     .tcp_keepalive(Duration::from_secs(60))
+        ///     .only_v6(false)
+        ///     .reuse_port(true)
+        ///     .unix_mode(0o660)
+        ///     .unix_owner(None, None);
+        /// # graceful::Config::new().start(server).await?.stop().await;
+        /// # Ok(())
+        /// # }
+        /// ```
         impl $server {
             /// How many connections there may be at once, over all addresses of the server. `None`
             /// is no limit. Default: none.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio_rustls::rustls::{
-    self, RootCertStore, ServerConfig,
+    self, CertificateError, RootCertStore, ServerConfig,
     client::verify_server_cert_signed_by_trust_anchor,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
@@ -120,12 +120,14 @@ impl CertifiedFiles {
             UnixTime::now(),
             provider.signature_verification_algorithms.all,
         );
-        use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
-        match verified {
-            Err(rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. })) => {
+        let Err(rustls::Error::InvalidCertificate(error)) = verified else {
+            return Ok(());
+        };
+        match error {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 Err(Failure::new(format!("the certificate {name} has expired: renew it")))
             }
-            Err(rustls::Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. })) => {
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 Err(Failure::new(format!(
                     "the certificate {name} is not valid yet: is the clock of this machine right?"
                 )))
