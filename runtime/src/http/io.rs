@@ -122,9 +122,6 @@ impl Io {
             return Poll::Ready(Ok(()));
         }
         let state = self.conn().state();
-        if state == State::Upgraded {
-            return Pin::new(&mut self.guarded).poll_read(cx, buf);
-        }
         let before = buf.filled().len();
         if let Poll::Ready(result) = self.poll_read_stream(cx, buf) {
             result?;
@@ -193,6 +190,9 @@ impl AsyncRead for Io {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.prefix.is_some() || !this.conn().reads_http1() {
+            if this.prefix.is_none() && this.conn().is(State::Upgraded) {
+                return Pin::new(&mut this.guarded).poll_read(cx, buf);
+            }
             return this.poll_read_otherwise(cx, buf);
         }
         let before = buf.filled().len();

@@ -74,6 +74,7 @@ impl fmt::Debug for Connection {
 }
 
 impl AsyncRead for Connection {
+    #[inline]
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -84,6 +85,7 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
+    #[inline]
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -92,6 +94,7 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
     }
 
+    #[inline]
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -100,6 +100,7 @@ fn cut_off() -> io::Error {
 }
 
 impl<C: GuardedConn> AsyncRead for GuardedIo<C> {
+    #[inline]
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -118,6 +119,7 @@ impl<C: GuardedConn> AsyncRead for GuardedIo<C> {
 }
 
 impl<C: GuardedConn> AsyncWrite for GuardedIo<C> {
+    #[inline]
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -129,6 +131,7 @@ impl<C: GuardedConn> AsyncWrite for GuardedIo<C> {
         if written.is_pending() { this.wait_for_cut(Half::Write, cx) } else { written }
     }
 
+    #[inline]
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
