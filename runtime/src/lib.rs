@@ -23,12 +23,16 @@
 //! | know who asks | [`Server::connect_info`], [`ConnectInfo`] |
 //! | serve with another framework | [`serve_fn`]; `axum::serve(…)` as it is with the feature `axum` |
 //! | serve several at once | a tuple or `Vec` of them, [`Serve`] |
-//! | have work in the background waited for | [`spawn`], [`spawn_named`], [`spawn_blocking`] |
-//! | clean up | [`on_stop`] |
-//! | learn of the drain: loops, WebSockets, streams | [`shutdown`], [`until_shutdown`] |
+//! | answer on, with metrics and probes, while the rest stops | [`Serve::until_exit`] |
+//! | have work in the background waited for | [`spawn`], [`spawn_named`], [`spawn_blocking`], [`spawn_local`] |
+//! | have the end of a task stop the program | [`spawn_critical`] |
+//! | have tasks stop one after another | [`TaskGroup`] |
+//! | clean up | [`on_stop`]; [`keep`] for guards that must outlive the report |
+//! | do something once all listen | [`on_ready`] |
+//! | learn of the drain: loops, WebSockets, streams | [`shutdown`], [`until_shutdown`]; of the first signal, [`stopping`] |
 //! | stop from code | [`stop`] |
 //! | see what runs now | [`Handle::in_flight`] |
-//! | go without the attribute, or test | [`Config`] |
+//! | go without the attribute, on a runtime of your own, or test | [`Config`] |
 //!
 //! # Messages
 //!
@@ -43,6 +47,7 @@
 //! | `waiting for …`, each second at the most, when the counts have changed | info | `requests`, `connections`, `tasks` |
 //! | the report; where something was cut off, with the names | info; error | `elapsed_ms`, `requests`, `connections`, `tasks` (how many were drained), `cut` (how many were cut off) |
 //! | `error: …` | error | `error` |
+//! | `server … has ended by itself`, of [`serve_fn`], before any stop | info | `server` |
 //! | `nothing to serve: …`, tasks of `tokio::spawn` that `main` has left | warn | `server`; `tasks` |
 //! | `task … panicked: …`, `hook … panicked: …` | error | `task` or `hook`, `panic` |
 //! | `read the certificate … again`; where that fails | info; warn | `certificate`; `error` |
@@ -84,6 +89,8 @@
 //! - `tokio_util::task::TaskTracker` and `CancellationToken` are what [`spawn`] and [`shutdown`]
 //!   would be built from by hand; they do not know what was cut.
 //!
+//! How a program moves over from each of them: `docs/migration.md` in the repository.
+//!
 //! # Features
 //!
 //! - `http` (default): [`serve`], [`listen`].
@@ -92,6 +99,7 @@
 //! - `proxy-protocol`: [`Server::proxy_protocol`].
 //! - `axum`: [`Serve`] for `axum::serve(…)` of axum 0.8; a later axum is served by [`serve`] and
 //!   [`serve_fn`] all the same.
+//! - `tokio-util`: `cancellation_token`, for libraries that want a `CancellationToken`.
 //! - `test-util`: the argument `start_paused`.
 //!
 //! # Panics that abort
@@ -136,21 +144,24 @@ pub mod fuzzing {
     pub use crate::http::framing::oracle::compare;
 }
 
+#[cfg(feature = "tokio-util")]
+pub use self::context::cancellation_token;
 #[cfg(feature = "tls")]
 pub use self::net::tls::TlsInfo;
 pub use self::{
     config::{
-        Config, Env, Flavor, IntoLimit, IntoWait, OnUnhandledPanic, Running, StartPaused,
+        Config, Env, Flavor, IntoLimit, IntoWait, OnUnhandledPanic, Running, Start, StartPaused,
         UnhandledPanic, env,
     },
     context::{
-        Handle, Shutdown, UntilShutdown, on_stop, shutdown, spawn, spawn_blocking, spawn_named,
-        stop, until_shutdown,
+        Handle, Shutdown, Stopping, TaskGroup, UntilShutdown, keep, on_ready, on_stop, shutdown,
+        spawn, spawn_blocking, spawn_critical, spawn_local, spawn_named, stop, stopping,
+        until_shutdown,
     },
-    serve::{Fail, Main, Outcome, Serve, ServeFn, serve_fn},
+    serve::{Main, Serve, ServeFn, UntilExit, serve_fn},
     signal::Signal,
-    stop::{Cause, Exit, Report},
-    util::{Failure, via},
+    stop::{Cause, Exit, Listening, Report},
+    util::{Fail, Failure, Outcome, via},
     work::{Doing, InFlight, Progress},
 };
 #[cfg(feature = "http")]

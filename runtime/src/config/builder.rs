@@ -1,9 +1,9 @@
 //! The builder that the attribute expands to.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    flavor::{Flavor, RuntimeSettings, UnhandledPanic},
+    flavor::{Flavor, Hidden, RuntimeSettings, UnhandledPanic},
     limits::{ConfiguredLimits, IntoLimit, IntoWait, Source},
 };
 use crate::{signal::Signal, util::Sealed};
@@ -123,6 +123,41 @@ impl Config {
         let name = name.into();
         assert!(!name.is_empty(), "the runtime's `name` may not be empty");
         self.runtime.name = Some(name);
+        self
+    }
+
+    /// Sets anything else of tokio's own [`Builder`](tokio::runtime::Builder), after the settings
+    /// above: `max_blocking_threads`, `thread_stack_size`, `thread_name`, `event_interval` and so on.
+    ///
+    /// `on_thread_start` is this crate's, whatever is set here: see
+    /// [`on_thread_start`](Self::on_thread_start).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = graceful::Config::new().runtime(|builder| {
+    ///     builder.max_blocking_threads(32).thread_stack_size(4 << 20).thread_name("web");
+    /// });
+    /// let exit = config.run(async || {
+    ///     tokio::task::spawn_blocking(|| {
+    ///         assert_eq!(std::thread::current().name(), Some("web"));
+    ///     })
+    ///     .await
+    /// });
+    /// assert_eq!(exit.code(), 0);
+    /// ```
+    pub fn runtime(
+        mut self,
+        set: impl Fn(&mut tokio::runtime::Builder) + Send + Sync + 'static,
+    ) -> Self {
+        self.runtime.set = Some(Hidden(Arc::new(set)));
+        self
+    }
+
+    /// Calls `f` on each thread of the runtime as it starts, as in
+    /// [`Builder::on_thread_start`](tokio::runtime::Builder::on_thread_start).
+    pub fn on_thread_start(mut self, f: impl Fn() + Send + Sync + 'static) -> Self {
+        self.runtime.on_thread_start = Some(Hidden(Arc::new(f)));
         self
     }
 

@@ -1,6 +1,6 @@
 //! tokio's runtime, in the flavors that it has.
 
-use std::{future::Future, io, num::NonZero, sync::Arc, thread};
+use std::{fmt, future::Future, io, num::NonZero, sync::Arc, thread};
 
 use tokio::runtime::{Builder, Handle as RuntimeHandle, LocalOptions, LocalRuntime, Runtime};
 
@@ -44,6 +44,26 @@ pub(super) struct RuntimeSettings {
     pub(super) start_paused: bool,
     #[cfg(tokio_unstable)]
     pub(super) unhandled_panic: Option<UnhandledPanic>,
+    /// What the program sets of tokio's builder by itself.
+    pub(super) set: Option<Hidden<SetBuilder>>,
+    pub(super) on_thread_start: Option<Hidden<dyn Fn() + Send + Sync>>,
+}
+
+type SetBuilder = dyn Fn(&mut Builder) + Send + Sync;
+
+/// A closure, which has no form to be printed in.
+pub(super) struct Hidden<F: ?Sized>(pub(super) Arc<F>);
+
+impl<F: ?Sized> Clone for Hidden<F> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<F: ?Sized> fmt::Debug for Hidden<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fn")
+    }
 }
 
 /// A runtime that has been built.
@@ -79,11 +99,19 @@ impl RuntimeSettings {
                 UnhandledPanic::ShutdownRuntime => Tokio::ShutdownRuntime,
             });
         }
+        if let Some(Hidden(set)) = &self.set {
+            set(&mut builder);
+        }
         // Weak: the runtime keeps this closure, and the context keeps the runtime's handle.
         let shared = Arc::downgrade(shared);
+        let on_thread_start = self.on_thread_start.clone();
+        // After what the program has set, which this would be lost to.
         builder.on_thread_start(move || {
             if let Some(shared) = shared.upgrade() {
                 shared.enter_context(Scope::Program);
+            }
+            if let Some(Hidden(f)) = &on_thread_start {
+                f();
             }
         });
         match self.flavor {

@@ -10,8 +10,9 @@ mod limits;
 mod run;
 mod start;
 mod test;
+mod whole;
 
 pub use builder::{Config, OnUnhandledPanic, StartPaused};
 pub use flavor::{Flavor, UnhandledPanic};
 pub use limits::{Env, IntoLimit, IntoWait, env};
-pub use start::Running;
+pub use start::{Running, Start};

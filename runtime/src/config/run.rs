@@ -1,21 +1,22 @@
 //! `Config::run`: the process from its first line to its exit code.
 
 use std::{
-    future::{Future, pending},
+    future::Future,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     time::Duration,
 };
 
 use tokio::sync::{mpsc::unbounded_channel, oneshot};
 
-use super::{body::BodyGuard, builder::Config};
+use super::{builder::Config, flavor::AnyRuntime, whole::whole};
 use crate::{
     context::{self, Handle},
-    log::{Log, say},
-    serve::{BodyKind, Main, Servers, launch},
-    stop::{self, Ended, Event, Exit, Owns, ProcessEnd, Report, stand_down},
-    util::{Failure, First, Sealed, race},
+    log::Log,
+    serve::Main,
+    stop::{self, Carrier, Ended, Event, Exit, ProcessEnd, Shared, stand_down},
+    util::Failure,
 };
 
 impl Config {
@@ -58,11 +59,52 @@ impl Config {
         F: FnOnce() -> Fut,
         Fut: Future<Output: Main<Via>>,
     {
-        assert!(
-            tokio::runtime::Handle::try_current().is_err(),
-            "`Config::run` builds a runtime of its own and cannot be called from within one; \
-             use `Config::start` there"
-        );
+        outside_of_a_runtime();
+        let settings = self.runtime.clone();
+        self.run_by(Carrier::Threads, move |shared| settings.build(shared), main)
+    }
+
+    /// As [`run`](Self::run), on a runtime of the program's own, which it consumes: for one that is
+    /// built by other code. The settings of the runtime of this `Config` do not apply.
+    ///
+    /// The free functions ([`spawn`](crate::spawn), [`shutdown`](crate::shutdown), …) work in `main`,
+    /// in the handlers of servers and in tasks that were spawned through this crate. In a task of
+    /// `tokio::spawn` they do not, because the threads are not this crate's: there, use a
+    /// [`Handle`].
+    ///
+    /// # Panics
+    ///
+    /// If it is called from within a tokio runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    /// let exit = graceful::Config::new().run_on(runtime, async || {
+    ///     graceful::spawn(async { println!("waited for") });
+    /// });
+    /// assert_eq!(exit.code(), 0);
+    /// ```
+    #[track_caller]
+    pub fn run_on<F, Fut, Via>(self, runtime: tokio::runtime::Runtime, main: F) -> Exit
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output: Main<Via>>,
+    {
+        outside_of_a_runtime();
+        self.run_by(Carrier::Futures, |_| Ok(AnyRuntime::Threads(runtime)), main)
+    }
+
+    fn run_by<F, Fut, Via>(
+        self,
+        carrier: Carrier,
+        build: impl FnOnce(&Arc<Shared>) -> io::Result<AnyRuntime>,
+        main: F,
+    ) -> Exit
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output: Main<Via>>,
+    {
         let log = match Log::start(true) {
             Ok(log) => log,
             Err(error) => return fail_without_log(&error),
@@ -72,8 +114,8 @@ impl Config {
             Err(failure) => return fail(&log, &failure),
         };
         let (events, inbox) = unbounded_channel();
-        let handle = Handle::new(limits, Owns::Process, log, events);
-        let runtime = match self.runtime.build(handle.shared()) {
+        let handle = Handle::new(limits, carrier, log, events);
+        let runtime = match build(handle.shared()) {
             Ok(runtime) => runtime,
             Err(error) => {
                 let failure = Failure::from_error(error).context("cannot build the runtime");
@@ -102,6 +144,8 @@ impl Config {
             handle.shared().tell(Event::Panicked);
         }
         let end = end.recv().unwrap_or(ProcessEnd { exit: fail_code(), left_behind: true });
+        // Where `whole` has not come so far.
+        handle.shared().kept.drop_all();
         runtime.end(end.left_behind);
         // All that is the program's is dropped before the sentinel stands down.
         drop(context);
@@ -111,6 +155,15 @@ impl Config {
         let _ = stood_down.recv();
         end.exit
     }
+}
+
+#[track_caller]
+fn outside_of_a_runtime() {
+    assert!(
+        tokio::runtime::Handle::try_current().is_err(),
+        "`Config::run` blocks its thread and cannot be called from within a tokio runtime; use \
+         `Config::start` there"
+    );
 }
 
 /// The process could not be set up.
@@ -132,94 +185,6 @@ fn fail_without_log(error: &std::io::Error) -> Exit {
     // If stderr is gone, there is no other place to report it.
     let _ = std::io::stderr().write_all(line.as_bytes());
     fail_code()
-}
-
-/// What the main thread waits for: `main`, its servers, and the report.
-async fn whole<F, Fut, Via>(handle: &Handle, main: F, over: oneshot::Receiver<Report>)
-where
-    F: FnOnce() -> Fut,
-    Fut: Future<Output: Main<Via>>,
-{
-    let body = async {
-        body(handle, main).await;
-        pending::<()>().await;
-    };
-    match race(over, body).await {
-        First::Left(_) | First::Right(()) => {}
-    }
-}
-
-/// Runs the body of `main` and starts what it returns.
-async fn body<F, Fut, Via>(handle: &Handle, main: F)
-where
-    F: FnOnce() -> Fut,
-    Fut: Future<Output: Main<Via>>,
-{
-    let shared = handle.shared();
-    let kind = <Fut::Output as Main<Via>>::body_kind(Sealed);
-    // Goes last: by then the servers hold guards of their own.
-    let guard = BodyGuard::new(shared, kind);
-    let result = match guard.run(async { main().await }).await {
-        // The stop has dropped it.
-        None => {
-            // Or the limit, which names it.
-            if kind == BodyKind::StartUp && !shared.main_has_asked() {
-                say!(
-                    shared.log,
-                    info,
-                    {},
-                    "`main` had not returned its server yet, and was dropped"
-                );
-            }
-            return;
-        }
-        Some(Err(_panic)) => return shared.tell(Event::Panicked),
-        Some(Ok(value)) => {
-            let mut servers = Servers::default();
-            value.into_servers(&mut servers, Sealed).map(|()| servers)
-        }
-    };
-    let servers = match result {
-        Err(failure) => return shared.tell(Event::Failed(failure)),
-        Ok(servers) => servers,
-    };
-    if servers.is_empty() {
-        say_what_is_not_served(handle, kind);
-    }
-    drop(launch::spawn(handle, servers));
-}
-
-/// A program that ends before it was meant to looks like one that has done its work.
-fn say_what_is_not_served(handle: &Handle, kind: BodyKind) {
-    let shared = handle.shared();
-    if shared.phase.is_stopping() {
-        return;
-    }
-    let alive = shared.runtime().metrics().num_alive_tasks();
-    match (kind, shared.take_unserved()) {
-        (_, Some(server)) => say!(
-            shared.log,
-            warn,
-            { server = server.clone() },
-            "nothing to serve: the server for {server} was dropped; return it from `main`"
-        ),
-        (BodyKind::StartUp, None) => {
-            say!(shared.log, warn, {}, "nothing to serve: `main` has returned no server");
-        }
-        // Nothing that is waited for, and yet something runs. A program that has asked for the stop
-        // has seen to its end.
-        (BodyKind::Work, None) if alive > 0 && !shared.has_work() && !shared.main_has_asked() => {
-            let what = if alive == 1 { "a task" } else { "tasks" };
-            say!(
-                shared.log,
-                warn,
-                { tasks = alive },
-                "`main` has returned and ended {what} of `tokio::spawn`; `graceful::spawn` is \
-                 waited for"
-            );
-        }
-        (BodyKind::Work, None) => {}
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,13 @@
 //! `Config::start`: the same, inside of another program.
 
-use std::{fmt, net::SocketAddr};
+use std::{
+    fmt,
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
 
 use tokio::sync::{mpsc::unbounded_channel, oneshot};
 
@@ -8,8 +15,9 @@ use super::builder::Config;
 use crate::{
     context::{Handle, InContext},
     log::Log,
-    serve::{Serve, Servers, launch},
-    stop::{self, Ended, Event, Owns, Report},
+    serve::{BoxFuture, Serve, Servers, launch},
+    signal::Signal,
+    stop::{self, Carrier, Ended, Event, Report},
     util::{Failure, LocalAddr},
 };
 
@@ -18,11 +26,10 @@ impl Config {
     /// their `main`: binds, serves on the runtime's threads, and returns once every listener is
     /// bound.
     ///
-    /// Installs no signal handler, prints nothing (events go to `tracing`) and never ends the
+    /// Installs no signal handler ([`Start::signals`] does), prints nothing (events go to `tracing`) and never ends the
     /// process. The free functions ([`spawn`](crate::spawn), [`shutdown`](crate::shutdown), …) work
     /// in the server's handlers and in tasks spawned through this crate; elsewhere, use
-    /// [`Running::handle`]. The settings of the runtime and the signals of this `Config` do not
-    /// apply.
+    /// [`Running::handle`]. The settings of the runtime of this `Config` do not apply.
     ///
     /// # Errors
     ///
@@ -47,34 +54,123 @@ impl Config {
     /// assert!(report.is_clean(), "{report}");
     /// # Ok(()) }
     /// ```
-    pub async fn start<S: Serve>(self, server: S) -> Result<Running, Failure> {
-        let limits = self.limits.resolve()?;
-        let cannot_start = |error| Failure::from_error(error).context("cannot start the sentinel");
-        let (events, inbox) = unbounded_channel();
-        let log = Log::start(false).map_err(cannot_start)?;
-        let handle = Handle::new(limits, Owns::Nothing, log, events);
-        handle.shared().set_runtime(tokio::runtime::Handle::current());
-        let (report, over) = oneshot::channel();
-        // The receiver may have been dropped.
-        let end = move |ended: Ended| drop(report.send(ended.report));
-        stop::spawn(handle.shared().clone(), inbox, &[], end).map_err(cannot_start)?;
-        // From here on a drop, early or not, stops what has been started.
-        let mut running = Running { handle: handle.clone(), addrs: Vec::new(), over };
-        let mut servers = Servers::default();
-        Box::new(server).collect(&mut servers);
-        let bound = InContext::new(handle.shared(), launch::bind(&handle, servers)).await?;
-        running.addrs = bound.iter().filter_map(|bound| bound.addr.clone()).collect();
-        let any = !bound.is_empty();
-        let tasks = launch::serve(&handle, bound);
-        if any {
-            let watched = handle.clone();
-            handle.shared().runtime().spawn(async move { launch::ended(&watched, tasks).await });
-        } else {
-            // Nothing that could come to an end: only `stop` ends it.
-            handle.shared().tell(Event::Serving);
-        }
-        Ok(running)
+    pub fn start<S: Serve>(self, server: S) -> Start {
+        Start(State::Settings(Box::new((self, Box::new(server) as Box<dyn Serve>, false))))
     }
+}
+
+/// A start that is under way, made by [`Config::start`]: a future of [`Running`].
+///
+/// # Cancel safety
+///
+/// Dropping it stops what has been started.
+#[must_use = "futures do nothing unless polled"]
+pub struct Start(State);
+
+enum State {
+    Settings(Box<(Config, Box<dyn Serve>, bool)>),
+    Starting(BoxFuture<Result<Running, Failure>>),
+}
+
+impl Start {
+    /// Has the [`signals`](Config::signals) of the `Config` stop the server, as under
+    /// [`run`](Config::run): the first starts the drain, a second one ends it at once. The process
+    /// is not ended by that: [`Running::ended`] resolves with the report. The signals have their
+    /// default actions again then.
+    ///
+    /// # Panics
+    ///
+    /// If it has been polled before.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # let app = axum::Router::new();
+    /// # let _ = async {
+    /// let server = graceful::serve("127.0.0.1:8080", app);
+    /// let running = graceful::Config::new().start(server).signals().await?;
+    /// let report = running.ended().await;
+    /// println!("{report}");
+    /// # Ok::<(), graceful::Failure>(()) };
+    /// ```
+    #[track_caller]
+    pub fn signals(mut self) -> Self {
+        match &mut self.0 {
+            State::Settings(settings) => settings.2 = true,
+            State::Starting(_) => panic!("`signals` comes before the first `await`"),
+        }
+        self
+    }
+}
+
+impl Future for Start {
+    type Output = Result<Running, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let State::Settings(_) = &self.0 {
+            let empty = State::Starting(Box::pin(std::future::pending()));
+            if let State::Settings(settings) = std::mem::replace(&mut self.0, empty) {
+                let (config, server, signals) = *settings;
+                self.0 = State::Starting(Box::pin(start(config, server, signals)));
+            }
+        }
+        match &mut self.0 {
+            State::Starting(starting) => starting.as_mut().poll(cx),
+            State::Settings(_) => Poll::Pending,
+        }
+    }
+}
+
+impl fmt::Debug for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Start").finish_non_exhaustive()
+    }
+}
+
+async fn start(
+    config: Config,
+    server: Box<dyn Serve>,
+    with_signals: bool,
+) -> Result<Running, Failure> {
+    let limits = config.limits.resolve()?;
+    let cannot_start = |error| Failure::from_error(error).context("cannot start the sentinel");
+    let (events, inbox) = unbounded_channel();
+    let log = Log::start(false).map_err(cannot_start)?;
+    let handle = Handle::new(limits, Carrier::Futures, log, events);
+    handle.shared().set_runtime(tokio::runtime::Handle::current());
+    let (report, over) = oneshot::channel();
+    let kept = handle.clone();
+    let end = move |ended: Ended| {
+        let Ended { report: told, signals, settled, .. } = ended;
+        // The receiver may have been dropped.
+        let _ = report.send(told);
+        {
+            let _runtime = kept.shared().runtime().enter();
+            kept.shared().kept.drop_all();
+        }
+        // What still counts as one with the first signal must not end the program.
+        let settled = settled.map(|at| at.saturating_duration_since(Instant::now()));
+        std::thread::sleep(settled.unwrap_or_default());
+        drop(signals);
+    };
+    let signals: &[Signal] = if with_signals { &config.signals } else { &[] };
+    stop::spawn(handle.shared().clone(), inbox, signals, end).map_err(cannot_start)?;
+    // From here on a drop, early or not, stops what has been started.
+    let mut running = Running { handle: handle.clone(), addrs: Vec::new(), over };
+    let mut servers = Servers::default();
+    server.collect(&mut servers);
+    let bound = InContext::new(handle.shared(), launch::bind(&handle, servers)).await?;
+    running.addrs = bound.iter().filter_map(|bound| bound.addr.clone()).collect();
+    let any = !bound.is_empty();
+    let tasks = launch::serve(&handle, bound);
+    if any {
+        let watched = handle.clone();
+        handle.shared().runtime().spawn(async move { launch::ended(&watched, tasks).await });
+    } else {
+        // Nothing that could come to an end: only `stop` ends it.
+        handle.shared().tell(Event::Serving);
+    }
+    Ok(running)
 }
 
 /// A server that [`Config::start`] has started.

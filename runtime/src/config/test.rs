@@ -13,7 +13,7 @@ use crate::{
     context::{self, Handle},
     log::Log,
     serve::BodyKind,
-    stop::{self, Ended, Event, Owns},
+    stop::{self, Carrier, Ended, Event},
     util::poll_catching_panics,
 };
 
@@ -46,7 +46,7 @@ impl Config {
         let limits = self.limits.resolve().unwrap_or_else(|failure| panic!("{failure}"));
         let (events, inbox) = unbounded_channel();
         let log = Log::start(false).expect("the log starts");
-        let handle = Handle::new(limits, Owns::Threads, log, events);
+        let handle = Handle::new(limits, Carrier::Threads, log, events);
         let (report, over) = oneshot::channel();
         // The receiver is dropped only when this function has panicked.
         let end = move |ended: Ended| drop(report.send((ended.report, ended.left_behind)));
@@ -64,6 +64,7 @@ impl Config {
             handle.stop();
             (output, over.await.expect("the sentinel reports before it ends"))
         });
+        handle.shared().kept.drop_all();
         runtime.end(left_behind);
         let output = output.unwrap_or_else(|panic| resume_unwind(panic));
         assert!(report.is_clean(), "{report}");

@@ -12,8 +12,12 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
+use tokio::task::JoinHandle;
 
-use crate::stop::{Scope, Shared};
+use crate::{
+    stop::{Carrier, Scope, Shared},
+    work::{self, Role, TaskName, WorkItem},
+};
 
 thread_local! {
     static CURRENT: RefCell<Option<Arc<Shared>>> = const { RefCell::new(None) };
@@ -50,6 +54,18 @@ impl Drop for Entered {
 pub(super) fn current() -> Option<Arc<Shared>> {
     // A thread that is being torn down has no context any more.
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
+}
+
+/// # Panics
+///
+/// Outside of a context.
+#[track_caller]
+pub(super) fn expect_current() -> Arc<Shared> {
+    current().expect(
+        "no graceful context here: this runs neither under `#[graceful::main]`, nor in a server or a \
+         task of `graceful::spawn` under `Config::start`; on a thread of your own, move a \
+         `graceful::Handle` in",
+    )
 }
 
 /// Whether the body of `main` is being polled on this thread.
@@ -89,7 +105,8 @@ pin_project! {
 
 impl<F> InContext<F> {
     pub(crate) fn new(shared: &Arc<Shared>, future: F) -> Self {
-        let shared = (!shared.owns_threads()).then(|| shared.clone());
+        let is_carried = shared.carrier() == Carrier::Futures;
+        let shared = is_carried.then(|| shared.program().clone());
         Self { shared, future: Some(future) }
     }
 }
@@ -111,4 +128,18 @@ impl<F: Future> Future for InContext<F> {
             }
         }
     }
+}
+
+/// Spawns a task of the program, whatever the scope of the calling code. Returns how it is listed,
+/// too.
+pub(super) fn spawn<F>(
+    shared: &Arc<Shared>,
+    name: TaskName,
+    future: F,
+) -> (JoinHandle<F::Output>, Arc<dyn WorkItem>)
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let future = InContext::new(shared, future);
+    work::spawn(&shared.work, Role::Task, name, future, |task| shared.runtime().spawn(task))
 }

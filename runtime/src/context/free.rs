@@ -1,10 +1,13 @@
-//! The free functions: what [`Handle`] does, on the context of the code that calls them.
+//! The free functions: what [`Handle`] does, on the context of the code that calls them. Those that
+//! spawn are in `spawning`.
 
-use std::{borrow::Cow, future::Future};
+use std::future::Future;
 
-use tokio::task::JoinHandle;
-
-use super::{handle::Handle, shutdown::Shutdown};
+use super::{
+    handle::Handle,
+    shutdown::{Shutdown, Stopping},
+};
+use crate::stop::Listening;
 
 /// A future that resolves when the drain starts, after the `delay`.
 ///
@@ -36,6 +39,58 @@ pub fn shutdown() -> Shutdown {
     Handle::current().shutdown()
 }
 
+/// A future that resolves at the first stop signal, before the `delay`: time to say that this process
+/// should get no new work, as a readiness probe does. [`shutdown`] resolves after the `delay`, when
+/// it is time to come to an end.
+///
+/// # Panics
+///
+/// Outside of a context, as [`Handle::current`].
+///
+/// # Examples
+///
+/// ```no_run
+/// # struct Health; impl Health { async fn set_not_serving(&self) {} }
+/// # fn health() -> Health { Health }
+/// #[graceful::main(delay = "5s")]
+/// async fn main() -> impl graceful::Serve {
+///     let health = health();
+///     let stopping = graceful::stopping();
+///     graceful::spawn(async move {
+///         stopping.await;
+///         health.set_not_serving().await;
+///     });
+///     graceful::serve_fn(|shutdown| shutdown)
+/// }
+/// ```
+#[track_caller]
+pub fn stopping() -> Stopping {
+    Handle::current().stopping()
+}
+
+/// A `CancellationToken` of tokio-util that is cancelled when the drain starts, for libraries that
+/// want one. To cancel it stops nothing else.
+///
+/// # Panics
+///
+/// Outside of a context, as [`Handle::current`].
+///
+/// # Examples
+///
+/// ```no_run
+/// #[graceful::main]
+/// async fn main() {
+///     let token = graceful::cancellation_token();
+///     token.cancelled().await;
+/// }
+/// ```
+#[cfg(feature = "tokio-util")]
+#[must_use]
+#[track_caller]
+pub fn cancellation_token() -> tokio_util::sync::CancellationToken {
+    Handle::current().cancellation_token()
+}
+
 /// Starts the drain from code, as a signal would. Returns at once; a second call changes nothing.
 ///
 /// # Panics
@@ -58,83 +113,6 @@ pub fn shutdown() -> Shutdown {
 #[track_caller]
 pub fn stop() {
     Handle::current().stop();
-}
-
-/// Spawns a task that the drain waits for: what Go needs a `sync.WaitGroup` for.
-///
-/// In messages it is named by the line of this call. It may spawn more tasks while the drain is
-/// under way. The limit aborts it, as [`JoinHandle::abort`] does. A panic is logged, and is the
-/// result of the returned handle.
-///
-/// A task of [`tokio::spawn`] is *not* waited for.
-///
-/// # Panics
-///
-/// Outside of a context, as [`Handle::current`].
-///
-/// # Examples
-///
-/// ```no_run
-/// # async fn send_mail() {}
-/// # async fn handler() -> &'static str {
-/// graceful::spawn(send_mail());
-/// "accepted"
-/// # }
-/// ```
-#[track_caller]
-pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    Handle::current().spawn(future)
-}
-
-/// [`spawn`] with a name for messages, in place of the caller's line.
-///
-/// # Panics
-///
-/// Outside of a context, as [`Handle::current`].
-///
-/// # Examples
-///
-/// ```no_run
-/// # async fn rebuild() {}
-/// # async fn handler() {
-/// graceful::spawn_named("rebuild the index", rebuild());
-/// # }
-/// ```
-#[track_caller]
-pub fn spawn_named<F>(name: impl Into<Cow<'static, str>>, future: F) -> JoinHandle<F::Output>
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    Handle::current().spawn_named(name, future)
-}
-
-/// Runs a blocking closure on a thread of its own; the drain waits for it.
-///
-/// Nothing can abort it: at the limit it is named in the report and left behind, and the end of the
-/// process ends it.
-///
-/// # Panics
-///
-/// Outside of a context, as [`Handle::current`].
-///
-/// # Examples
-///
-/// ```no_run
-/// # fn compress() {}
-/// # async fn handler() {
-/// graceful::spawn_blocking(|| compress());
-/// # }
-/// ```
-#[track_caller]
-pub fn spawn_blocking<F, T>(f: F) -> JoinHandle<T>
-where
-    F: FnOnce() -> T + Send + 'static,
-    T: Send + 'static,
-{
-    Handle::current().spawn_blocking(f)
 }
 
 /// Registers a cleanup hook: a future that runs after the drain, whether or not the drain was cut.
@@ -169,4 +147,62 @@ where
 #[track_caller]
 pub fn on_stop(future: impl Future<Output = ()> + Send + 'static) {
     Handle::current().on_stop(future);
+}
+
+/// Runs `f` once every listener is bound: it is handed the addresses ([`Listening`]), and its future
+/// is a task as of [`spawn`](crate::spawn()). Where that moment is past it runs at once; in a program that serves
+/// nothing, never.
+///
+/// # Panics
+///
+/// Outside of a context, as [`Handle::current`].
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn register(_: Option<std::net::SocketAddr>) {}
+/// #[graceful::main]
+/// async fn main() -> impl graceful::Serve {
+///     graceful::on_ready(async |listening| register(listening.local_addr()).await);
+///     # let app = axum::Router::new();
+///     graceful::serve("0.0.0.0:0", app)
+/// }
+/// ```
+#[track_caller]
+pub fn on_ready<F, Fut>(f: F)
+where
+    F: FnOnce(Listening) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    Handle::current().on_ready(f);
+}
+
+/// Keeps a value until the process ends, for guards that `main` makes and that must outlive it: of a
+/// log writer, a telemetry exporter, a temporary folder.
+///
+/// Kept values are dropped at the very end, the last kept first: after the drain and the hooks, and
+/// after the report is out, which so reaches the log that a guard flushes. They are dropped on a
+/// thread of their own, while the runtime still runs, within what is left of the `cleanup` limit;
+/// after a second signal, within 15 ms.
+///
+/// # Panics
+///
+/// Outside of a context, as [`Handle::current`].
+///
+/// # Examples
+///
+/// ```no_run
+/// # mod tracing_appender { pub mod non_blocking {
+/// #     pub struct WorkerGuard;
+/// #     pub fn init() -> WorkerGuard { WorkerGuard } } }
+/// #[graceful::main]
+/// async fn main() -> impl graceful::Serve {
+///     graceful::keep(tracing_appender::non_blocking::init());
+///     # let app = axum::Router::new();
+///     graceful::serve("127.0.0.1:8080", app)
+/// }
+/// ```
+#[track_caller]
+pub fn keep(value: impl Send + 'static) {
+    Handle::current().keep(value);
 }

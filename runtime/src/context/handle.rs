@@ -5,12 +5,17 @@ use std::{borrow::Cow, fmt, future::Future, panic::Location, sync::Arc};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
+    critical,
     current::{self, InContext},
-    shutdown::Shutdown,
+    group::TaskGroup,
+    shutdown::{Shutdown, Stopping},
 };
+#[cfg(feature = "tokio-util")]
+use crate::util::{First, race};
 use crate::{
     log::Log,
-    stop::{Event, Limits, Owns, Shared},
+    stop::{Carrier, Event, Limits, Listening, Shared},
+    util::Outcome,
     work::{self, InFlight, Role, TaskName},
 };
 
@@ -26,17 +31,17 @@ pub struct Handle(Arc<Shared>);
 impl Handle {
     pub(crate) fn new(
         limits: Limits,
-        owns: Owns,
+        carrier: Carrier,
         log: Log,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
-        Self(Arc::new(Shared::new(limits, owns, log, events, current::adopt)))
+        Self(Arc::new(Shared::new(limits, carrier, log, events, current::adopt)))
     }
 
     /// One whose phases a test advances by itself.
     #[cfg(test)]
     pub(crate) fn for_test(limits: Limits) -> Self {
-        Self::new(limits, Owns::Nothing, Log::closed(), mpsc::unbounded_channel().0)
+        Self::new(limits, Carrier::Futures, Log::closed(), mpsc::unbounded_channel().0)
     }
 
     pub(crate) fn of(shared: &Arc<Shared>) -> Self {
@@ -55,11 +60,7 @@ impl Handle {
     #[must_use]
     #[track_caller]
     pub fn current() -> Self {
-        Self::try_current().expect(
-            "no graceful context here: this runs neither under `#[graceful::main]`, nor in a server \
-             or a task of `graceful::spawn` under `Config::start`; on a thread of your own, move a \
-             `graceful::Handle` in",
-        )
+        Self(current::expect_current())
     }
 
     /// The handle of the context that this code runs in, if there is one.
@@ -77,6 +78,26 @@ impl Handle {
     /// As [`shutdown`](crate::shutdown()).
     pub fn shutdown(&self) -> Shutdown {
         Shutdown::new(self.0.clone())
+    }
+
+    /// As [`stopping`](crate::stopping).
+    pub fn stopping(&self) -> Stopping {
+        Stopping::new(self.0.clone())
+    }
+
+    /// As [`cancellation_token`](crate::cancellation_token).
+    #[cfg(feature = "tokio-util")]
+    #[must_use]
+    pub fn cancellation_token(&self) -> tokio_util::sync::CancellationToken {
+        let token = tokio_util::sync::CancellationToken::new();
+        let (shutdown, told) = (self.shutdown(), token.clone());
+        self.0.runtime().spawn(async move {
+            // The program may be done with it before.
+            if let First::Left(()) = race(shutdown, told.cancelled()).await {
+                told.cancel();
+            }
+        });
+        token
     }
 
     /// As [`stop`](crate::stop).
@@ -116,8 +137,41 @@ impl Handle {
         F: Future<Output: Send> + Send + 'static,
     {
         let scope = current::scope();
+        let runtime = self.0.runtime_of(scope);
         let future = InContext::new(&self.0, future);
-        work::spawn(self.0.work_of(scope), self.0.runtime_of(scope), role, name, future)
+        work::spawn(self.0.work_of(scope), role, name, future, |task| runtime.spawn(task)).0
+    }
+
+    /// As [`spawn_local`](crate::spawn_local).
+    #[track_caller]
+    pub fn spawn_local<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: 'static> + 'static,
+    {
+        let name = TaskName::Line(Location::caller());
+        let future = InContext::new(&self.0, future);
+        work::spawn(&self.0.work, Role::Task, name, future, tokio::task::spawn_local).0
+    }
+
+    /// As [`spawn_critical`](crate::spawn_critical).
+    pub fn spawn_critical<F, O>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        future: F,
+    ) -> JoinHandle<()>
+    where
+        F: Future<Output: Outcome<O>> + Send + 'static,
+        O: 'static,
+    {
+        let name = name.into();
+        let future = critical::run(self.0.clone(), name.clone().into_owned(), future);
+        self.spawn_tracked(Role::Task, TaskName::Text(name), future)
+    }
+
+    /// As [`TaskGroup::new`].
+    #[must_use]
+    pub fn task_group(&self, name: impl Into<Cow<'static, str>>) -> TaskGroup {
+        TaskGroup::with(self.0.clone(), name.into())
     }
 
     /// As [`spawn_blocking`](crate::spawn_blocking).
@@ -141,6 +195,30 @@ impl Handle {
     #[track_caller]
     pub fn on_stop(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.0.hooks.push(Location::caller(), future);
+    }
+
+    /// As [`on_ready`](crate::on_ready).
+    #[track_caller]
+    pub fn on_ready<F, Fut>(&self, f: F)
+    where
+        F: FnOnce(Listening) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let (shared, name) = (self.0.clone(), TaskName::Line(Location::caller()));
+        self.0.ready.call(Box::new(move |listening| {
+            // `f` itself runs in the task, where its panic is caught.
+            drop(current::spawn(&shared, name, async { f(listening).await }));
+        }));
+    }
+
+    /// As [`keep`](crate::keep).
+    pub fn keep(&self, value: impl Send + 'static) {
+        self.0.kept.push(Box::new(value));
+    }
+
+    /// A handle to what goes on while the program stops.
+    pub(crate) fn stand_apart(&self) -> Self {
+        Self(self.0.stand_apart())
     }
 
     /// Whether the first stop signal has come: what a readiness probe wants to know.

@@ -1,4 +1,4 @@
-//! The future that resolves when the drain starts.
+//! The futures that resolve as a stop goes on: at the first signal, and when the drain starts.
 
 use std::{
     fmt,
@@ -23,10 +23,7 @@ use crate::stop::{Phase, Shared};
 ///
 /// Cancel safe: it holds nothing but its wait.
 #[must_use = "futures do nothing unless polled"]
-pub struct Shutdown {
-    shared: Arc<Shared>,
-    wait: Option<Pin<Box<OwnedNotified>>>,
-}
+pub struct Shutdown(Reached);
 
 impl Shutdown {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
@@ -35,7 +32,7 @@ impl Shutdown {
         if current::in_main() {
             shared.note_main_asked();
         }
-        Self { shared, wait: None }
+        Self(Reached::new(shared, Phase::Draining))
     }
 
     /// Whether the drain has started: what a loop that never awaits may look at.
@@ -50,7 +47,7 @@ impl Shutdown {
     /// ```
     #[must_use]
     pub fn has_started(&self) -> bool {
-        self.shared.phase.is_draining()
+        self.0.is_reached()
     }
 }
 
@@ -58,32 +55,95 @@ impl Future for Shutdown {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            // The wait exists before the check, so that no change slips in between.
-            let phase = &self.shared.phase;
-            let changed = phase.changed();
-            let this = &mut *self;
-            let wait = this.wait.get_or_insert_with(|| Box::pin(changed.notified_owned()));
-            if this.shared.phase.now() >= Phase::Draining {
-                this.wait = None;
-                return Poll::Ready(());
-            }
-            match wait.as_mut().poll(cx) {
-                Poll::Ready(()) => this.wait = None,
-                Poll::Pending => return Poll::Pending,
-            }
-        }
+        self.0.poll(cx)
     }
 }
 
 impl Clone for Shutdown {
     fn clone(&self) -> Self {
-        Self::new(self.shared.clone())
+        Self::new(self.0.shared.clone())
     }
 }
 
 impl fmt::Debug for Shutdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shutdown").field("has_started", &self.has_started()).finish()
+    }
+}
+
+/// A future that resolves at the first stop signal, before the `delay`; made by
+/// [`stopping`](crate::stopping).
+///
+/// It is as [`Shutdown`] in all else.
+///
+/// # Cancel safety
+///
+/// Cancel safe: it holds nothing but its wait.
+#[must_use = "futures do nothing unless polled"]
+#[derive(Clone)]
+pub struct Stopping(Reached);
+
+impl Stopping {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self(Reached::new(shared, Phase::Stopping))
+    }
+
+    /// Whether the first stop signal has come.
+    #[must_use]
+    pub fn has_started(&self) -> bool {
+        self.0.is_reached()
+    }
+}
+
+impl Future for Stopping {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll(cx)
+    }
+}
+
+impl fmt::Debug for Stopping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stopping").field("has_started", &self.has_started()).finish()
+    }
+}
+
+/// The wait for a phase, in a form that owns all it needs.
+struct Reached {
+    shared: Arc<Shared>,
+    phase: Phase,
+    wait: Option<Pin<Box<OwnedNotified>>>,
+}
+
+impl Reached {
+    fn new(shared: Arc<Shared>, phase: Phase) -> Self {
+        Self { shared, phase, wait: None }
+    }
+
+    fn is_reached(&self) -> bool {
+        self.shared.phase.now() >= self.phase
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            // The wait exists before the check, so that no change slips in between.
+            let changed = self.shared.phase.changed();
+            self.wait.get_or_insert_with(|| Box::pin(changed.notified_owned()));
+            if self.is_reached() {
+                self.wait = None;
+                return Poll::Ready(());
+            }
+            match self.wait.as_mut().map(|wait| wait.as_mut().poll(cx)) {
+                Some(Poll::Pending) => return Poll::Pending,
+                Some(Poll::Ready(())) | None => self.wait = None,
+            }
+        }
+    }
+}
+
+impl Clone for Reached {
+    fn clone(&self) -> Self {
+        Self::new(self.shared.clone(), self.phase)
     }
 }

@@ -2,7 +2,8 @@
 
 use http::{Method, Request, StatusCode};
 
-use crate::stop::Phase;
+use super::conn::HttpConn;
+use crate::{net::GuardedConn, stop::Phase};
 
 #[derive(Debug)]
 pub(super) struct Readiness {
@@ -37,12 +38,13 @@ impl Readiness {
 pub(super) fn answer_of_our_own<B>(
     readiness: Option<&Readiness>,
     request: &Request<B>,
-    phase: Phase,
+    conn: &HttpConn,
 ) -> Option<StatusCode> {
     match readiness {
         // What begins after the cut would be cut unnamed.
-        _ if phase >= Phase::Sealed => Some(StatusCode::SERVICE_UNAVAILABLE),
+        _ if conn.phase() >= Phase::Sealed => Some(StatusCode::SERVICE_UNAVAILABLE),
         None => None,
-        Some(readiness) => readiness.answer(request, phase),
+        // Also of a server that goes on while the program stops.
+        Some(readiness) => readiness.answer(request, conn.core().shared().program_phase()),
     }
 }

@@ -1,6 +1,6 @@
 //! `axum::serve(…)` as it is.
 
-use std::{convert::Infallible, fmt::Debug};
+use std::{any::Any, convert::Infallible, fmt::Debug, net::SocketAddr};
 
 use axum::{
     extract::Request,
@@ -10,7 +10,7 @@ use axum::{
 use tower_service::Service;
 
 use super::{Bound, Serve, Servers, servers::sealed};
-use crate::util::Failure;
+use crate::util::{Failure, LocalAddr};
 
 impl<L: Listener, M, S> sealed::Sealed for AxumServe<L, M, S> {}
 
@@ -22,21 +22,21 @@ impl<L: Listener, M, S> sealed::Sealed for AxumServe<L, M, S> {}
 /// request.
 impl<L, M, S> Serve for AxumServe<L, M, S>
 where
-    L: Listener<Addr: Debug>,
+    L: Listener<Addr: Debug + 'static>,
     M: for<'a> Service<IncomingStream<'a, L>, Error = Infallible, Response = S> + Send + 'static,
     for<'a> <M as Service<IncomingStream<'a, L>>>::Future: Send,
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
     fn collect(self: Box<Self>, servers: &mut Servers) {
-        let name = match self.local_addr() {
-            Ok(addr) => format!("axum on {addr:?}"),
-            Err(_) => "axum".to_owned(),
-        };
+        let addr = self.local_addr().ok();
+        let name = addr.as_ref().map_or("axum".to_owned(), |addr| format!("axum on {addr:?}"));
+        // Of the listeners that there are, those of TCP have such addresses.
+        let addr = addr.and_then(|addr| (&addr as &dyn Any).downcast_ref::<SocketAddr>().copied());
         servers.push(move |handle| async move {
             let serve = self.with_graceful_shutdown(handle.shutdown());
             let run = Box::pin(async move { serve.await.map_err(Failure::from_error) });
-            Ok(vec![Bound::unaddressed(name, run)])
+            Ok(vec![Bound::other(name, addr.map(LocalAddr::Tcp), run)])
         });
     }
 }

@@ -8,7 +8,7 @@ use super::{Bound, Servers, servers::BoxFuture};
 use crate::{
     context::{Handle, InContext},
     log::say,
-    stop::{Event, Phase},
+    stop::{Event, Listening, Phase},
     util::{Failure, First, panic_message, poll_catching_panics, race},
     work::{Role, TaskGuard, TaskName},
 };
@@ -45,36 +45,67 @@ pub(crate) async fn bind(handle: &Handle, servers: Servers) -> Result<Vec<Bound>
 }
 
 /// Spawns a task for each server and says that it listens.
-pub(crate) fn serve(handle: &Handle, bound: Vec<Bound>) -> Vec<JoinHandle<()>> {
+pub(crate) fn serve(handle: &Handle, bound: Vec<Bound>) -> Vec<Running> {
+    let shared = handle.shared();
     // Before it is said that it listens. Without a server there is nothing that could be ready.
     if !bound.is_empty() {
-        handle.shared().tell(Event::Serving);
+        shared.tell(Event::Serving);
     }
+    let listening = bound.iter().map(|bound| (bound.name.clone(), bound.addr.clone()));
+    let listening = (!bound.is_empty()).then(|| Listening::new(listening));
     let mut running = Vec::with_capacity(bound.len());
-    for Bound { name, addr, run } in bound {
+    for Bound { name, addr, run, apart, says_its_end } in bound {
         if addr.is_some() {
-            say!(handle.shared().log, info, { addr = name.clone() }, "listening on {name}");
+            say!(shared.log, info, { addr = name.clone() }, "listening on {name}");
         }
-        let server = watched(handle.clone(), name.clone(), run);
-        running.push(handle.spawn_tracked(Role::Server, TaskName::Text(name.into()), server));
+        let server = watched(handle.clone(), name.clone(), run, says_its_end && apart.is_none());
+        let is_apart = apart.is_some();
+        let context = apart.unwrap_or_else(|| handle.clone());
+        let task = context.spawn_tracked(Role::Server, TaskName::Text(name.into()), server);
+        running.push(Running { task, is_apart });
+    }
+    if let Some(listening) = listening {
+        shared.ready.set(&listening);
     }
     running
 }
 
-/// Waits for the last server and tells the sentinel.
-pub(crate) async fn ended(handle: &Handle, running: Vec<JoinHandle<()>>) {
+/// A server that has been started.
+pub(crate) struct Running {
+    task: JoinHandle<()>,
+    is_apart: bool,
+}
+
+/// Waits for the last server and tells the sentinel. Those that go on while the program stops do not
+/// keep it from its end, unless there are no others.
+pub(crate) async fn ended(handle: &Handle, running: Vec<Running>) {
+    let all_apart = running.iter().all(|server| server.is_apart);
     for server in running {
-        // Its failure has been told, and what the cut aborts is named by the cut.
-        let _ = server.await;
+        if all_apart || !server.is_apart {
+            // Its failure has been told, and what the cut aborts is named by the cut.
+            let _ = server.task.await;
+        }
     }
     handle.shared().tell(Event::Finished);
 }
 
 /// Runs a server and tells the sentinel how it has ended, if not well: from within, so that the
 /// drain does not end before that is told.
-async fn watched(handle: Handle, name: String, mut run: BoxFuture<Result<(), Failure>>) {
+async fn watched(
+    handle: Handle,
+    name: String,
+    mut run: BoxFuture<Result<(), Failure>>,
+    says_its_end: bool,
+) {
     let failure = match poll_fn(|cx| poll_catching_panics(|| run.as_mut().poll(cx))).await {
-        Ok(Ok(())) => return,
+        Ok(Ok(())) => {
+            // The others go on, so nobody would see it.
+            if says_its_end && !handle.is_stopping() {
+                let log = &handle.shared().log;
+                say!(log, info, { server = name.clone() }, "server {name} has ended by itself");
+            }
+            return;
+        }
         Ok(Err(failure)) => failure,
         Err(panic) => Failure::new(format!("panicked: {}", panic_message(&*panic))),
     };

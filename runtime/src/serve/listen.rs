@@ -2,13 +2,13 @@
 
 use std::{fmt, future::Future, sync::Arc};
 
-use super::{Bound, Outcome, Serve, Servers, servers::sealed};
+use super::{Bound, Serve, Servers, servers::sealed};
 use crate::{
     context::{Handle, Unserved},
     log::{is_traced, say},
     net::{Connection, Endpoint, Listen, MakeConnection, Preamble, RawMaker, server_options},
     stop::Shared,
-    util::Sealed,
+    util::{Outcome, Sealed},
 };
 
 /// Serves any protocol: `handler` is called with each [`Connection`], in a task of its own.

@@ -1,9 +1,9 @@
 //! What `main` may return.
 
-use std::{any::TypeId, error::Error, future::Future};
+use std::{any::TypeId, future::Future};
 
 use super::{Serve, Servers};
-use crate::util::{Failure, Sealed, via};
+use crate::util::{Fail, Failure, Outcome, Sealed, failure_of, via};
 
 /// What an async `main` under [`graceful::main`](macro@crate::main) may return:
 ///
@@ -92,7 +92,7 @@ where
     }
 
     fn into_servers(self, servers: &mut Servers, _: Sealed) -> Result<(), Failure> {
-        self.map_err(fail)?.into_servers(servers, Sealed)
+        self.map_err(failure_of)?.into_servers(servers, Sealed)
     }
 }
 
@@ -117,54 +117,4 @@ impl Main<via::Never> for Never {
     fn into_servers(self, _: &mut Servers, _: Sealed) -> Result<(), Failure> {
         self
     }
-}
-
-/// How a server future may end.
-#[diagnostic::on_unimplemented(
-    message = "a server future ends with `()` or a `Result<(), E>`, not with `{Self}`"
-)]
-pub trait Outcome<Via> {
-    #[doc(hidden)]
-    fn outcome(self, _: Sealed) -> Result<(), Failure>;
-}
-
-impl Outcome<via::Unit> for () {
-    fn outcome(self, _: Sealed) -> Result<(), Failure> {
-        Ok(())
-    }
-}
-
-impl<E: Fail<EVia>, EVia> Outcome<via::Result<via::Unit, EVia>> for Result<(), E> {
-    fn outcome(self, _: Sealed) -> Result<(), Failure> {
-        self.map_err(fail)
-    }
-}
-
-/// Errors that can be reported: whatever `?` turns into a `Box<dyn Error + Send + Sync>`, and a
-/// `Box<dyn Error>`, of which only the text is kept ([`Failure`] says more).
-///
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not an error that can be printed",
-    note = "it has to implement `std::error::Error + Send + Sync`, or be a `Box<dyn Error>`, \
-            `anyhow::Error` or `String`"
-)]
-pub trait Fail<Via> {
-    #[doc(hidden)]
-    fn fail(self, _: Sealed) -> Failure;
-}
-
-impl<E: Into<Box<dyn Error + Send + Sync>>> Fail<via::Boxable> for E {
-    fn fail(self, _: Sealed) -> Failure {
-        Failure::from_error(self)
-    }
-}
-
-impl Fail<via::Boxed> for Box<dyn Error> {
-    fn fail(self, _: Sealed) -> Failure {
-        Failure::from_text_of(&*self)
-    }
-}
-
-fn fail<E: Fail<Via>, Via>(error: E) -> Failure {
-    error.fail(Sealed)
 }

@@ -16,9 +16,9 @@ mod servers;
 
 #[cfg(feature = "http")]
 pub use listen::{Listener, listen};
-pub use main::{Fail, Main, Outcome};
+pub use main::Main;
 pub use serve_fn::{ServeFn, serve_fn};
-pub use servers::Serve;
+pub use servers::{Serve, UntilExit};
 
 pub(crate) use main::BodyKind;
-pub(crate) use servers::{Bound, Servers};
+pub(crate) use servers::{Bound, BoxFuture, Servers};

@@ -1,14 +1,14 @@
 //! Any other server, by the `Shutdown` future that its framework wants.
 
-use std::{fmt, future::Future, panic::Location};
+use std::{fmt, future::Future, net::SocketAddr, panic::Location};
 
 use super::{
-    Bound, Outcome, Serve, Servers,
+    Bound, Serve, Servers,
     servers::{BoxFuture, sealed},
 };
 use crate::{
     context::{Shutdown, Unserved},
-    util::{Failure, Sealed},
+    util::{Failure, LocalAddr, Outcome, Sealed},
 };
 
 /// Serves with any framework: `f` is handed the [`Shutdown`] future that resolves when the drain
@@ -42,6 +42,7 @@ where
     ServeFn {
         unserved: Unserved::new(&name),
         name,
+        addr: None,
         start: Box::new(|shutdown| {
             // `f` itself runs inside of the server's task, where its panic is caught.
             Box::pin(async { f(shutdown).await.outcome(Sealed) })
@@ -54,7 +55,37 @@ where
 pub struct ServeFn {
     unserved: Unserved,
     name: String,
+    addr: Option<SocketAddr>,
     start: Box<dyn FnOnce(Shutdown) -> BoxFuture<Result<(), Failure>> + Send>,
+}
+
+impl ServeFn {
+    /// What it is called in messages and reports. Default: the line of the call of [`serve_fn`].
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Where it listens: said once all servers serve, and part of [`Listening`](crate::Listening).
+    ///
+    /// # Examples
+    ///
+    /// A server of another make, with a listener that was bound before:
+    ///
+    /// ```no_run
+    /// # mod other { pub async fn serve(_: tokio::net::TcpListener, _: graceful::Shutdown) {} }
+    /// #[graceful::main]
+    /// async fn main() -> std::io::Result<impl graceful::Serve> {
+    ///     let listener = tokio::net::TcpListener::bind("127.0.0.1:7000").await?;
+    ///     let addr = listener.local_addr()?;
+    ///     let server = graceful::serve_fn(|shutdown| other::serve(listener, shutdown));
+    ///     Ok(server.name("other").addr(addr))
+    /// }
+    /// ```
+    pub fn addr(mut self, addr: SocketAddr) -> Self {
+        self.addr = Some(addr);
+        self
+    }
 }
 
 impl fmt::Debug for ServeFn {
@@ -67,11 +98,13 @@ impl sealed::Sealed for ServeFn {}
 
 impl Serve for ServeFn {
     fn collect(self: Box<Self>, servers: &mut Servers) {
-        let Self { unserved, name, start } = *self;
+        let Self { unserved, name, addr, start } = *self;
         unserved.served();
-        servers.push(|handle| async move {
+        servers.push(move |handle| async move {
             let run = start(handle.shutdown());
-            Ok(vec![Bound::unaddressed(name, run)])
+            let name = addr.map_or_else(|| name.clone(), |addr| format!("{name} on {addr}"));
+            let bound = Bound::other(name, addr.map(LocalAddr::Tcp), run);
+            Ok(vec![Bound { says_its_end: true, ..bound }])
         });
     }
 }

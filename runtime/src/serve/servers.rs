@@ -12,7 +12,7 @@ pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// A server, or several.
 ///
 /// Implemented for [`Server`](crate::Server) and [`ServeFn`](crate::ServeFn), for tuples and `Vec`s
-/// of servers, for `Box<dyn Serve>`, for `()` (serves nothing), and for `axum::serve(…)` under the
+/// of servers, for `Option<S>`, for `Box<dyn Serve>`, for `()` (serves nothing), and for `axum::serve(…)` under the
 /// feature `axum`. The trait is sealed: any other server comes in through
 /// [`serve_fn`](crate::serve_fn).
 ///
@@ -52,6 +52,34 @@ pub trait Serve: Send + 'static + sealed::Sealed {
     // Boxed, so that `Box<dyn Serve>` is one.
     #[doc(hidden)]
     fn collect(self: Box<Self>, servers: &mut Servers);
+
+    /// Has this server go on accepting and answering while the others drain and the hooks run, until
+    /// the process ends: for metrics, probes and admin pages, which are wanted most when a stop
+    /// takes long.
+    ///
+    /// It is not waited for: neither the server nor what it answers holds the drain, and what it is
+    /// answering at the very end is cut. Its `shutdown` future resolves at the end, too. A
+    /// [`readiness`](crate::Server::readiness) path of it follows the program all the same. Where all
+    /// servers are of this kind, a stop begins with the first signal.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use graceful::Serve;
+    /// # let (app, metrics) = (axum::Router::new(), axum::Router::new());
+    ///
+    /// let servers = (
+    ///     graceful::serve("0.0.0.0:8080", app),
+    ///     graceful::serve("0.0.0.0:9000", metrics).readiness("/readyz").until_exit(),
+    /// );
+    /// # let _: Box<dyn Serve> = Box::new(servers);
+    /// ```
+    fn until_exit(self) -> UntilExit<Self>
+    where
+        Self: Sized,
+    {
+        UntilExit(self)
+    }
 }
 
 pub(super) mod sealed {
@@ -76,6 +104,10 @@ pub(crate) struct Bound {
     /// Where it listens; `None`: it does not say.
     pub(crate) addr: Option<LocalAddr>,
     pub(crate) run: BoxFuture<Result<(), Failure>>,
+    /// The context of a server that goes on while the program stops.
+    pub(crate) apart: Option<Handle>,
+    /// Whether an end of its own is worth a word.
+    pub(crate) says_its_end: bool,
 }
 
 impl Bound {
@@ -86,12 +118,18 @@ impl Bound {
             name: accept_loop.name().to_owned(),
             addr: Some(accept_loop.local_addr().clone()),
             run: Box::pin(accept_loop.run()),
+            apart: None,
+            says_its_end: false,
         }
     }
 
-    /// A server of another framework, which does not say where it listens.
-    pub(crate) fn unaddressed(name: String, run: BoxFuture<Result<(), Failure>>) -> Self {
-        Self { name, addr: None, run }
+    /// A server of another framework. `None`: it does not say where it listens.
+    pub(crate) fn other(
+        name: String,
+        addr: Option<LocalAddr>,
+        run: BoxFuture<Result<(), Failure>>,
+    ) -> Self {
+        Self { name, addr, run, apart: None, says_its_end: false }
     }
 }
 
@@ -114,7 +152,7 @@ impl Servers {
         let name = name.into();
         self.push(|_| async {
             let run = Box::pin(run) as BoxFuture<_>;
-            Ok(vec![Bound::unaddressed(name, run)])
+            Ok(vec![Bound::other(name, None, run)])
         });
     }
 
@@ -133,10 +171,51 @@ impl fmt::Debug for Servers {
     }
 }
 
+/// A server that goes on accepting and answering while the others drain and the hooks run, and is
+/// not waited for; made by [`Serve::until_exit`].
+#[must_use = "it serves once it is returned from `main` or handed to `Config::start`"]
+pub struct UntilExit<S>(S);
+
+impl<S: fmt::Debug> fmt::Debug for UntilExit<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("UntilExit").field(&self.0).finish()
+    }
+}
+
+impl<S: Serve> sealed::Sealed for UntilExit<S> {}
+
+impl<S: Serve> Serve for UntilExit<S> {
+    fn collect(self: Box<Self>, servers: &mut Servers) {
+        let mut these = Servers::default();
+        Box::new(self.0).collect(&mut these);
+        for unbound in these.into_vec() {
+            servers.push(|handle| async move {
+                let apart = handle.stand_apart();
+                let mut bound = (unbound.bind)(apart.clone()).await?;
+                for server in &mut bound {
+                    server.apart = Some(apart.clone());
+                }
+                Ok(bound)
+            });
+        }
+    }
+}
+
 impl sealed::Sealed for () {}
 
 impl Serve for () {
     fn collect(self: Box<Self>, _: &mut Servers) {}
+}
+
+impl<S: Serve> sealed::Sealed for Option<S> {}
+
+/// A server that may not be wanted, as by a setting.
+impl<S: Serve> Serve for Option<S> {
+    fn collect(self: Box<Self>, servers: &mut Servers) {
+        if let Some(server) = *self {
+            Box::new(server).collect(servers);
+        }
+    }
 }
 
 impl<S: Serve> sealed::Sealed for Vec<S> {}

@@ -73,11 +73,6 @@ impl PhaseCell {
         self.now() >= Phase::Stopping
     }
 
-    /// Whether the drain has started.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.now() >= Phase::Draining
-    }
-
     /// Moves on to `phase` and wakes all that wait for it. A phase that is already past stays past.
     pub(crate) fn advance(&self, phase: Phase) {
         // Release: what the sentinel did before (the cause, the start of the drain) is visible to

@@ -20,7 +20,7 @@ const LINE: Duration = Duration::from_secs(1);
 /// Shows what is left, until it is dropped; then wipes the live line.
 pub(super) async fn show(shared: &Shared, deadline: Option<Instant>) -> Infallible {
     tokio::time::sleep(PATIENCE).await;
-    if shared.owns_threads() && shared.log.is_live() && std::io::stderr().is_terminal() {
+    if shared.log.is_live() && std::io::stderr().is_terminal() {
         live(shared, deadline).await
     } else {
         lines(shared, deadline).await

@@ -60,6 +60,9 @@ pub struct Report {
     pub(super) cleanup: Option<Duration>,
     pub(super) drained: Counts,
     pub(super) cut: Vec<InFlight>,
+    /// Whether it was the limit of the stop, or of the cleanup, that cut something; else that of a
+    /// group of tasks.
+    pub(super) limit_reached: bool,
     pub(super) failures: Vec<Failure>,
     pub(super) panicked: bool,
     pub(super) forced: Option<Signal>,
@@ -153,7 +156,7 @@ impl Report {
         let elapsed = HumanDuration(self.elapsed);
         match self.forced {
             Some(signal) => write!(f, "{signal} received, stopped at once after {elapsed}")?,
-            None if !self.cut.is_empty() => {
+            None if self.limit_reached => {
                 let hooks = self.cut.iter().all(|work| matches!(work, InFlight::Hook { .. }));
                 if hooks && !self.cut.iter().any(InFlight::has_begun) {
                     f.write_str("the hooks could not be run")?;

@@ -133,13 +133,17 @@ impl Sentinel {
         while let Ok(event) = events.try_recv() {
             problems.note(&shared, event);
         }
+        let mut cut = cut_off.names();
+        let limit_reached = !cut.is_empty();
+        cut.extend(shared.turns.take_cut());
         let mut report = Report {
             cause,
             elapsed: started.elapsed(),
             limit: limits.timeout,
             cleanup: limits.cleanup,
             drained: shared.work.drained(),
-            cut: cut_off.names(),
+            cut,
+            limit_reached,
             failures: problems.failures,
             panicked: problems.panicked,
             forced: forced_by,

@@ -130,6 +130,7 @@ async fn cut_all(shared: &Shared, cut_off: &mut CutOff) {
         seal(shared, cut_off);
     }
     shared.phase.advance(Phase::Over);
+    shared.end_apart();
     cut_off.work.push(cleanup.seal());
     cleanup.cut();
     work.cut();

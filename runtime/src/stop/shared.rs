@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -15,8 +15,11 @@ use super::{
     cleanup::Cleanup,
     event::Event,
     hooks::Hooks,
+    kept::Kept,
     limits::Limits,
     phase::{Phase, PhaseCell},
+    ready::WhenReady,
+    turns::{Turn, Turns},
 };
 use crate::{
     log::Log,
@@ -30,7 +33,14 @@ pub(crate) struct Shared {
     pub(crate) work: Arc<Work>,
     pub(crate) hooks: Hooks,
     pub(crate) log: Log,
-    owns: Owns,
+    pub(crate) kept: Kept,
+    pub(crate) ready: WhenReady,
+    pub(crate) turns: Turns,
+    carrier: Carrier,
+    /// The program, for a server that stands apart from its stop.
+    program: Option<Arc<Shared>>,
+    /// The servers that stand apart from the stop of this.
+    apart: Mutex<Vec<Weak<Shared>>>,
     /// Whether the body of `main` has ever asked for a `Shutdown`.
     main_asked: AtomicBool,
     /// The latest server that was dropped without being served.
@@ -47,15 +57,13 @@ pub(crate) struct Shared {
     enter_context: EnterContext,
 }
 
-/// What of the process belongs to a context.
+/// What carries a context to the code that looks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Owns {
-    /// All: its signals, its stderr, its end.
-    Process,
-    /// The threads of the runtime.
+pub(crate) enum Carrier {
+    /// The threads of the runtime, which belong to the context.
     Threads,
-    /// Nothing: it runs inside of another program.
-    Nothing,
+    /// The futures of this crate, on the threads of another program.
+    Futures,
 }
 
 /// Which part of the life of a process a piece of code belongs to, and with it the limit.
@@ -74,7 +82,7 @@ pub(crate) type EnterContext = fn(Arc<Shared>, Scope);
 impl Shared {
     pub(crate) fn new(
         limits: Limits,
-        owns: Owns,
+        carrier: Carrier,
         log: Log,
         events: mpsc::UnboundedSender<Event>,
         enter_context: EnterContext,
@@ -84,7 +92,12 @@ impl Shared {
             phase: PhaseCell::new(),
             work: Arc::new(Work::new(log.clone())),
             hooks: Hooks::default(),
-            owns,
+            kept: Kept::new(),
+            ready: WhenReady::new(),
+            turns: Turns::new(),
+            carrier,
+            program: None,
+            apart: Mutex::new(Vec::new()),
             main_asked: AtomicBool::new(false),
             unserved: Mutex::new(None),
             drain_started: OnceLock::new(),
@@ -98,9 +111,41 @@ impl Shared {
         }
     }
 
-    /// Whether the runtime's threads carry the context (`Config::run`), or our futures have to.
-    pub(crate) fn owns_threads(&self) -> bool {
-        self.owns != Owns::Nothing
+    /// A context of its own for a server that goes on while the program stops: what it does is not
+    /// waited for, and it ends when all else is over.
+    pub(crate) fn stand_apart(self: &Arc<Self>) -> Arc<Self> {
+        let program = self.program();
+        let (limits, log, events) = (program.limits, program.log.clone(), program.events.clone());
+        let apart = Self::new(limits, program.carrier, log, events, program.enter_context);
+        let apart = Arc::new(Self { program: Some(program.clone()), ..apart });
+        apart.set_runtime(program.runtime().clone());
+        lock(&program.apart).push(Arc::downgrade(&apart));
+        apart
+    }
+
+    /// Ends the servers that stand apart.
+    pub(super) fn end_apart(&self) {
+        for apart in std::mem::take(&mut *lock(&self.apart)) {
+            if let Some(apart) = apart.upgrade() {
+                apart.phase.advance(Phase::Over);
+                apart.work.seal();
+                apart.work.cut();
+            }
+        }
+    }
+
+    /// What code in here belongs to: also where it serves apart from the program's stop.
+    pub(crate) fn program(self: &Arc<Self>) -> &Arc<Self> {
+        self.program.as_ref().unwrap_or(self)
+    }
+
+    /// How far the program is.
+    pub(crate) fn program_phase(&self) -> Phase {
+        self.program.as_ref().map_or(&self.phase, |program| &program.phase).now()
+    }
+
+    pub(crate) fn carrier(&self) -> Carrier {
+        self.carrier
     }
 
     /// Makes this the context of the current thread, for good.
@@ -144,6 +189,18 @@ impl Shared {
         self.work.wake();
     }
 
+    /// Has `turn` told to stop when it is its turn in the drain, before all that were added before.
+    pub(crate) fn add_turn(self: &Arc<Self>, turn: &Arc<impl Turn + 'static>) {
+        if self.turns.add(turn) {
+            // Holds no drain: what has its turn does.
+            let shared = self.clone();
+            self.runtime().spawn(async move {
+                shared.phase.reached(Phase::Draining).await;
+                shared.turns.give().await;
+            });
+        }
+    }
+
     /// The body of `main` has asked for a `Shutdown`, from which it learns of the stop by itself.
     pub(crate) fn note_main_asked(&self) {
         self.main_asked.store(true, Ordering::Relaxed);
@@ -173,7 +230,8 @@ impl Shared {
 
     #[cfg(feature = "tls")]
     pub(crate) fn tls_reloads(&self) -> u64 {
-        self.tls_reloads.load(Ordering::Relaxed)
+        let program = self.program.as_deref().unwrap_or(self);
+        program.tls_reloads.load(Ordering::Relaxed)
     }
 
     /// Whether there is work besides the program itself.

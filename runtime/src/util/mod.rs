@@ -5,6 +5,7 @@
 mod addr;
 pub(crate) mod duration;
 mod failure;
+mod outcome;
 mod panic;
 mod race;
 #[cfg(all(test, not(graceful_loom)))]
@@ -16,8 +17,10 @@ mod threads;
 pub mod via;
 
 pub use failure::Failure;
+pub use outcome::{Fail, Outcome};
 
 pub(crate) use addr::{Ends, LocalAddr, Peer};
+pub(crate) use outcome::failure_of;
 pub(crate) use panic::{panic_message, poll_catching_panics};
 pub(crate) use race::{First, race, within};
 #[cfg(all(test, not(graceful_loom)))]

@@ -35,6 +35,11 @@ pub(crate) trait WorkItem: Send + Sync {
     /// Whether it has come to its end by itself, whatever the cut did meanwhile.
     fn has_ended(&self) -> bool;
 
+    /// Whether it counts as drained, now that it is over and nothing has been cut by the limit.
+    fn is_drained(&self) -> bool {
+        true
+    }
+
     /// Takes out of `described`, which is what `describe` said at `then`, just before the cut,
     /// whatever came to its end by itself all the same.
     fn forget_ended(&self, _then: Instant, described: &mut Vec<InFlight>) {
@@ -93,7 +98,7 @@ impl Work {
     pub(crate) fn finished(&self, key: Key) {
         // Unlisted before it is uncounted: when nothing is pending, nothing is listed.
         let item = self.items.remove(key);
-        if self.is_draining() {
+        if self.is_draining() && item.is_drained() {
             self.drained.add(item.kind());
         }
         drop(item);

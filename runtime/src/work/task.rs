@@ -87,6 +87,11 @@ impl WorkItem for Task {
         self.ended.load(Ordering::Acquire)
     }
 
+    fn is_drained(&self) -> bool {
+        // Or aborted: by the program, or by the limit of its group.
+        self.has_ended()
+    }
+
     fn cut(&self) {
         if let Some(abort) = &*lock(&self.abort) {
             abort.abort();
@@ -131,27 +136,28 @@ impl Drop for TaskGuard {
     }
 }
 
-/// Spawns `future` on `runtime` so that `work` is not done before it, and the cut aborts it.
-pub(crate) fn spawn<F>(
+/// Spawns `future` by `spawner`, so that `work` is not done before it, and the cut aborts it. Returns
+/// how it is listed, too.
+pub(crate) fn spawn<F, T>(
     work: &Arc<Work>,
-    runtime: &Runtime,
     role: Role,
     name: TaskName,
     future: F,
-) -> JoinHandle<F::Output>
+    spawner: impl FnOnce(TrackedTask<F>) -> JoinHandle<T>,
+) -> (JoinHandle<T>, Arc<dyn WorkItem>)
 where
-    F: Future<Output: Send> + Send + 'static,
+    F: Future,
 {
     let guard = TaskGuard::new(work, role, name);
     let task = guard.task.clone();
-    let join = runtime.spawn(TrackedTask { future, guard });
+    let join = spawner(TrackedTask { future, guard });
     *lock(&task.abort) = Some(join.abort_handle());
     // The cut walks the table once. Either it finds the abort handle, or its walk took this lock
     // first, and then the stage is visible here.
     if work.is_sealed() {
         join.abort();
     }
-    join
+    (join, task)
 }
 
 /// Runs `f` on a blocking thread of `runtime`. `work` is not done before it; nothing can abort it.
@@ -188,7 +194,8 @@ where
 }
 
 pin_project! {
-    struct TrackedTask<F> {
+    /// A future that is waited for.
+    pub(crate) struct TrackedTask<F> {
         // Dropped before the guard: what the future owns is gone when the drain stops waiting.
         #[pin]
         future: F,

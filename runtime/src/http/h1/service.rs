@@ -44,8 +44,7 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Http1<S> {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let named = self.conn.request_begins();
         let kind = RequestKind::of(&request, &self.conn);
-        let phase = self.conn.phase();
-        let probe = answer_of_our_own(self.readiness.as_deref(), &request, phase);
+        let probe = answer_of_our_own(self.readiness.as_deref(), &request, &self.conn);
         if !named || probe.is_some() || self.info.is_some() {
             return self.call_unusual(request, named, kind, probe);
         }

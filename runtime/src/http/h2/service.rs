@@ -40,8 +40,7 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Http2<S> {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let guard = RequestGuard::new(&self.conn, &request);
-        let phase = self.conn.phase();
-        let probe = answer_of_our_own(self.readiness.as_deref(), &request, phase);
+        let probe = answer_of_our_own(self.readiness.as_deref(), &request, &self.conn);
         if let Some(info) = &self.info {
             give_connect_info(&mut request, info);
         }

@@ -1,0 +1,271 @@
+//! Groups of tasks that stop one after another.
+
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    fmt,
+    future::Future,
+    panic::Location,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use pin_project_lite::pin_project;
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::current;
+use crate::{
+    stop::{Shared, Turn, bounded},
+    util::{
+        sync::{Mutex, lock},
+        within,
+    },
+    work::{TaskName, WorkItem},
+};
+
+/// Tasks that the drain waits for, as those of [`spawn`](crate::spawn), and that stop together, when
+/// it is their group's turn: the group that was made last stops first.
+///
+/// So what is made first, because others need it, goes on until they have ended: a consumer that
+/// hands its work to a producer is told to stop before it, in the order in which a `main` makes
+/// them. [`shutdown`](Self::shutdown) is what the tasks of a group wait for, in place of
+/// [`graceful::shutdown`](crate::shutdown()), which resolves for all at once. A group that takes
+/// longer than its [`limit`](Self::limit) is cut and named, and the next one has its turn.
+///
+/// It is also a handle to all of them: to [`abort_all`](Self::abort_all), and to
+/// [wait](Self::join_all) for their end. Cheap to clone; dropping it changes nothing for its tasks.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # #[graceful::main]
+/// # async fn main() {
+/// // Made first: stops last.
+/// let writers = graceful::TaskGroup::new("writers");
+/// let readers = graceful::TaskGroup::new("readers").limit(Duration::from_secs(5));
+/// let (to_writer, mut jobs) = tokio::sync::mpsc::channel::<u32>(8);
+/// writers.spawn(async move { while let Some(_job) = jobs.recv().await {} });
+/// let shutdown = readers.shutdown();
+/// readers.spawn(async move {
+///     to_writer.send(1).await.unwrap();
+///     shutdown.await;
+/// });
+/// # graceful::stop();
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct TaskGroup(Arc<Group>);
+
+struct Group {
+    shared: Arc<Shared>,
+    name: Cow<'static, str>,
+    limit: Mutex<Option<Duration>>,
+    told: watch::Sender<bool>,
+    members: Mutex<Members>,
+    /// How many tasks there are.
+    count: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct Members {
+    /// Numbers are not used twice.
+    next: u64,
+    /// `None`: it is about to be spawned.
+    tasks: HashMap<u64, Option<Arc<dyn WorkItem>>>,
+}
+
+impl TaskGroup {
+    /// A group without tasks, which stops before all that there are. In messages `name` stands
+    /// before the names of its tasks.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a context, as [`Handle::current`](crate::Handle::current).
+    #[track_caller]
+    pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
+        Self::with(current::expect_current(), name.into())
+    }
+
+    pub(super) fn with(shared: Arc<Shared>, name: Cow<'static, str>) -> Self {
+        let group = Arc::new(Group {
+            shared,
+            name,
+            limit: Mutex::new(None),
+            told: watch::Sender::new(false),
+            members: Mutex::default(),
+            count: watch::Sender::new(0),
+        });
+        group.shared.add_turn(&group);
+        Self(group)
+    }
+
+    /// How long the tasks may take from their turn on; `None` is no limit but that of the drain.
+    /// Default: none. What it cuts is named as what the drain's `timeout` cuts, with the exit code
+    /// 124.
+    #[must_use = "returns the group, for a chain of calls"]
+    pub fn limit(self, limit: impl Into<Option<Duration>>) -> Self {
+        *lock(&self.0.limit) = limit.into().map(bounded);
+        self
+    }
+
+    /// A future that resolves when it is the group's turn to stop.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub fn shutdown(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut told = self.0.told.subscribe();
+        async move {
+            // The group has gone, and with it all that could be told.
+            let _ = told.wait_for(|told| *told).await;
+        }
+    }
+
+    /// Spawns a task of this group. In messages it is named by the line of this call.
+    #[track_caller]
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.spawn_as(&Location::caller(), future)
+    }
+
+    /// [`spawn`](Self::spawn) with a name for messages.
+    pub fn spawn_named<F>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        future: F,
+    ) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.spawn_as(&name.into(), future)
+    }
+
+    fn spawn_as<F>(&self, name: &dyn fmt::Display, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        let group = &self.0;
+        let name = TaskName::Text(format!("{}: {name}", group.name).into());
+        let number = group.enter();
+        let member = Member { group: group.clone(), number };
+        let (join, item) = current::spawn(&group.shared, name, InGroup { future, member });
+        // It may have ended already.
+        if let Some(place) = lock(&group.members).tasks.get_mut(&number) {
+            *place = Some(item);
+        }
+        join
+    }
+
+    /// How many of its tasks have not ended.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        *self.0.count.borrow()
+    }
+
+    /// Whether it has no task that has not ended.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Aborts all of its tasks, as [`JoinHandle::abort`] does; they are not named.
+    pub fn abort_all(&self) {
+        for item in self.0.items() {
+            item.cut();
+        }
+    }
+
+    /// Waits until it has no task.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn join_all(&self) {
+        // The sender is held by `self`.
+        let _ = self.0.count.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
+impl Group {
+    fn enter(&self) -> u64 {
+        self.count.send_modify(|count| *count += 1);
+        let mut members = lock(&self.members);
+        members.next += 1;
+        let number = members.next;
+        members.tasks.insert(number, None);
+        number
+    }
+
+    fn items(&self) -> Vec<Arc<dyn WorkItem>> {
+        lock(&self.members).tasks.values().flatten().cloned().collect()
+    }
+}
+
+impl Turn for Group {
+    fn begin(&self) {
+        self.told.send_replace(true);
+    }
+
+    fn over(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            let limit = *lock(&self.limit);
+            let group = TaskGroup(self);
+            if within(limit, group.join_all()).await.is_some() {
+                return;
+            }
+            let (items, now) = (group.0.items(), Instant::now());
+            let mut cut = Vec::new();
+            for item in &items {
+                item.describe(now, &mut cut);
+                item.cut();
+            }
+            group.0.shared.turns.note_cut(cut);
+        })
+    }
+}
+
+/// The place of a task in its group.
+struct Member {
+    group: Arc<Group>,
+    number: u64,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let item = lock(&self.group.members).tasks.remove(&self.number);
+        // Outside of the lock.
+        drop(item);
+        self.group.count.send_modify(|count| *count -= 1);
+    }
+}
+
+pin_project! {
+    struct InGroup<F> {
+        #[pin]
+        future: F,
+        // Dropped last.
+        member: Member,
+    }
+}
+
+impl<F: Future> Future for InGroup<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.project().future.poll(cx)
+    }
+}
+
+impl fmt::Debug for TaskGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskGroup")
+            .field("name", &self.0.name)
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
