@@ -21,7 +21,7 @@
 //! | serve HTTP, from any tower or hyper service | [`serve`], [`Server`] |
 //! | serve another protocol, over TCP, Unix sockets or TLS | [`listen`], [`Connection`] |
 //! | know who asks | [`Server::connect_info`], [`ConnectInfo`] |
-//! | serve with another framework | [`serve_fn`]; `axum::serve(…)` as it is with the feature `axum` |
+//! | serve with another framework | [`serve_fn`]; `axum::serve(…)` as it is with the feature `axum`; [`bind`] for its listener |
 //! | serve several at once | a tuple or `Vec` of them, [`Serve`] |
 //! | answer on, with metrics and probes, while the rest stops | [`Serve::until_exit`] |
 //! | have work in the background waited for | [`spawn`], [`spawn_named`], [`spawn_blocking`], [`spawn_local`] |
@@ -148,6 +148,8 @@ pub mod fuzzing {
 pub use self::context::cancellation_token;
 #[cfg(feature = "tls")]
 pub use self::net::tls::TlsInfo;
+#[cfg(all(feature = "axum", feature = "http"))]
+pub use self::serve::BoundAddr;
 pub use self::{
     config::{
         Config, Env, Flavor, IntoLimit, IntoWait, OnUnhandledPanic, Running, Start, StartPaused,
@@ -168,7 +170,7 @@ pub use self::{
 pub use self::{
     http::{Http2Builder, HttpService, Server, serve},
     net::{Acceptor, ConnectInfo, Connection, Listen, Transport},
-    serve::{Listener, listen},
+    serve::{Bind, BoundListener, Listener, bind, listen},
 };
 /// rustls, in the version that `Server::tls` takes.
 #[cfg(feature = "tls")]

@@ -1,6 +1,7 @@
 //! A connection in the hands of the program: any protocol.
 
 use std::{
+    any::Any,
     fmt,
     io::{self, IoSlice},
     net::SocketAddr,
@@ -34,11 +35,18 @@ use crate::{
 pub struct Connection {
     io: GuardedIo<RawConn>,
     info: ConnectInfo,
+    /// Dropped with the first byte that is read.
+    until_read: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Connection {
     pub(super) fn new(io: GuardedIo<RawConn>, info: ConnectInfo) -> Self {
-        Self { io, info }
+        Self { io, info, until_read: None }
+    }
+
+    /// Has `value` dropped when something has been read, or with the connection.
+    pub(crate) fn hold_until_read(&mut self, value: impl Any + Send + Sync) {
+        self.until_read = Some(Box::new(value));
     }
 
     /// The client's address; `None`: it came over a Unix socket.
@@ -80,7 +88,13 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_read(cx, buf)
+        let this = self.get_mut();
+        let before = buf.remaining();
+        let read = Pin::new(&mut this.io).poll_read(cx, buf);
+        if this.until_read.is_some() && buf.remaining() < before {
+            this.until_read = None;
+        }
+        read
     }
 }
 

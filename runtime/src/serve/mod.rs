@@ -6,6 +6,10 @@
 #[cfg(feature = "axum")]
 mod axum;
 #[cfg(feature = "http")]
+mod bind;
+#[cfg(all(feature = "axum", feature = "http"))]
+mod bind_axum;
+#[cfg(feature = "http")]
 mod http;
 pub(crate) mod launch;
 #[cfg(feature = "http")]
@@ -14,6 +18,10 @@ mod main;
 mod serve_fn;
 mod servers;
 
+#[cfg(feature = "http")]
+pub use bind::{Bind, BoundListener, bind};
+#[cfg(all(feature = "axum", feature = "http"))]
+pub use bind_axum::BoundAddr;
 #[cfg(feature = "http")]
 pub use listen::{Listener, listen};
 pub use main::Main;
