@@ -93,7 +93,8 @@
 //!
 //! # Features
 //!
-//! - `http` (default): [`serve`], [`listen`].
+//! - `http1`, `http2` (both default): [`serve`], for the protocols that are enabled.
+//! - `net` (with each of these): [`listen`], [`bind`], without anything of HTTP.
 //! - `tls`: TLS by rustls, with the crypto provider of your choice: [`Server::tls`],
 //!   [`Server::tls_files`].
 //! - `proxy-protocol`: [`Server::proxy_protocol`].
@@ -115,17 +116,17 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
-    not(feature = "http"),
-    allow(dead_code, unused_imports, reason = "some of the core serves connections alone")
+    not(all(feature = "http1", feature = "http2")),
+    allow(dead_code, unused_imports, reason = "some of the core serves one protocol alone")
 )]
 
 // Each may use what stands above it, which `tests/tests/layers.rs` checks.
 mod config;
 mod context;
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http1", feature = "http2"))]
 mod http;
 mod log;
-#[cfg(feature = "http")]
+#[cfg(feature = "net")]
 mod net;
 mod serve;
 mod signal;
@@ -146,9 +147,13 @@ pub mod fuzzing {
 
 #[cfg(feature = "tokio-util")]
 pub use self::context::cancellation_token;
+#[cfg(feature = "http2")]
+pub use self::http::Http2Builder;
+#[cfg(any(feature = "http1", feature = "http2"))]
+pub use self::http::{HttpService, Server, serve};
 #[cfg(feature = "tls")]
 pub use self::net::tls::TlsInfo;
-#[cfg(all(feature = "axum", feature = "http"))]
+#[cfg(all(feature = "axum", feature = "net"))]
 pub use self::serve::BoundAddr;
 pub use self::{
     config::{
@@ -166,9 +171,8 @@ pub use self::{
     util::{Fail, Failure, Outcome, via},
     work::{Doing, InFlight, Progress},
 };
-#[cfg(feature = "http")]
+#[cfg(feature = "net")]
 pub use self::{
-    http::{Http2Builder, HttpService, Server, serve},
     net::{Acceptor, ConnectInfo, Connection, Listen, Transport},
     serve::{Bind, BoundListener, Listener, bind, listen},
 };

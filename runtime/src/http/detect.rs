@@ -15,9 +15,19 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Which protocol a connection speaks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Version {
+    #[cfg(feature = "http1")]
     Http1,
+    #[cfg(feature = "http2")]
     Http2,
 }
+
+#[cfg(all(feature = "http1", feature = "http2"))]
+const BOTH: [Version; 2] = [Version::Http1, Version::Http2];
+/// What is not of this version is told so by hyper.
+#[cfg(not(feature = "http2"))]
+const BOTH: [Version; 2] = [Version::Http1; 2];
+#[cfg(not(feature = "http1"))]
+const BOTH: [Version; 2] = [Version::Http2; 2];
 
 /// Before the protocol is known.
 pub(crate) struct Detect<S> {
@@ -42,18 +52,18 @@ impl<S> Detect<S> {
             self.io.note_read(&bytes[self.matched..]);
             if bytes.starts_with(PREFACE) {
                 self.io.set_prefix(bytes);
-                return Poll::Ready(Some(Version::Http2));
+                return Poll::Ready(Some(BOTH[1]));
             }
             if !PREFACE.starts_with(bytes) {
                 self.io.set_prefix(bytes);
-                return Poll::Ready(Some(Version::Http1));
+                return Poll::Ready(Some(BOTH[0]));
             }
             self.matched = bytes.len();
         }
     }
 }
 
-#[cfg(all(test, not(graceful_loom)))]
+#[cfg(all(test, feature = "http1", feature = "http2", not(graceful_loom)))]
 mod tests {
     use std::future::poll_fn;
 

@@ -207,7 +207,9 @@ impl<S: Service> Driver<S> {
                     Some(version) => self.speak(version),
                 },
                 // How a connection ends, well or badly, is its client's affair.
+                #[cfg(feature = "http1")]
                 Stage::Http1(http1) => return http1.as_mut().poll(cx).map(drop),
+                #[cfg(feature = "http2")]
                 Stage::Http2(http2) => return http2.as_mut().poll(cx).map(drop),
                 Stage::Closing(closing, framing) => {
                     let mut heard = false;
@@ -271,7 +273,10 @@ impl<S: Service> Driver<S> {
 
     /// The protocol is over, or the close. Pending: the stream is still to be closed.
     fn finish(&mut self) -> Poll<()> {
+        #[cfg(feature = "http1")]
         let http1 = matches!(self.stage, Stage::Http1(_));
+        #[cfg(not(feature = "http1"))]
+        let http1 = false;
         // hyper lets go of the stream.
         self.stage = Stage::Done;
         if let Some(Leftover { stream, framing }) = self.conn().take_leftover() {

@@ -15,6 +15,7 @@ mod driver;
 mod extensions;
 pub(crate) mod framing;
 mod h1;
+#[cfg(feature = "http2")]
 mod h2;
 mod http_service;
 mod io;
@@ -35,5 +36,6 @@ mod timed;
 use extensions::give_connect_info;
 
 pub use http_service::HttpService;
+#[cfg(feature = "http2")]
 pub use options::Http2Builder;
 pub use server::{Server, serve};

@@ -2,10 +2,15 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use hyper::server::conn::{http1, http2};
+#[cfg(feature = "http1")]
+use hyper::server::conn::http1;
+#[cfg(feature = "http2")]
+use hyper::server::conn::http2;
 use hyper_util::rt::TokioTimer;
 
-use super::{h2::ConnExecutor, readiness::Readiness};
+#[cfg(feature = "http2")]
+use super::h2::ConnExecutor;
+use super::readiness::Readiness;
 use crate::net::Preamble;
 
 #[derive(Clone)]
@@ -19,21 +24,23 @@ pub(crate) struct Options {
     pub(super) connect_info: bool,
     /// TLS and its like.
     pub(crate) preamble: Preamble,
+    #[cfg(feature = "http1")]
     pub(super) http1: http1::Builder,
+    #[cfg(feature = "http2")]
     pub(super) http2: Option<Arc<Http2Settings>>,
 }
 
 /// hyper's builder for HTTP/2; the executor is this crate's, so that streams are waited for and
 /// cut.
+#[cfg(feature = "http2")]
 pub type Http2Builder = http2::Builder<ConnExecutor>;
 
+#[cfg(feature = "http2")]
 type Http2Settings = dyn Fn(&mut Http2Builder) + Send + Sync;
 
 impl Options {
     pub(super) fn new() -> Self {
-        let mut http1 = http1::Builder::new();
-        http1.timer(TokioTimer::new());
-        let mut options = Self {
+        Self {
             header_timeout: Some(Duration::from_secs(30)),
             body_timeout: None,
             keep_alive_timeout: None,
@@ -41,21 +48,15 @@ impl Options {
             readiness: None,
             connect_info: false,
             preamble: Preamble::default(),
-            http1,
+            #[cfg(feature = "http1")]
+            http1: own_http1(http1::Builder::new()),
+            #[cfg(feature = "http2")]
             http2: None,
-        };
-        options.own_http1();
-        options
-    }
-
-    /// What has to be this crate's, whatever the program has set.
-    pub(super) fn own_http1(&mut self) {
-        // The header timeout is the connection's own: one timer for a connection, not one per
-        // request.
-        self.http1.header_read_timeout(None);
+        }
     }
 
     /// The builder for one connection.
+    #[cfg(feature = "http2")]
     pub(super) fn http2_builder(&self, executor: ConnExecutor) -> Http2Builder {
         let mut builder = http2::Builder::new(executor);
         builder.timer(TokioTimer::new());
@@ -72,6 +73,14 @@ impl Options {
         let limits = [self.body_timeout, self.keep_alive_timeout, self.max_connection_age];
         limits.iter().any(Option::is_some)
     }
+}
+
+/// With what has to be this crate's, whatever the program has set.
+#[cfg(feature = "http1")]
+pub(super) fn own_http1(mut http1: http1::Builder) -> http1::Builder {
+    // The header timeout is the connection's own: one timer for a connection, not one per request.
+    http1.timer(TokioTimer::new()).header_read_timeout(None);
+    http1
 }
 
 impl fmt::Debug for Options {

@@ -2,9 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+#[cfg(feature = "http1")]
 use hyper::server::conn::http1;
 
-use super::{options::Http2Builder, server::Server};
+#[cfg(feature = "http2")]
+use super::options::Http2Builder;
+#[cfg(feature = "http1")]
+use super::options::own_http1;
+use super::server::Server;
 use crate::stop::bounded;
 
 /// # HTTP
@@ -95,9 +100,11 @@ impl Server {
     ///     http1.max_headers(50).title_case_headers(true);
     /// });
     /// ```
+    #[cfg(feature = "http1")]
     pub fn http1(mut self, set: impl FnOnce(&mut http1::Builder)) -> Self {
-        set(&mut self.options.http1);
-        self.options.own_http1();
+        let mut http1 = self.options.http1;
+        set(&mut http1);
+        self.options.http1 = own_http1(http1);
         self
     }
 
@@ -115,6 +122,7 @@ impl Server {
     ///     http2.max_concurrent_streams(100).keep_alive_interval(Duration::from_secs(30));
     /// });
     /// ```
+    #[cfg(feature = "http2")]
     pub fn http2(mut self, set: impl Fn(&mut Http2Builder) + Send + Sync + 'static) -> Self {
         self.options.http2 = Some(Arc::new(set));
         self

@@ -2,15 +2,20 @@
 
 use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
-use hyper::server::conn::{http1, http2};
+#[cfg(feature = "http1")]
+use hyper::server::conn::http1;
+#[cfg(feature = "http2")]
+use hyper::server::conn::http2;
 use hyper_util::rt::TokioIo;
 
+#[cfg(feature = "http1")]
+use super::h1::Http1;
+#[cfg(feature = "http2")]
+use super::h2::{ConnExecutor, Http2};
 use super::{
     conn::HttpConn,
     detect::{Detect, Version},
     framing::Framing,
-    h1::Http1,
-    h2::{ConnExecutor, Http2},
     io::Io,
     options::Options,
     service::Service,
@@ -18,7 +23,9 @@ use super::{
 };
 use crate::net::{ConnGuard, ConnectInfo, LingeringClose};
 
+#[cfg(feature = "http1")]
 type Http1Conn<S> = http1::UpgradeableConnection<TokioIo<Io>, Http1<S>>;
+#[cfg(feature = "http2")]
 type Http2Conn<S> = http2::Connection<TokioIo<Io>, Http2<S>, ConnExecutor>;
 
 /// How far a connection is. hyper's futures are large and boxed: most connections are idle most of
@@ -29,7 +36,9 @@ type Http2Conn<S> = http2::Connection<TokioIo<Io>, Http2<S>, ConnExecutor>;
 )]
 pub(super) enum Stage<S: Service> {
     Detect(Detect<S>),
+    #[cfg(feature = "http1")]
     Http1(Pin<Box<Http1Conn<S>>>),
+    #[cfg(feature = "http2")]
     Http2(Pin<Box<Http2Conn<S>>>),
     Closing(LingeringClose, Option<Framing>),
     Done,
@@ -47,11 +56,13 @@ impl<S: Service> Stage<S> {
         let Detect { io, service, .. } = detect;
         let (conn, readiness) = (guard.conn().clone(), options.readiness.clone());
         match version {
+            #[cfg(feature = "http1")]
             Version::Http1 => {
                 let service = Http1 { service, conn, readiness, info };
                 let http1 = options.http1.serve_connection(TokioIo::new(io), service);
                 Self::Http1(Box::pin(http1.with_upgrades()))
             }
+            #[cfg(feature = "http2")]
             Version::Http2 => {
                 conn.on(Event::SpeaksHttp2);
                 let service = Http2 { service, conn, readiness, info };
@@ -62,7 +73,9 @@ impl<S: Service> Stage<S> {
     }
 
     /// Tells an HTTP/2 client that the connection is about to end.
+    #[cfg_attr(not(feature = "http2"), allow(clippy::unused_self, reason = "as with the feature"))]
     pub(super) fn say_goaway(&mut self) {
+        #[cfg(feature = "http2")]
         if let Self::Http2(http2) = self {
             http2.as_mut().graceful_shutdown();
         }
@@ -73,7 +86,7 @@ impl<S: Service> Stage<S> {
         match self {
             Self::Detect(detect) => detect.io.stream().local_addr(),
             Self::Closing(closing, _) => closing.local_addr(),
-            Self::Http1(_) | Self::Http2(_) | Self::Done => None,
+            _ => None,
         }
     }
 }

@@ -36,14 +36,14 @@ where
         let any = addr.as_ref().map(|addr| addr as &dyn Any);
         let tcp = any.and_then(|addr| addr.downcast_ref::<SocketAddr>().copied());
         // Ours says when all that were on their way have come.
-        #[cfg(feature = "http")]
+        #[cfg(feature = "net")]
         let ours = any.and_then(|addr| addr.downcast_ref::<super::bind_axum::BoundAddr>().cloned());
-        #[cfg(feature = "http")]
+        #[cfg(feature = "net")]
         let tcp = tcp.or_else(|| ours.as_ref()?.tcp());
         servers.push(move |handle| async move {
-            #[cfg(feature = "http")]
+            #[cfg(feature = "net")]
             let drained = ours.and_then(|ours| ours.drained());
-            #[cfg(not(feature = "http"))]
+            #[cfg(not(feature = "net"))]
             let drained = None::<std::future::Pending<()>>;
             let shutdown = handle.shutdown();
             let serve = self.with_graceful_shutdown(async move {

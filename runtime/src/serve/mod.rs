@@ -5,24 +5,24 @@
 
 #[cfg(feature = "axum")]
 mod axum;
-#[cfg(feature = "http")]
+#[cfg(feature = "net")]
 mod bind;
-#[cfg(all(feature = "axum", feature = "http"))]
+#[cfg(all(feature = "axum", feature = "net"))]
 mod bind_axum;
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http1", feature = "http2"))]
 mod http;
 pub(crate) mod launch;
-#[cfg(feature = "http")]
+#[cfg(feature = "net")]
 mod listen;
 mod main;
 mod serve_fn;
 mod servers;
 
-#[cfg(feature = "http")]
+#[cfg(feature = "net")]
 pub use bind::{Bind, BoundListener, bind};
-#[cfg(all(feature = "axum", feature = "http"))]
+#[cfg(all(feature = "axum", feature = "net"))]
 pub use bind_axum::BoundAddr;
-#[cfg(feature = "http")]
+#[cfg(feature = "net")]
 pub use listen::{Listener, listen};
 pub use main::Main;
 pub use serve_fn::{ServeFn, serve_fn};

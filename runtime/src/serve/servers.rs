@@ -112,7 +112,7 @@ pub(crate) struct Bound {
 
 impl Bound {
     /// A server of our own.
-    #[cfg(feature = "http")]
+    #[cfg(feature = "net")]
     pub(crate) fn accepting(accept_loop: crate::net::AcceptLoop) -> Self {
         Self {
             name: accept_loop.name().to_owned(),

@@ -149,7 +149,7 @@ impl InFlight {
     }
 
     /// Whether both are requests for the same path.
-    #[cfg(feature = "http")]
+    #[cfg(feature = "net")]
     pub(crate) fn is_same_path(&self, other: &Self) -> bool {
         matches!((self, other), (Self::Request { path: one, .. }, Self::Request { path, .. }) if one == path)
     }
