@@ -21,7 +21,7 @@
 //! | serve HTTP, from any tower or hyper service | [`serve`], [`Server`] |
 //! | serve another protocol, over TCP, Unix sockets or TLS | [`listen`], [`Connection`] |
 //! | know who asks | [`Server::connect_info`], [`ConnectInfo`] |
-//! | serve with another framework | [`serve_fn`]; `axum::serve(…)` as it is with the feature `axum`; [`bind`] for its listener |
+//! | serve with another framework | [`serve_fn`]; `axum::serve(…)` as it is with the feature `axum`; [`bind`] for its listener; [`actix!`], [`rocket!`] |
 //! | serve several at once | a tuple or `Vec` of them, [`Serve`] |
 //! | answer on, with metrics and probes, while the rest stops | [`Serve::until_exit`] |
 //! | have work in the background waited for | [`spawn`], [`spawn_named`], [`spawn_blocking`], [`spawn_local`] |
@@ -155,6 +155,8 @@ pub use self::http::{HttpService, Server, serve};
 pub use self::net::tls::TlsInfo;
 #[cfg(all(feature = "axum", feature = "net"))]
 pub use self::serve::BoundAddr;
+#[doc(hidden)]
+pub use self::serve::glue::{beside as __beside, named as __named};
 pub use self::{
     config::{
         Config, Env, Flavor, IntoLimit, IntoWait, OnUnhandledPanic, Running, Start, StartPaused,

@@ -210,6 +210,5 @@ frameworks! {
     poem: "server poem on 127.0.0.1:", SOON;
     salvo: "server salvo on 127.0.0.1:", SOON;
     actix: "server actix on 127.0.0.1:", SOON;
-    // All of its grace, and its mercy, from the signal on.
-    rocket: "server rocket on 127.0.0.1:", Duration::from_secs(4);
+    rocket: "server rocket, ", SOON;
 }

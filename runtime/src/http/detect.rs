@@ -21,13 +21,16 @@ pub(crate) enum Version {
     Http2,
 }
 
-#[cfg(all(feature = "http1", feature = "http2"))]
-const BOTH: [Version; 2] = [Version::Http1, Version::Http2];
-/// What is not of this version is told so by hyper.
-#[cfg(not(feature = "http2"))]
-const BOTH: [Version; 2] = [Version::Http1; 2];
+/// What is spoken with a client that begins as one of HTTP/1 does, and with one that begins as one of
+/// HTTP/2. Where only one of them is enabled, hyper tells the others that they are wrong here.
+#[cfg(feature = "http1")]
+const HTTP1: Version = Version::Http1;
 #[cfg(not(feature = "http1"))]
-const BOTH: [Version; 2] = [Version::Http2; 2];
+const HTTP1: Version = Version::Http2;
+#[cfg(feature = "http2")]
+const HTTP2: Version = Version::Http2;
+#[cfg(not(feature = "http2"))]
+const HTTP2: Version = Version::Http1;
 
 /// Before the protocol is known.
 pub(crate) struct Detect<S> {
@@ -52,11 +55,11 @@ impl<S> Detect<S> {
             self.io.note_read(&bytes[self.matched..]);
             if bytes.starts_with(PREFACE) {
                 self.io.set_prefix(bytes);
-                return Poll::Ready(Some(BOTH[1]));
+                return Poll::Ready(Some(HTTP2));
             }
             if !PREFACE.starts_with(bytes) {
                 self.io.set_prefix(bytes);
-                return Poll::Ready(Some(BOTH[0]));
+                return Poll::Ready(Some(HTTP1));
             }
             self.matched = bytes.len();
         }

@@ -9,6 +9,7 @@ mod axum;
 mod bind;
 #[cfg(all(feature = "axum", feature = "net"))]
 mod bind_axum;
+pub(crate) mod glue;
 #[cfg(any(feature = "http1", feature = "http2"))]
 mod http;
 pub(crate) mod launch;
