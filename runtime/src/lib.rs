@@ -98,6 +98,8 @@
 //! - `tls`: TLS by rustls, with the crypto provider of your choice: [`Server::tls`],
 //!   [`Server::tls_files`].
 //! - `proxy-protocol`: [`Server::proxy_protocol`].
+//! - `systemd`: the sockets that the process was started with, by address, by name (`systemd:name`) and
+//!   by number (`fd:3`).
 //! - `axum`: [`Serve`] for `axum::serve(…)` of axum 0.8; a later axum is served by [`serve`] and
 //!   [`serve_fn`] all the same.
 //! - `tokio-util`: `cancellation_token`, for libraries that want a `CancellationToken`.

@@ -103,24 +103,33 @@ async fn an_abstract_unix_socket_is_served() {
     assert!(in_time(running.stop()).await.is_clean());
 }
 
-/// The fixture with a socket that it inherits as descriptor 3.
+/// The fixture with a socket that it inherits as descriptor 3, whose address is `ADDR` in `listen`,
+/// and whose port is `PORT`.
 fn inherits(listen: &str, name: Option<&str>) -> (Process, SocketAddr) {
-    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    inherits_at("127.0.0.1:0", listen, name)
+}
+
+fn inherits_at(bound: &str, listen: &str, name: Option<&str>) -> (Process, SocketAddr) {
+    let socket = TcpListener::bind(bound).unwrap();
     let addr = socket.local_addr().unwrap();
+    let listen = listen.replace("ADDR", &addr.to_string());
+    let listen = listen.replace("PORT", &addr.port().to_string());
+    (inherits_fd(OwnedFd::from(socket), &listen, name), addr)
+}
+
+fn inherits_fd(parent_fd: OwnedFd, listen: &str, name: Option<&str>) -> Process {
     let fixture = Fixture::new(env!("CARGO_BIN_EXE_opened")).env("LISTEN", listen);
     let name = name.map(str::to_owned);
-    let process = fixture.spawn_by(move |program| {
+    fixture.spawn_by(move |program| {
         let mut command = Command::new("sh");
         // Socket activation says who the sockets are for: the process after `exec`.
         let passes = name.map_or(String::new(), |name| {
             format!("export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES={name}; ")
         });
         command.arg("-c").arg(format!("{passes}exec {}", program.display()));
-        let parent_fd = OwnedFd::from(socket);
         command.fd_mappings(vec![FdMapping { parent_fd, child_fd: 3 }]).unwrap();
         command
-    });
-    (process, addr)
+    })
 }
 
 #[test]
@@ -132,6 +141,64 @@ fn an_inherited_socket_is_served_by_number_and_by_name() {
         process.term();
         let _ = process.wait().expect(0);
     }
+}
+
+/// The program says where it listens, and systemd may have bound that already. That it does not
+/// bind itself is told by the socket: this process holds it, and a second bind would fail.
+#[test]
+fn an_inherited_socket_is_served_by_its_address() {
+    let cases = [
+        ("127.0.0.1:0", "ADDR"),
+        ("127.0.0.1:0", "localhost:PORT"),
+        ("0.0.0.0:0", ":PORT"),
+        ("[::]:0", ":PORT"),
+        // `ListenStream=8080` is a socket of both families.
+        ("[::]:0", "0.0.0.0:PORT"),
+    ];
+    for (bound, listen) in cases {
+        let (mut process, addr) = inherits_at(bound, listen, Some("web"));
+        let port = addr.port();
+        let client = SocketAddr::from(([127, 0, 0, 1], port));
+        assert_eq!(process.addr().port(), port, "{listen}");
+        assert_eq!(Client::connect(client).fetch("/").text(), "fine");
+        process.term();
+        let _ = process.wait().expect(0);
+    }
+}
+
+#[test]
+fn an_inherited_unix_socket_is_served_by_its_path() {
+    let path = socket_path("inherited");
+    let socket = UnixListener::bind(&path).unwrap();
+    let listen = format!("unix:{}", path.display());
+    let mut process = inherits_fd(OwnedFd::from(socket), &listen, Some("web"));
+    process.line("listening on");
+    let mut client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("fine"), "{answer}");
+    process.term();
+    let _ = process.wait().expect(0);
+    // It is systemd's: the path is left.
+    assert!(path.exists());
+    std::fs::remove_file(&path).unwrap();
+}
+
+/// A datagram socket and one that nobody asks for are left alone.
+#[test]
+fn a_datagram_socket_is_no_listener() {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let ended = inherits_fd(OwnedFd::from(socket), "fd:3", Some("udp")).wait().expect(1);
+    let said = "is not a listening stream socket";
+    assert!(ended.lines.iter().any(|it| it.contains(said)), "{:#?}", ended.lines);
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    // The port of another protocol is free.
+    let listen = socket.local_addr().unwrap().to_string();
+    let mut process = inherits_fd(OwnedFd::from(socket), &listen, Some("udp"));
+    assert_eq!(process.addr().to_string(), listen);
+    process.term();
+    let _ = process.wait().expect(0);
 }
 
 #[test]

@@ -165,7 +165,7 @@ async fn start(
     let tasks = launch::serve(&handle, bound);
     if any {
         let watched = handle.clone();
-        handle.shared().runtime().spawn(async move { launch::ended(&watched, tasks).await });
+        handle.shared().spawn_quietly(async move { launch::ended(&watched, tasks).await });
     } else {
         // Nothing that could come to an end: only `stop` ends it.
         handle.shared().tell(Event::Serving);

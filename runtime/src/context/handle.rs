@@ -91,7 +91,7 @@ impl Handle {
     pub fn cancellation_token(&self) -> tokio_util::sync::CancellationToken {
         let token = tokio_util::sync::CancellationToken::new();
         let (shutdown, told) = (self.shutdown(), token.clone());
-        self.0.runtime().spawn(async move {
+        self.0.spawn_quietly(async move {
             // The program may be done with it before.
             if let First::Left(()) = race(shutdown, told.cancelled()).await {
                 told.cancel();

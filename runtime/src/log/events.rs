@@ -29,9 +29,9 @@ macro_rules! say {
     ($log:expr, $level:ident, { $($field:ident = $value:expr),* $(,)? }, $($text:tt)+) => {{
         let line = format!($($text)+);
         $(let $field = $value;)*
-        $log.write(line, move |line| {
+        $log.write(line, Box::new(move |line: &str| {
             tracing::$level!(target: "graceful", $($field,)* "{line}");
-        });
+        }));
     }};
 }
 
@@ -87,37 +87,37 @@ impl Log {
         self.stderr && !is_traced()
     }
 
-    /// What `say!` comes to.
-    pub(crate) fn write(&self, line: String, event: impl FnOnce(&str) + Send + 'static) {
+    /// What `say!` comes to: boxed there, so that this is compiled once and not for each message.
+    pub(crate) fn write(&self, line: String, event: Box<dyn FnOnce(&str) + Send>) {
         let (stderr_is_ours, stop) = (self.stderr, self.stop.clone());
-        self.writer.push(move || {
+        self.writer.push(Box::new(move || {
             if is_traced() {
                 let _in_stop = lock_std(&stop).clone().entered();
                 event(&line);
             } else if stderr_is_ours {
                 stderr::write(&line);
             }
-        });
+        }));
     }
 
     /// From here on events are in a span of the stop.
     pub(crate) fn begin_stop(&self, cause: String) {
         let stop = self.stop.clone();
-        self.writer.push(move || {
+        self.writer.push(Box::new(move || {
             if is_traced() {
                 *lock_std(&stop) = tracing::info_span!(target: "graceful", "stop", cause);
             }
-        });
+        }));
     }
 
     /// Closes that span.
     pub(crate) fn end_stop(&self) {
         let stop = self.stop.clone();
-        self.writer.push(move || *lock_std(&stop) = tracing::Span::none());
+        self.writer.push(Box::new(move || *lock_std(&stop) = tracing::Span::none()));
     }
 
     /// Rewrites the live line of a terminal; an empty one wipes it.
     pub(crate) fn live(&self, line: String) {
-        self.writer.push(move || stderr::write_live(&line));
+        self.writer.push(Box::new(move || stderr::write_live(&line)));
     }
 }

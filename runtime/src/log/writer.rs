@@ -88,9 +88,9 @@ impl Writer {
         thread.spawn(move || shared.run()).map(drop)
     }
 
-    pub(crate) fn push(&self, job: impl FnOnce() + Send + 'static) {
+    pub(crate) fn push(&self, job: Job) {
         let mut queue = self.0.lock();
-        queue.jobs.push_back(Box::new(job));
+        queue.jobs.push_back(job);
         queue.busy = true;
         if queue.thread {
             self.0.more.notify_one();
@@ -114,10 +114,10 @@ impl Writer {
     /// Dropping the future changes nothing about the thread.
     pub(crate) fn close(&self) -> impl Future<Output = ()> + use<> {
         let (written, is_written) = oneshot::channel();
-        self.push(move || {
+        self.push(Box::new(move || {
             // The receiver may have been dropped.
             let _ = written.send(());
-        });
+        }));
         self.0.lock().open = false;
         self.0.more.notify_one();
         async move { drop(is_written.await) }
@@ -147,7 +147,7 @@ mod tests {
         let (writer, (tx, rx)) = (Writer::start().unwrap(), mpsc::channel());
         for i in 0..100 {
             let tx = tx.clone();
-            writer.push(move || tx.send(i).unwrap());
+            writer.push(Box::new(move || tx.send(i).unwrap()));
         }
         writer.flush(Duration::from_secs(10));
         assert_eq!(rx.try_iter().collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
@@ -157,15 +157,15 @@ mod tests {
     fn a_stuck_write_does_not_hold_the_flush() {
         let writer = Writer::start().unwrap();
         let (_never, stuck) = mpsc::channel::<()>();
-        writer.push(move || assert!(stuck.recv().is_err()));
+        writer.push(Box::new(move || assert!(stuck.recv().is_err())));
         writer.flush(Duration::from_millis(1));
     }
 
     #[test]
     fn a_panic_loses_one_message_only() {
         let (writer, (tx, rx)) = (Writer::start().unwrap(), mpsc::channel());
-        writer.push(|| panic!("subscriber"));
-        writer.push(move || tx.send(1).unwrap());
+        writer.push(Box::new(|| panic!("subscriber")));
+        writer.push(Box::new(move || tx.send(1).unwrap()));
         writer.flush(Duration::from_secs(10));
         assert_eq!(rx.recv(), Ok(1));
     }
@@ -179,7 +179,7 @@ mod tests {
         while has_thread() {
             std::thread::yield_now();
         }
-        writer.push(move || tx.send(1).unwrap());
+        writer.push(Box::new(move || tx.send(1).unwrap()));
         assert_eq!(rx.recv(), Ok(1));
         while has_thread() {
             std::thread::yield_now();

@@ -104,7 +104,7 @@ impl AcceptLoop {
         };
         // The handshake of a slow client. For as long as the rest of the drain takes anyway, the
         // connections that it leads to are accepted, too. This does not hold the drain.
-        shared.runtime().spawn(async move {
+        shared.spawn_quietly(async move {
             let over = self.shared.clone();
             race(over.phase.reached(Phase::Cleanup), self.await_arriving(late, None)).await;
         });
@@ -238,28 +238,34 @@ fn is_connection_error(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use rustix::io::Errno;
+    use nix::errno::Errno;
 
     use super::*;
 
     #[test]
     fn errors_of_a_connection_are_no_errors_of_the_listener() {
-        let errors = |kinds: &[rustix::io::Errno]| -> Vec<_> {
-            kinds.iter().map(|kind| io::Error::from_raw_os_error(kind.raw_os_error())).collect()
+        let errors = |kinds: &[Errno]| -> Vec<_> {
+            kinds.iter().map(|kind| io::Error::from(*kind)).collect()
         };
         // accept(2), "Error handling": already pending network errors on the new socket.
         let connection = [
-            Errno::NETDOWN,
-            Errno::CONNABORTED,
-            Errno::CONNRESET,
-            Errno::HOSTUNREACH,
-            Errno::NETUNREACH,
-            Errno::TIMEDOUT,
-            Errno::INTR,
+            Errno::ENETDOWN,
+            Errno::ECONNABORTED,
+            Errno::ECONNRESET,
+            Errno::EHOSTUNREACH,
+            Errno::ENETUNREACH,
+            Errno::ETIMEDOUT,
+            Errno::EINTR,
         ];
         assert!(errors(&connection).iter().all(is_connection_error));
-        let listener =
-            [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::BADF, Errno::INVAL];
+        let listener = [
+            Errno::EMFILE,
+            Errno::ENFILE,
+            Errno::ENOBUFS,
+            Errno::ENOMEM,
+            Errno::EBADF,
+            Errno::EINVAL,
+        ];
         assert!(!errors(&listener).iter().any(is_connection_error));
     }
 }

@@ -70,7 +70,11 @@ async fn bind_one(target: Target, options: &SocketOptions) -> Result<Vec<BoundSo
             }
         },
         Target::Host(host, port) => bind_host(&host, port, options).await,
-        Target::Addr(addr) => bind_tcp(addr, options).map(|socket| vec![socket]),
+        Target::Addr(addr) => {
+            let socket = bind_or_take(addr, options);
+            let socket = socket.map_err(|error| bind_error::explain(&name, Some(addr), error))?;
+            Ok(vec![socket])
+        }
         Target::Tcp(std) => handed_in(adopt_tcp(std)),
         Target::TokioTcp(tokio) => handed_in(Ok(ListenerSocket::Tcp(tokio))),
         Target::Unix(std) => handed_in(adopt_unix(std)),
@@ -86,27 +90,35 @@ async fn bind_address(
     options: &SocketOptions,
 ) -> Result<Vec<BoundSocket>, Failure> {
     let failure = |error: io::Error| bind_error::explain(text, None, error);
-    let unix = |socket: io::Result<StdUnixListener>| {
-        let socket = socket.and_then(adopt_unix).map_err(failure)?;
-        Ok(vec![BoundSocket { socket, holders: Holders::Nobody }])
+    let unix = |passed: Option<Socket>, bind: &dyn Fn() -> io::Result<StdUnixListener>| {
+        let socket = match passed {
+            Some(socket) => of_systemd(socket),
+            None => bind().and_then(adopt_unix).map(own),
+        };
+        socket.map(|socket| vec![socket]).map_err(failure)
     };
     match address {
         Address::Host(host, port) => bind_host(&host, port, options).await,
         Address::Any(port) => {
             let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-            let socket = match socket_at(v6, options) {
+            let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+            let passed = inherited::by_address(v6).or_else(|| inherited::by_address(v4));
+            let explain = |addr| move |error| bind_error::explain(text, Some(addr), error);
+            let socket = match passed.map_or_else(|| bind_new(v6, options), of_systemd) {
                 // A machine without IPv6 (socket(2), ip(7)).
                 Err(error) if sockets::is_unavailable(&error) => {
-                    bind_tcp((Ipv4Addr::UNSPECIFIED, port).into(), options)?
+                    bind_new(v4, options).map_err(explain(v4))?
                 }
-                result => {
-                    own_tcp(result.map_err(|error| bind_error::explain(text, Some(v6), error))?)
-                }
+                result => result.map_err(explain(v6))?,
             };
             Ok(vec![socket])
         }
-        Address::Path(path) => unix(sockets::bind_path(&path, options)),
-        Address::Abstract(name) => unix(sockets::bind_abstract(&name, options)),
+        Address::Path(path) => {
+            unix(inherited::by_path(&path), &|| sockets::bind_path(&path, options))
+        }
+        Address::Abstract(name) => {
+            unix(inherited::by_abstract(&name), &|| sockets::bind_abstract(&name, options))
+        }
         Address::Fd(number) => {
             let socket = inherited::by_number(number).map_err(failure)?;
             Ok(vec![BoundSocket {
@@ -116,10 +128,7 @@ async fn bind_address(
         }
         Address::Systemd(name) => {
             let passed = inherited::by_name(&name).map_err(failure)?;
-            let others = |socket| {
-                adopt(socket).map(|socket| BoundSocket { socket, holders: Holders::Others })
-            };
-            passed.into_iter().map(others).collect::<io::Result<_>>().map_err(failure)
+            passed.into_iter().map(of_systemd).collect::<io::Result<_>>().map_err(failure)
         }
     }
 }
@@ -147,8 +156,8 @@ async fn bind_host(
             // Port 0 is whichever is free: one and the same for all addresses.
             addr.set_port(first.local_addr().map_err(failure)?.port());
         }
-        match socket_at(addr, options) {
-            Ok(socket) => bound.push(own_tcp(socket)),
+        match bind_or_take(addr, options) {
+            Ok(socket) => bound.push(socket),
             Err(error) if sockets::is_unavailable(&error) => missing = Some((addr, error)),
             Err(error) => return Err(bind_error::explain(&name, Some(addr), error)),
         }
@@ -160,13 +169,22 @@ async fn bind_host(
     }
 }
 
-fn bind_tcp(addr: SocketAddr, options: &SocketOptions) -> Result<BoundSocket, Failure> {
-    let socket = socket_at(addr, options);
-    socket.map(own_tcp).map_err(|error| bind_error::explain(&addr.to_string(), Some(addr), error))
+/// The socket that the process was started with and that is bound to `addr`, else a new one.
+fn bind_or_take(addr: SocketAddr, options: &SocketOptions) -> io::Result<BoundSocket> {
+    inherited::by_address(addr).map_or_else(|| bind_new(addr, options), of_systemd)
 }
 
-fn own_tcp(socket: TcpListener) -> BoundSocket {
-    BoundSocket { socket: ListenerSocket::Tcp(socket), holders: Holders::Nobody }
+fn bind_new(addr: SocketAddr, options: &SocketOptions) -> io::Result<BoundSocket> {
+    socket_at(addr, options).map(|socket| own(ListenerSocket::Tcp(socket)))
+}
+
+fn own(socket: ListenerSocket) -> BoundSocket {
+    BoundSocket { socket, holders: Holders::Nobody }
+}
+
+/// Who has passed it holds it as well.
+fn of_systemd(socket: Socket) -> io::Result<BoundSocket> {
+    adopt(socket).map(|socket| BoundSocket { socket, holders: Holders::Others })
 }
 
 fn socket_at(addr: SocketAddr, options: &SocketOptions) -> io::Result<TcpListener> {

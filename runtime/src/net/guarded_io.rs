@@ -64,7 +64,7 @@ impl<C: GuardedConn> GuardedIo<C> {
         }
         let shared = self.conn().core().shared().clone();
         let (stream, guard) = (self.take_stream(), self.guard.clone());
-        shared.runtime().spawn(InContext::new(&shared, close(stream, guard)));
+        shared.spawn_quietly(InContext::new(&shared, close(stream, guard)));
     }
 
     /// Takes the stream out and leaves its end behind.

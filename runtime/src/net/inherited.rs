@@ -1,36 +1,60 @@
-//! Listening sockets that the process was started with.
+//! Listening sockets that the process was started with (`sd_listen_fds(3)`). Datagram sockets and
+//! sockets that are connected are left alone, for others to take.
 
 use std::{
     io,
+    net::{Ipv6Addr, SocketAddr},
+    os::fd::RawFd,
+    path::Path,
     sync::{Mutex, OnceLock},
 };
 
 use listenfd::ListenFd;
-use socket2::Socket;
+use socket2::{Socket, Type};
 
-use super::sockets;
 use crate::util::sync::lock_std;
 
-/// The first descriptor of socket activation (`sd_listen_fds(3)`).
+/// The first descriptor of socket activation.
 const FIRST: i32 = 3;
 
-/// What socket activation has passed. Each socket is taken once.
+/// One descriptor that socket activation has passed.
 struct Passed {
-    fds: Mutex<ListenFd>,
-    names: Vec<String>,
+    name: String,
+    /// `None`: it has been taken, or is none that listens.
+    socket: Option<Socket>,
+    listens: bool,
 }
 
-fn passed() -> &'static Passed {
-    static PASSED: OnceLock<Passed> = OnceLock::new();
+fn passed() -> &'static Mutex<Vec<Passed>> {
+    static PASSED: OnceLock<Mutex<Vec<Passed>>> = OnceLock::new();
     PASSED.get_or_init(|| {
         // Before the variables are removed, so that children do not take them for theirs.
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
-        let fds = ListenFd::from_env();
-        let mut names: Vec<_> = names.split(':').map(str::to_owned).collect();
-        // A socket without a name is called this (`sd_listen_fds_with_names(3)`).
-        names.resize(fds.len(), "unknown".to_owned());
-        Passed { fds: Mutex::new(fds), names }
+        let mut fds = ListenFd::from_env();
+        let mut names = names.split(':');
+        let passed = (0..fds.len()).map(|index| {
+            // A socket without a name is called this (`sd_listen_fds_with_names(3)`).
+            let name = names.next().filter(|name| !name.is_empty()).unwrap_or("unknown");
+            let socket = listening(&mut fds, index);
+            Passed { name: name.to_owned(), listens: socket.is_some(), socket }
+        });
+        Mutex::new(passed.collect())
     })
+}
+
+/// Takes a socket over if it is one that listens, of whichever family.
+fn listening(fds: &mut ListenFd, index: usize) -> Option<Socket> {
+    let socket: Socket = match fds.take_tcp_listener(index) {
+        Ok(socket) => socket?.into(),
+        // It is put back where it is not TCP.
+        Err(_) => fds.take_unix_listener(index).ok()??.into(),
+    };
+    is_listening(&socket).then_some(socket)
+}
+
+/// Whether this is a stream socket that listens (`SO_ACCEPTCONN`, socket(7)).
+fn is_listening(socket: &Socket) -> bool {
+    socket.r#type().is_ok_and(|it| it == Type::STREAM) && socket.is_listener().is_ok_and(|it| it)
 }
 
 /// The socket with this number.
@@ -39,62 +63,101 @@ fn passed() -> &'static Passed {
 ///
 /// If it is not a listening socket, or cannot be taken.
 pub(super) fn by_number(number: i32) -> io::Result<Socket> {
-    let passed = passed();
+    let wrong = |kind, what| Err(io::Error::new(kind, what));
     let index = usize::try_from(number - FIRST).unwrap_or(usize::MAX);
-    let socket = if index < passed.names.len() {
-        let what = "the descriptor has been taken already, by another `fd:` or `systemd:`";
-        take(passed, index)?.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, what))?
-    } else {
-        sockets::duplicate(number)?
+    let socket = match lock_std(passed()).get_mut(index) {
+        Some(passed) if passed.listens && passed.socket.is_none() => {
+            let taken = "the descriptor has been taken already, by another address";
+            return wrong(io::ErrorKind::NotFound, taken);
+        }
+        Some(passed) => passed.socket.take(),
+        None => Some(duplicate(number)?).filter(is_listening),
     };
-    checked(socket)
+    match socket {
+        Some(socket) => Ok(socket),
+        None => {
+            wrong(io::ErrorKind::InvalidInput, "the descriptor is not a listening stream socket")
+        }
+    }
 }
 
 /// All sockets with this name.
 ///
 /// # Errors
 ///
-/// If there are none, or they are not listening.
+/// If there are none.
 pub(super) fn by_name(name: &str) -> io::Result<Vec<Socket>> {
-    let passed = passed();
-    let mut found = Vec::new();
-    for (index, its) in passed.names.iter().enumerate() {
-        if its == name
-            && let Some(socket) = take(passed, index)?
-        {
-            found.push(checked(socket)?);
-        }
-    }
+    let mut passed = lock_std(passed());
+    let ours = passed.iter_mut().filter(|it| it.name == name);
+    let found: Vec<_> = ours.filter_map(|it| it.socket.take()).collect();
     if !found.is_empty() {
         return Ok(found);
     }
-    let what = match &passed.names[..] {
-        [] => "systemd has passed no sockets: is there a .socket unit (systemd.socket(5)), and is \
-               this process started by it?"
-            .to_owned(),
-        names => format!(
-            "systemd has passed `{}`, and no `{name}` that has not been taken: see \
+    let names: Vec<_> = passed.iter().map(|it| it.name.as_str()).collect();
+    let what = if names.is_empty() {
+        "systemd has passed no sockets: is there a .socket unit (systemd.socket(5)), and is this \
+         process started by it?"
+            .to_owned()
+    } else {
+        format!(
+            "systemd has passed `{}`, and no `{name}` that listens and has not been taken: see \
              FileDescriptorName= in systemd.socket(5)",
             names.join("`, `")
-        ),
+        )
     };
     Err(io::Error::new(io::ErrorKind::NotFound, what))
 }
 
-/// Takes a socket over, of whichever family.
-fn take(passed: &Passed, index: usize) -> io::Result<Option<Socket>> {
-    let mut fds = lock_std(&passed.fds);
-    match fds.take_tcp_listener(index) {
-        Ok(socket) => Ok(socket.map(Socket::from)),
-        // It is put back where it is not TCP.
-        Err(_) => Ok(fds.take_unix_listener(index)?.map(Socket::from)),
-    }
+/// The socket that has been bound to this address already.
+pub(super) fn by_address(addr: SocketAddr) -> Option<Socket> {
+    take(|socket| {
+        let bound = socket.local_addr().ok().and_then(|its| its.as_socket());
+        bound == Some(addr) || bound.is_some_and(|bound| is_both(socket, bound, addr))
+    })
 }
 
-fn checked(socket: Socket) -> io::Result<Socket> {
-    if sockets::is_listening(&socket)? {
-        return Ok(socket);
-    }
-    let what = "the descriptor is not a listening stream socket";
-    Err(io::Error::new(io::ErrorKind::InvalidInput, what))
+/// Whether a socket of all IPv6 addresses, as systemd binds `ListenStream=8080`, takes the clients
+/// of all IPv4 addresses, too (ipv6(7), `IPV6_V6ONLY`).
+fn is_both(socket: &Socket, bound: SocketAddr, addr: SocketAddr) -> bool {
+    bound == SocketAddr::from((Ipv6Addr::UNSPECIFIED, addr.port()))
+        && addr.is_ipv4()
+        && addr.ip().is_unspecified()
+        && socket.only_v6().is_ok_and(|only| !only)
+}
+
+/// The Unix socket that has been bound to this path already.
+pub(super) fn by_path(path: &Path) -> Option<Socket> {
+    take(|socket| socket.local_addr().is_ok_and(|its| its.as_pathname() == Some(path)))
+}
+
+/// The Unix socket that has been bound to this abstract name already.
+pub(super) fn by_abstract(name: &str) -> Option<Socket> {
+    let name = name.as_bytes();
+    take(|socket| socket.local_addr().is_ok_and(|its| its.as_abstract_namespace() == Some(name)))
+}
+
+fn take(is_it: impl Fn(&Socket) -> bool) -> Option<Socket> {
+    let mut passed = lock_std(passed());
+    passed.iter_mut().find(|it| it.socket.as_ref().is_some_and(&is_it))?.socket.take()
+}
+
+/// A descriptor of its own for a socket that this process was started with. Without unsafe code
+/// there is no other way to a descriptor that is only known by its number (`pidfd_getfd(2)`).
+#[cfg(target_os = "linux")]
+fn duplicate(number: RawFd) -> io::Result<Socket> {
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+    let this = pidfd_open(getpid(), PidfdFlags::empty())?;
+    let fd = pidfd_getfd(this, number, PidfdGetfdFlags::empty()).map_err(|error| match error {
+        rustix::io::Errno::BADF => {
+            io::Error::new(io::ErrorKind::NotFound, "the process was started without it")
+        }
+        other => other.into(),
+    })?;
+    Ok(fd.into())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn duplicate(_: RawFd) -> io::Result<Socket> {
+    let what = "descriptors that socket activation has not passed can be taken on Linux alone";
+    Err(io::Error::new(io::ErrorKind::Unsupported, what))
 }

@@ -20,6 +20,7 @@ mod guard;
 mod guarded_io;
 mod handshake;
 mod holders;
+#[cfg_attr(not(feature = "systemd"), path = "not_inherited.rs")]
 mod inherited;
 mod kernel;
 mod lingering_close;

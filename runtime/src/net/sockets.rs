@@ -11,7 +11,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tokio::net::TcpListener;
 
@@ -29,9 +32,9 @@ pub(super) fn inode(socket: &impl AsRawFd) -> Option<u64> {
 /// Whether a client is in the queue of a listener. `accept` says that there are no descriptors left
 /// before it looks.
 pub(super) fn has_waiting(listener: &impl AsFd) -> bool {
-    let mut fds = [PollFd::new(listener, PollFlags::IN)];
+    let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
     // What cannot be asked is tried.
-    poll(&mut fds, Some(&Timespec::default())).is_err() || !fds[0].revents().is_empty()
+    poll(&mut fds, PollTimeout::ZERO).is_err() || fds[0].any().unwrap_or(true)
 }
 
 /// The path of a Unix socket, and which file it was, so that no other file is unlinked.
@@ -112,39 +115,13 @@ pub(super) fn bind_abstract(_: &str, _: &SocketOptions) -> io::Result<StdUnixLis
     Err(io::Error::new(io::ErrorKind::Unsupported, "abstract Unix sockets are Linux's own"))
 }
 
-/// A descriptor of its own for a socket that this process was started with. Without unsafe code
-/// there is no other way to a descriptor that is only known by its number (`pidfd_getfd(2)`).
-#[cfg(target_os = "linux")]
-pub(super) fn duplicate(number: RawFd) -> io::Result<Socket> {
-    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-    let this = pidfd_open(getpid(), PidfdFlags::empty())?;
-    let fd = pidfd_getfd(this, number, PidfdGetfdFlags::empty()).map_err(|error| match error {
-        rustix::io::Errno::BADF => {
-            io::Error::new(io::ErrorKind::NotFound, "the process was started without it")
-        }
-        other => other.into(),
-    })?;
-    Ok(fd.into())
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(super) fn duplicate(_: RawFd) -> io::Result<Socket> {
-    let what = "descriptors that socket activation has not passed can be taken on Linux alone";
-    Err(io::Error::new(io::ErrorKind::Unsupported, what))
-}
-
-/// Whether this is a stream socket that listens (`SO_ACCEPTCONN`, socket(7)).
-pub(super) fn is_listening(socket: &Socket) -> io::Result<bool> {
-    Ok(socket.r#type()? == Type::STREAM && socket.is_listener()?)
-}
-
 pub(super) fn set_reuse_port(socket: &Socket) -> io::Result<()> {
     socket.set_reuse_port(true)
 }
 
 /// Whether this machine does not have an address, or not its family.
 pub(super) fn is_unavailable(error: &io::Error) -> bool {
-    let is_family = error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+    let is_family = error.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32);
     is_family || error.kind() == io::ErrorKind::AddrNotAvailable
 }
 

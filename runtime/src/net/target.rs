@@ -17,8 +17,11 @@ use super::sockets::{StdUnixListener, UnixListener};
 /// | `"localhost:8080"` | all addresses that the name has and this machine knows |
 /// | `"unix:/run/app.sock"` | a Unix socket; a stale file is replaced if no process listens on it, and the file is removed at the end |
 /// | `"unix:@name"` | a Unix socket in the abstract namespace (Linux, unix(7)) |
-/// | `"fd:3"` | a listening socket that the process was started with (Linux) |
-/// | `"systemd:name"` | one that socket activation has passed, by its `FileDescriptorName=` (systemd.socket(5)) |
+/// | `"fd:3"` | a listening socket that the process was started with (Linux; feature `systemd`) |
+/// | `"systemd:name"` | those that socket activation has passed under this `FileDescriptorName=` (systemd.socket(5); feature `systemd`) |
+///
+/// With the feature `systemd`, each address is first looked for among the sockets that socket
+/// activation has passed, and taken over where one is bound to it.
 ///
 /// These can be a `&str` or `String`, from code or from the environment:
 /// `serve(env::var("LISTEN")?, app)`. `("host", port)`, `(IpAddr, port)` and `SocketAddr` are

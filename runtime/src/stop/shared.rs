@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    pin::Pin,
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
@@ -171,6 +172,13 @@ impl Shared {
         runtime.expect("a context is handed out only after its runtime has been set")
     }
 
+    /// Spawns a task of this crate's own that nobody waits for. Boxed: each type of future that tokio
+    /// spawns is some two thousand lines to compile.
+    pub(crate) fn spawn_quietly(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let task: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(task);
+        self.runtime().spawn(task);
+    }
+
     /// Where a task of this scope runs.
     pub(crate) fn runtime_of(&self, scope: Scope) -> &Runtime {
         match scope {
@@ -194,7 +202,7 @@ impl Shared {
         if self.turns.add(turn) {
             // Holds no drain: what has its turn does.
             let shared = self.clone();
-            self.runtime().spawn(async move {
+            self.spawn_quietly(async move {
                 shared.phase.reached(Phase::Draining).await;
                 shared.turns.give().await;
             });

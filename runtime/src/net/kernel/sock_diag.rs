@@ -2,23 +2,25 @@
 //! Needs no privilege.
 
 use std::{
-    io,
+    io::{self, Read, Write},
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    os::fd::OwnedFd,
 };
 
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
-};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::entry::{Entry, State, States, Timing};
 
+/// `netlink(7)`, `linux/netlink.h`: the family and the protocol of the socket.
+const AF_NETLINK: i32 = 16;
+const NETLINK_SOCK_DIAG: i32 = 4;
 /// `linux/sock_diag.h`, `linux/netlink.h`, `linux/inet_diag.h`: the numbers of the messages.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_DUMP: u16 = 0x300;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
 const INET_DIAG_INFO: u16 = 2;
 
@@ -35,7 +37,7 @@ const BUFFER: usize = 64 * 1024;
 /// A netlink socket. One question at a time.
 #[derive(Debug)]
 pub(super) struct SockDiag {
-    socket: OwnedFd,
+    socket: Socket,
     /// Allocated by the first question.
     buffer: Vec<u8>,
     /// The number of the latest question, which its answers bear.
@@ -45,9 +47,9 @@ pub(super) struct SockDiag {
 impl SockDiag {
     /// Opens the socket: once, early, so that a process without descriptors can still ask.
     pub(super) fn open() -> io::Result<Self> {
-        let protocol = Some(netlink::SOCK_DIAG);
-        let flags = SocketFlags::CLOEXEC;
-        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
+        let protocol = Protocol::from(NETLINK_SOCK_DIAG);
+        let socket = Socket::new(Domain::from(AF_NETLINK), Type::RAW, Some(protocol))?;
+        socket.set_nonblocking(true)?;
         Ok(Self { socket, buffer: Vec::new(), sequence: 0 })
     }
 
@@ -79,10 +81,11 @@ impl SockDiag {
         buffer.resize(BUFFER, 0);
         *sequence = sequence.wrapping_add(1);
         request[SEQUENCE..][..4].copy_from_slice(&sequence.to_ne_bytes());
-        send(&*socket, &request, SendFlags::empty())?;
+        // A datagram: all of it, or none.
+        let _ = socket.write(&request)?;
         loop {
             // The kernel answers within the call: what is not there will not come.
-            let (_, length) = recv(&*socket, &mut **buffer, RecvFlags::DONTWAIT)?;
+            let length = socket.read(buffer)?;
             let mut rest = buffer.get(..length).ok_or(io::ErrorKind::InvalidData)?;
             while let Some(message) = take_message(&mut rest) {
                 match message.kind {
@@ -134,11 +137,9 @@ fn request(local: SocketAddr, peer: SocketAddr, states: States, flags: u16) -> V
     // The sequence number, which `ask` fills in, and the sender, which the kernel does.
     bytes.extend([0; 8]);
     let family = match local {
-        SocketAddr::V4(_) => AddressFamily::INET,
-        SocketAddr::V6(_) => AddressFamily::INET6,
+        SocketAddr::V4(_) => AF_INET,
+        SocketAddr::V6(_) => AF_INET6,
     };
-    // Families that fit: both are below 256.
-    let family = u8::try_from(family.as_raw()).unwrap_or_default();
     bytes.extend([family, IPPROTO_TCP, 1 << (INET_DIAG_INFO - 1), 0]);
     bytes.extend(states.bits().to_ne_bytes());
     bytes.extend(local.port().to_be_bytes());
@@ -171,7 +172,7 @@ fn unspecified_like(addr: SocketAddr) -> IpAddr {
 
 /// `struct inet_diag_msg`, and among its attributes `struct tcp_info`.
 fn parse(body: &[u8]) -> Option<Entry> {
-    let is_v4 = u16::from(*body.first()?) == AddressFamily::INET.as_raw();
+    let is_v4 = *body.first()? == AF_INET;
     let addr = |port: usize, at: usize| {
         let port = u16::from_be_bytes([*body.get(port)?, *body.get(port + 1)?]);
         let ip: [u8; 16] = *body.get(at..)?.first_chunk()?;
