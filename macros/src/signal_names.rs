@@ -7,7 +7,7 @@
 pub(crate) struct SignalName {
     pub(crate) name: &'static str,
     /// Whether it starts the drain where the program does not say otherwise.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for the tests of the defaults"))]
+    #[cfg_attr(not(test), allow(dead_code, reason = "the runtime has it for its tests alone"))]
     pub(crate) is_default: bool,
 }
 

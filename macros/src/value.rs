@@ -49,6 +49,7 @@ pub(crate) fn calls(
     errors: &mut Errors,
 ) -> Vec<TokenStream> {
     check_together(args, attribute, errors);
+    check_dump(args, errors);
     let settings = args.iter().filter(|arg| arg.spec.kind != Kind::Crate);
     let calls = settings.filter_map(|arg| {
         let value = errors.take(value(arg, krate))?;
@@ -72,6 +73,9 @@ fn check_together(args: &[Arg], attribute: Attribute, errors: &mut Errors) {
             "signals" if attribute == Attribute::Test => {
                 "a test gets no signals: delete this, and call `graceful::stop()`".to_owned()
             }
+            "dump" if attribute == Attribute::Test => {
+                "a test gets no signals: delete this, and look at `Handle::in_flight`".to_owned()
+            }
             "worker_threads" if current_thread && flavor.is_none() => {
                 "`worker_threads` needs several: add `flavor = \"multi_thread\"`".to_owned()
             }
@@ -88,6 +92,34 @@ fn check_together(args: &[Arg], attribute: Attribute, errors: &mut Errors) {
     }
 }
 
+/// A signal starts the drain or prints what is in flight.
+fn check_dump(args: &[Arg], errors: &mut Errors) {
+    let of =
+        |name: &str| args.iter().find(|arg| arg.spec.name == name).map(|arg| idents(&arg.value));
+    let stops = |name: &str| match of("signals") {
+        Some(signals) => signals.iter().any(|signal| signal == name),
+        None => SIGNAL_NAMES.iter().any(|signal| signal.is_default && signal.name == name),
+    };
+    for dump in of("dump").into_iter().flatten() {
+        if stops(&dump.to_string()) {
+            let free = ["SIGUSR1", "SIGUSR2"].into_iter().find(|name| !stops(name));
+            let instead = free.map_or(String::new(), |free| format!("take `{free}`, or "));
+            let message = format!("`{dump}` starts the drain: {instead}leave it out of `signals`");
+            errors.at(dump.span(), message);
+        }
+    }
+}
+
+/// The names in a list, as far as they are names.
+fn idents(value: &Expr) -> Vec<Ident> {
+    let Expr::Array(array) = value else { return Vec::new() };
+    let ident = |element: &Expr| match element {
+        Expr::Path(path) => path.path.get_ident().cloned(),
+        _ => None,
+    };
+    array.elems.iter().filter_map(ident).collect()
+}
+
 fn value(arg: &Arg, krate: &TokenStream) -> syn::Result<TokenStream> {
     let Arg { spec, value, .. } = arg;
     let wrong = |what: &str| {
@@ -96,8 +128,9 @@ fn value(arg: &Arg, krate: &TokenStream) -> syn::Result<TokenStream> {
     };
     match spec.kind {
         Kind::Duration | Kind::Limit => limit(arg, krate),
-        Kind::Signals => signals(value, krate)
-            .map_err(|error| error.unwrap_or_else(|| wrong("a list of signals"))),
+        Kind::Signals => {
+            signals(arg, krate).map_err(|error| error.unwrap_or_else(|| wrong("a list of signals")))
+        }
         Kind::OneOf(choices) => {
             let text = string(value).ok_or_else(|| wrong("a string"))?;
             one_of(text, choices, krate)
@@ -229,13 +262,20 @@ fn one_of(text: &LitStr, choices: &[Choice], krate: &TokenStream) -> syn::Result
 }
 
 /// `[SIGTERM, SIGINT]`; `Err(None)`: not a list at all.
-fn signals(value: &Expr, krate: &TokenStream) -> Result<TokenStream, Option<syn::Error>> {
-    let Expr::Array(array) = value else {
+fn signals(arg: &Arg, krate: &TokenStream) -> Result<TokenStream, Option<syn::Error>> {
+    let Expr::Array(array) = &arg.value else {
         return Err(None);
     };
     if array.elems.is_empty() {
-        let message = "no signal would ever start the drain: name one, such as `[SIGTERM]`, or leave \
-                       `signals` out for the default";
+        let name = arg.spec.name;
+        let nothing = match name {
+            "signals" => "no signal would ever start the drain",
+            _ => "no signal would print what is in flight",
+        };
+        let message = format!(
+            "{nothing}: name one, as in `{}`, or leave `{name}` out for the default",
+            arg.spec.example
+        );
         return Err(Some(syn::Error::new(array.span(), message)));
     }
     let mut errors: Option<syn::Error> = None;

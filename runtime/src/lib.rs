@@ -44,7 +44,8 @@
 //! |---|---|---|
 //! | `listening on …` | info | `addr` |
 //! | `… received, draining for …` | info | `signal` (empty where the stop did not begin with one), `limit`, `delay_ms` |
-//! | `waiting for …`, each second at the most, when the counts have changed | info | `requests`, `connections`, `tasks` |
+//! | `waiting for …`, each second at the most, when the counts or the oldest piece of work have changed | info | `requests`, `connections`, `tasks`, `oldest` |
+//! | `… received, in flight: …`, at a signal of [`Config::dump`] | info | `signal`, `requests`, `connections`, `tasks` |
 //! | the report; where something was cut off, with the names | info; error | `elapsed_ms`, `requests`, `connections`, `tasks` (how many were drained), `cut` (how many were cut off) |
 //! | `error: …` | error | `error` |
 //! | `server … has ended by itself`, of [`serve_fn`], before any stop | info | `server` |
@@ -55,8 +56,8 @@
 //! | `connection from …: …`: what the handler of [`listen`] has failed with | debug | `peer`, `error` |
 //! | `… cannot accept: …`, `… accepting again …` | warn, info | `server`, `error`, `elapsed_ms` |
 //!
-//! At a terminal, a drain of more than half a second shows one live line with what is left, which
-//! wipes itself.
+//! At a terminal, a drain of more than half a second shows one live line with what is left and its
+//! oldest piece, which wipes itself.
 //!
 //! # Testing your own shutdown
 //!
@@ -98,8 +99,11 @@
 //! - `tls`: TLS by rustls, with the crypto provider of your choice: [`Server::tls`],
 //!   [`Server::tls_files`].
 //! - `proxy-protocol`: [`Server::proxy_protocol`].
-//! - `systemd`: the sockets that the process was started with, by address, by name (`systemd:name`) and
-//!   by number (`fd:3`).
+//! - `serde`: `Serialize` for [`InFlight`] and [`Report`].
+//! - `systemd`: tells systemd that the program is ready, what it does and that it stops, asks for the
+//!   time that a stop needs, feeds the watchdog; and takes the sockets that the process was started
+//!   with, by address, by name (`systemd:name`) and by number (`fd:3`). `docs/systemd.md` in the
+//!   repository.
 //! - `axum`: [`Serve`] for `axum::serve(…)` of axum 0.8; a later axum is served by [`serve`] and
 //!   [`serve_fn`] all the same.
 //! - `tokio-util`: `cancellation_token`, for libraries that want a `CancellationToken`.
@@ -128,6 +132,7 @@ mod context;
 #[cfg(any(feature = "http1", feature = "http2"))]
 mod http;
 mod log;
+mod manager;
 #[cfg(feature = "net")]
 mod net;
 mod serve;

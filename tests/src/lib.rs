@@ -12,6 +12,7 @@ pub mod load;
 pub mod load_http2;
 pub mod pipe;
 pub mod process;
+pub mod systemd;
 
 pub use self::{
     client::Client,

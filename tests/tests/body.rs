@@ -77,7 +77,7 @@ fn a_body_that_is_waited_for_is_named_while_it_lasts() {
     let mut process = body("deaf").env("TIMEOUT", "1500ms").spawn();
     process.line("job begins");
     process.signal(Signal::TERM);
-    process.line("waiting for main, ");
+    process.line("waiting for main; ");
     let _ = process.wait().expect(124);
 }
 

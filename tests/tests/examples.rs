@@ -46,7 +46,7 @@ fn drain_answers_and_refuses() {
     begin(&mut process, &mut client);
     process.signal(Signal::INT);
     process.line("SIGINT received, draining without a limit");
-    process.line("waiting for 1 request, 1 connection, no limit");
+    process.line("waiting for 1 request, 1 connection; oldest: GET / from 127.0.0.1, ");
     assert!(Client::try_connect(addr).is_err());
     assert_eq!(client.response().text(), "Hello world!\n");
     let _ = process.wait().expect(0);

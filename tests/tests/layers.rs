@@ -8,8 +8,9 @@ use std::{
 };
 
 /// The folders in their order, as `lib.rs` and ARCHITECTURE.md have it.
-const LAYERS: [&str; 10] =
-    ["util", "signal", "log", "work", "stop", "context", "net", "http", "serve", "config"];
+const LAYERS: [&str; 11] = [
+    "util", "signal", "log", "manager", "work", "stop", "context", "net", "http", "serve", "config",
+];
 
 fn src() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtime/src")

@@ -50,6 +50,10 @@ impl WorkItem for Body {
         out.push(InFlight::Main { age, asked });
     }
 
+    fn oldest(&self) -> Option<Instant> {
+        Some(self.started)
+    }
+
     fn kind(&self) -> WorkKind {
         WorkKind::Main
     }
@@ -76,13 +80,19 @@ impl BodyGuard {
             phase.reached(Phase::Cut).await;
             pending::<()>().await;
         });
+        let mut is_ready = self.body.kind == BodyKind::StartUp;
         let returned = poll_fn(|cx| {
             // Before the look: what changes after it wakes this.
             let _ = changes.as_mut().poll(cx);
             if self.is_dropped(phase.now()) {
                 return Poll::Ready(None);
             }
-            poll_catching_panics(|| as_main(|| main.as_mut().poll(cx))).map(Some)
+            let polled = poll_catching_panics(|| as_main(|| main.as_mut().poll(cx)));
+            if polled.is_pending() && !std::mem::replace(&mut is_ready, true) {
+                // A program that serves nothing is ready once it runs.
+                self.shared.manager.ready("running");
+            }
+            polled.map(Some)
         })
         .await;
         self.body.ended.store(returned.is_some(), Ordering::Release);

@@ -6,7 +6,10 @@ use super::{
     flavor::{Flavor, Hidden, RuntimeSettings, UnhandledPanic},
     limits::{ConfiguredLimits, IntoLimit, IntoWait, Source},
 };
-use crate::{signal::Signal, util::Sealed};
+use crate::{
+    signal::Signal,
+    util::{Failure, Sealed},
+};
 
 /// Limits of a stop and settings of the runtime: what [`graceful::main`](macro@crate::main) expands
 /// to, and the way to go without the attribute.
@@ -30,6 +33,7 @@ use crate::{signal::Signal, util::Sealed};
 pub struct Config {
     pub(super) limits: ConfiguredLimits,
     pub(super) signals: Vec<Signal>,
+    pub(super) dump: Vec<Signal>,
     pub(super) runtime: RuntimeSettings,
 }
 
@@ -45,6 +49,7 @@ impl Config {
                 cleanup: Source::Fixed(Some(Duration::from_secs(5))),
             },
             signals: Signal::DEFAULT.to_vec(),
+            dump: Vec::new(),
             runtime: RuntimeSettings::default(),
         }
     }
@@ -92,6 +97,30 @@ impl Config {
     pub fn signals(mut self, signals: impl IntoIterator<Item = Signal>) -> Self {
         self.signals = signals.into_iter().collect();
         self
+    }
+
+    /// The signals that print what is in flight, at any time: requests, connections that are not idle,
+    /// tasks and hooks, the oldest first, 20 at the most. Default: none.
+    ///
+    /// Under [`run`](Self::run) such a signal does nothing more once the stop is over, whatever its
+    /// default action is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = graceful::Config::new().dump([graceful::Signal::SIGUSR1]);
+    /// ```
+    pub fn dump(mut self, signals: impl IntoIterator<Item = Signal>) -> Self {
+        self.dump = signals.into_iter().collect();
+        self
+    }
+
+    /// What is wrong where a signal has two meanings.
+    pub(super) fn ambiguous_signal(&self) -> Option<Failure> {
+        let both = self.dump.iter().find(|dump| self.signals.contains(dump))?;
+        Some(Failure::new(format!(
+            "{both} is in `signals` and in `dump`: it can start the drain, or print what is in flight"
+        )))
     }
 
     /// Which of tokio's runtimes to build. Default: multi-threaded.

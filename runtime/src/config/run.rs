@@ -14,6 +14,7 @@ use super::{builder::Config, flavor::AnyRuntime, whole::whole};
 use crate::{
     context::{self, Handle},
     log::Log,
+    manager::Manager,
     serve::Main,
     stop::{self, Carrier, Ended, Event, Exit, ProcessEnd, Shared, stand_down},
     util::Failure,
@@ -105,6 +106,8 @@ impl Config {
         F: FnOnce() -> Fut,
         Fut: Future<Output: Main<Via>>,
     {
+        // First, while there is no thread that may look at the environment.
+        let manager = Manager::take();
         let log = match Log::start(true) {
             Ok(log) => log,
             Err(error) => return fail_without_log(&error),
@@ -113,8 +116,11 @@ impl Config {
             Ok(limits) => limits,
             Err(failure) => return fail(&log, &failure),
         };
+        if let Some(failure) = self.ambiguous_signal() {
+            return fail(&log, &failure);
+        }
         let (events, inbox) = unbounded_channel();
-        let handle = Handle::new(limits, carrier, log, events);
+        let handle = Handle::new(limits, carrier, log, manager, events);
         let runtime = match build(handle.shared()) {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -127,11 +133,13 @@ impl Config {
         let (over_to, end) = mpsc::channel();
         let (release, released) = mpsc::channel::<()>();
         let (standing_down, stood_down) = mpsc::channel::<()>();
-        let end_of_sentinel = move |ended: Ended| {
+        let end_of_sentinel = move |ended: Ended, dumps| {
+            // Their default action would end a process that is ending well.
+            std::mem::forget(dumps);
             stand_down(ended, report, &over_to, &released, standing_down);
         };
         if let Err(error) =
-            stop::spawn(handle.shared().clone(), inbox, &self.signals, end_of_sentinel)
+            stop::spawn(handle.shared().clone(), inbox, &self.signals, &self.dump, end_of_sentinel)
         {
             let failure = Failure::from_error(error).context("cannot install the signal handlers");
             return fail(&handle.shared().log, &failure);

@@ -15,6 +15,7 @@ use super::builder::Config;
 use crate::{
     context::{Handle, InContext},
     log::Log,
+    manager::Manager,
     serve::{BoxFuture, Serve, Servers, launch},
     signal::Signal,
     stop::{self, Carrier, Ended, Event, Report},
@@ -133,14 +134,17 @@ async fn start(
     with_signals: bool,
 ) -> Result<Running, Failure> {
     let limits = config.limits.resolve()?;
+    if let Some(failure) = config.ambiguous_signal().filter(|_| with_signals) {
+        return Err(failure);
+    }
     let cannot_start = |error| Failure::from_error(error).context("cannot start the sentinel");
     let (events, inbox) = unbounded_channel();
     let log = Log::start(false).map_err(cannot_start)?;
-    let handle = Handle::new(limits, Carrier::Futures, log, events);
+    let handle = Handle::new(limits, Carrier::Futures, log, Manager::nobody(), events);
     handle.shared().set_runtime(tokio::runtime::Handle::current());
     let (report, over) = oneshot::channel();
     let kept = handle.clone();
-    let end = move |ended: Ended| {
+    let end = move |ended: Ended, dumps| {
         let Ended { report: told, signals, settled, .. } = ended;
         // The receiver may have been dropped.
         let _ = report.send(told);
@@ -151,10 +155,11 @@ async fn start(
         // What still counts as one with the first signal must not end the program.
         let settled = settled.map(|at| at.saturating_duration_since(Instant::now()));
         std::thread::sleep(settled.unwrap_or_default());
-        drop(signals);
+        drop((signals, dumps));
     };
-    let signals: &[Signal] = if with_signals { &config.signals } else { &[] };
-    stop::spawn(handle.shared().clone(), inbox, signals, end).map_err(cannot_start)?;
+    let (signals, dumps): (&[Signal], &[Signal]) =
+        if with_signals { (&config.signals, &config.dump) } else { (&[], &[]) };
+    stop::spawn(handle.shared().clone(), inbox, signals, dumps, end).map_err(cannot_start)?;
     // From here on a drop, early or not, stops what has been started.
     let mut running = Running { handle: handle.clone(), addrs: Vec::new(), over };
     let mut servers = Servers::default();

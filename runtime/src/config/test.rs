@@ -12,6 +12,7 @@ use super::{body::BodyGuard, builder::Config};
 use crate::{
     context::{self, Handle},
     log::Log,
+    manager::Manager,
     serve::BodyKind,
     stop::{self, Carrier, Ended, Event},
     util::poll_catching_panics,
@@ -46,11 +47,11 @@ impl Config {
         let limits = self.limits.resolve().unwrap_or_else(|failure| panic!("{failure}"));
         let (events, inbox) = unbounded_channel();
         let log = Log::start(false).expect("the log starts");
-        let handle = Handle::new(limits, Carrier::Threads, log, events);
+        let handle = Handle::new(limits, Carrier::Threads, log, Manager::nobody(), events);
         let (report, over) = oneshot::channel();
         // The receiver is dropped only when this function has panicked.
-        let end = move |ended: Ended| drop(report.send((ended.report, ended.left_behind)));
-        stop::spawn(handle.shared().clone(), inbox, &[], end).expect("the sentinel starts");
+        let end = move |ended: Ended, _| drop(report.send((ended.report, ended.left_behind)));
+        stop::spawn(handle.shared().clone(), inbox, &[], &[], end).expect("the sentinel starts");
         let runtime = self.runtime.build(handle.shared()).expect("the runtime is built");
         handle.shared().set_runtime(runtime.handle().clone());
         let _context = context::enter(handle.shared().clone());

@@ -14,6 +14,7 @@ use super::{
 use crate::util::{First, race};
 use crate::{
     log::Log,
+    manager::Manager,
     stop::{Carrier, Event, Limits, Listening, Shared},
     util::Outcome,
     work::{self, InFlight, Role, TaskName},
@@ -33,15 +34,17 @@ impl Handle {
         limits: Limits,
         carrier: Carrier,
         log: Log,
+        manager: Manager,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
-        Self(Arc::new(Shared::new(limits, carrier, log, events, current::adopt)))
+        Self(Arc::new(Shared::new(limits, carrier, log, manager, events, current::adopt)))
     }
 
     /// One whose phases a test advances by itself.
     #[cfg(test)]
     pub(crate) fn for_test(limits: Limits) -> Self {
-        Self::new(limits, Carrier::Futures, Log::closed(), mpsc::unbounded_channel().0)
+        let events = mpsc::unbounded_channel().0;
+        Self::new(limits, Carrier::Futures, Log::closed(), Manager::nobody(), events)
     }
 
     pub(crate) fn of(shared: &Arc<Shared>) -> Self {
@@ -234,13 +237,11 @@ impl Handle {
         self.0.reload_tls();
     }
 
-    /// What runs now and would be waited for: requests, connections, tasks, servers, `main`; the
-    /// oldest first. For a status page or a log line; takes the locks of the table for a moment.
+    /// What runs now and would be waited for: requests, connections, tasks, servers, `main`, the
+    /// oldest first; then the cleanup hook that runs, and what hooks have spawned. For a status page or a log line; takes the locks of the table for a moment.
     #[must_use]
     pub fn in_flight(&self) -> Vec<InFlight> {
-        let mut all = self.0.work.in_flight();
-        all.append(&mut self.0.cleanup.work.in_flight());
-        all
+        self.0.in_flight()
     }
 }
 

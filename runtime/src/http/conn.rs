@@ -19,6 +19,7 @@ use crate::{
     stop::{Phase, Shared},
     util::Peer,
     util::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering, lock},
+    work::Progress,
 };
 
 /// How late a connection may be with its end before that is taken as a sign of blocked threads.
@@ -66,6 +67,9 @@ impl GuardedConn for HttpConn {
     }
 
     fn closed(&self) {
+        if self.is(State::Upgraded) {
+            self.core.shared().work.piece_finished(|| self.upgraded(Instant::now()));
+        }
         self.on(Event::Gone);
     }
 }
@@ -217,7 +221,13 @@ impl HttpConn {
     /// A request of HTTP/1 has been answered to its end.
     #[inline]
     pub(super) fn request_finished(&self) {
-        if self.phase() >= Phase::Draining && self.core.shared().work.request_finished() {
+        if self.phase() >= Phase::Draining
+            && self
+                .core
+                .shared()
+                .work
+                .request_finished(|| self.request(Instant::now(), Progress::Responding))
+        {
             self.answered_late.store(true, Ordering::Release);
         }
     }
@@ -242,7 +252,11 @@ impl HttpConn {
 
     /// `complete`: the response was written to its end.
     pub(super) fn stream_closed(&self, stream: usize, complete: bool) {
-        let late = complete && self.core.shared().work.request_finished();
+        let which = || {
+            let peer = self.core.peer().to_string();
+            self.streams().describe_one(stream, &peer, Instant::now())
+        };
+        let late = complete && self.core.shared().work.request_finished(which);
         if self.streams().closed(stream, late) {
             self.last_stream_closed();
         }

@@ -14,43 +14,85 @@ use crate::{
     work::{Doing, InFlight, Progress, WorkItem, WorkKind},
 };
 
+/// What a connection is at, without a word of text.
+enum Activity {
+    Request(Progress),
+    Upgraded,
+    /// Requests of HTTP/2, which its table knows.
+    Streams,
+    Connection(Doing),
+    /// It is over.
+    Nothing,
+}
+
+impl HttpConn {
+    fn activity(&self, now: Instant) -> Activity {
+        use Activity::{Connection, Nothing, Request, Streams};
+        let delivering = |bytes| match self.streams_if_any() {
+            None if self.calls() > 0 => Request(Progress::Delivering(bytes)),
+            None | Some(_) => Connection(Doing::Delivering(bytes)),
+        };
+        // The state first: what is read after it belongs to it.
+        match (self.state(), self.core().unread()) {
+            (Busy, _) => Request(Progress::NoResponse),
+            (Responding | Flushing | Answered, _) => Request(Progress::Responding),
+            (Upgraded, _) => Activity::Upgraded,
+            (Head | Named | Queued, _) => Connection(Doing::ReadingHead),
+            (Closed, _) => Nothing,
+            (Http2, _) if self.has_streams() => Streams,
+            (Delivering, unread) => delivering(unread.unwrap_or(0)),
+            (Closing | Http2, Some(bytes)) => delivering(bytes),
+            (Closing, None) if self.core().is_sending() => Connection(Doing::Closing),
+            (Fresh, _) if self.core().is_shaking() => Connection(Doing::Handshake),
+            (Fresh | Idle | Expired, _) if self.is_overdue(now) => Connection(Doing::Overdue),
+            (Fresh | Idle | Expired, _) | (Http2 | Closing, None) => Connection(Doing::Nothing),
+        }
+    }
+
+    /// The request of HTTP/1 that it is busy with.
+    pub(super) fn request(&self, now: Instant, progress: Progress) -> InFlight {
+        let (method, path) = self.request_line();
+        let age = now.saturating_duration_since(self.since());
+        InFlight::Request { method, path, peer: self.core().peer().to_string(), age, progress }
+    }
+
+    /// What has come of its last request.
+    pub(super) fn upgraded(&self, now: Instant) -> InFlight {
+        let (_, path) = self.request_line();
+        let age = now.saturating_duration_since(self.since());
+        InFlight::Upgraded { path, peer: self.core().peer().to_string(), age }
+    }
+
+    fn request_line(&self) -> (String, String) {
+        self.request_line.read().unwrap_or_else(|| ("?".into(), "?".into()))
+    }
+}
+
 impl WorkItem for HttpConn {
     fn describe(&self, now: Instant, out: &mut Vec<InFlight>) {
-        // First: what is read after it belongs to it.
-        let state = self.state();
-        let peer = self.core().peer().to_string();
-        let age = now.saturating_duration_since(self.since());
-        let request_line = || self.request_line.read().unwrap_or_else(|| ("?".into(), "?".into()));
-        let request = |progress| {
-            let ((method, path), peer) = (request_line(), peer.clone());
-            InFlight::Request { method, path, peer, age, progress }
-        };
-        let connection = |doing| {
-            let age = now.saturating_duration_since(self.core().accepted_at());
-            InFlight::Connection { peer: peer.clone(), age, doing }
-        };
-        let delivering = |bytes| match self.streams_if_any() {
-            None if self.calls() > 0 => request(Progress::Delivering(bytes)),
-            None | Some(_) => connection(Doing::Delivering(bytes)),
-        };
-        let described = match (state, self.core().unread()) {
-            (Busy, _) => request(Progress::NoResponse),
-            (Responding | Flushing | Answered, _) => request(Progress::Responding),
-            (Upgraded, _) => InFlight::Upgraded { path: request_line().1, peer, age },
-            (Head | Named | Queued, _) => connection(Doing::ReadingHead),
-            (Closed, _) => return,
-            (Http2, _) if self.has_streams() => {
+        out.push(match self.activity(now) {
+            Activity::Request(progress) => self.request(now, progress),
+            Activity::Upgraded => self.upgraded(now),
+            Activity::Connection(doing) => {
+                let age = now.saturating_duration_since(self.core().accepted_at());
+                InFlight::Connection { peer: self.core().peer().to_string(), age, doing }
+            }
+            Activity::Streams => {
+                let peer = self.core().peer().to_string();
                 let streams = self.streams_if_any().into_iter();
                 return streams.for_each(|streams| streams.describe(&peer, now, out));
             }
-            (Delivering, unread) => delivering(unread.unwrap_or(0)),
-            (Closing | Http2, Some(bytes)) => delivering(bytes),
-            (Closing, None) if self.core().is_sending() => connection(Doing::Closing),
-            (Fresh, _) if self.core().is_shaking() => connection(Doing::Handshake),
-            (Fresh | Idle | Expired, _) if self.is_overdue(now) => connection(Doing::Overdue),
-            (Fresh | Idle | Expired, _) | (Http2 | Closing, None) => connection(Doing::Nothing),
-        };
-        out.push(described);
+            Activity::Nothing => return,
+        });
+    }
+
+    fn oldest(&self) -> Option<Instant> {
+        match self.activity(Instant::now()) {
+            Activity::Request(_) | Activity::Upgraded => Some(self.since()),
+            Activity::Connection(Doing::Nothing) | Activity::Nothing => None,
+            Activity::Connection(_) => Some(self.core().accepted_at()),
+            Activity::Streams => self.streams_if_any()?.oldest(),
+        }
     }
 
     fn kind(&self) -> WorkKind {

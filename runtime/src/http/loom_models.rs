@@ -5,7 +5,7 @@
 //! `thread::yield_now()` between its steps, and has to count that it has seen what it is about.
 
 use loom::{future::block_on, thread};
-use std::{future::poll_fn, sync::Arc, task::Poll};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Instant};
 
 use super::{
     conn::HttpConn,
@@ -44,6 +44,10 @@ struct Accepting;
 
 impl WorkItem for Accepting {
     fn describe(&self, _: std::time::Instant, _: &mut Vec<InFlight>) {}
+    fn oldest(&self) -> Option<Instant> {
+        None
+    }
+
     fn kind(&self) -> WorkKind {
         WorkKind::Server
     }

@@ -79,6 +79,15 @@ impl StreamTable {
         lock(&self.0).requests.iter().filter(|(_, request)| !request.upgraded).count()
     }
 
+    /// Since when the oldest request has been running.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        lock(&self.0).requests.iter().map(|(_, request)| request.since).min()
+    }
+
+    pub(crate) fn describe_one(&self, stream: usize, peer: &str, now: Instant) -> InFlight {
+        lock(&self.0).requests[stream].describe(peer, now)
+    }
+
     /// Takes what was answered late out of `described`, which was said at `then`.
     pub(crate) fn forget_ended(&self, peer: &str, then: Instant, described: &mut Vec<InFlight>) {
         for late in &lock(&self.0).late {

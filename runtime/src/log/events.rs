@@ -89,13 +89,22 @@ impl Log {
 
     /// What `say!` comes to: boxed there, so that this is compiled once and not for each message.
     pub(crate) fn write(&self, line: String, event: Box<dyn FnOnce(&str) + Send>) {
+        self.write_by(Box::new(|| line), event);
+    }
+
+    /// The same for a text that the thread of the log makes.
+    pub(crate) fn write_by(
+        &self,
+        line: Box<dyn FnOnce() -> String + Send>,
+        event: Box<dyn FnOnce(&str) + Send>,
+    ) {
         let (stderr_is_ours, stop) = (self.stderr, self.stop.clone());
         self.writer.push(Box::new(move || {
             if is_traced() {
                 let _in_stop = lock_std(&stop).clone().entered();
-                event(&line);
+                event(&line());
             } else if stderr_is_ours {
-                stderr::write(&line);
+                stderr::write(&line());
             }
         }));
     }

@@ -142,6 +142,11 @@ impl RawConn {
         Self { core, is_closing: AtomicBool::new(false) }
     }
 
+    fn in_words(&self, now: Instant, doing: Doing) -> InFlight {
+        let age = now.saturating_duration_since(self.core.accepted_at());
+        InFlight::Connection { peer: self.core.peer().to_string(), age, doing }
+    }
+
     fn doing(&self) -> Doing {
         match self.core.unread() {
             _ if self.core.is_shaking() => Doing::Handshake,
@@ -158,14 +163,19 @@ impl GuardedConn for RawConn {
         &self.core
     }
 
-    fn closed(&self) {}
+    fn closed(&self) {
+        let work = &self.core.shared().work;
+        work.piece_finished(|| self.in_words(Instant::now(), Doing::Handling));
+    }
 }
 
 impl WorkItem for RawConn {
     fn describe(&self, now: Instant, out: &mut Vec<InFlight>) {
-        let peer = self.core.peer().to_string();
-        let age = now.saturating_duration_since(self.core.accepted_at());
-        out.push(InFlight::Connection { peer, age, doing: self.doing() });
+        out.push(self.in_words(now, self.doing()));
+    }
+
+    fn oldest(&self) -> Option<Instant> {
+        (self.doing() != Doing::Nothing).then(|| self.core.accepted_at())
     }
 
     fn kind(&self) -> WorkKind {

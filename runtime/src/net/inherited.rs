@@ -25,6 +25,8 @@ struct Passed {
     listens: bool,
 }
 
+/// Taken over by the first address that is bound, and not before: a program may have taken them
+/// itself by then.
 fn passed() -> &'static Mutex<Vec<Passed>> {
     static PASSED: OnceLock<Mutex<Vec<Passed>>> = OnceLock::new();
     PASSED.get_or_init(|| {

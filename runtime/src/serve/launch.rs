@@ -65,6 +65,7 @@ pub(crate) fn serve(handle: &Handle, bound: Vec<Bound>) -> Vec<Running> {
         running.push(Running { task, is_apart });
     }
     if let Some(listening) = listening {
+        shared.manager.ready(&format!("serving on {listening}"));
         shared.ready.set(&listening);
     }
     running

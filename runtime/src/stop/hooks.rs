@@ -42,6 +42,11 @@ impl Hooks {
         hook
     }
 
+    /// The one that runs, and how long it has.
+    pub(super) fn running(&self) -> Option<(&'static Location<'static>, Duration)> {
+        lock(&self.0).running.map(|(line, since)| (line, since.elapsed()))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         lock(&self.0).waiting.is_empty()
     }

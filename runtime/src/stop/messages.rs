@@ -1,13 +1,16 @@
 //! What is said about a stop.
 
-use std::{io, time::Duration};
+use std::{fmt::Write as _, io, sync::Arc, time::Duration};
 
-use super::report::{Cause, Report};
+use super::{
+    report::{Cause, LINES, Report},
+    shared::Shared,
+};
 use crate::{
     log::{Log, is_traced, millis, say},
     signal::Signal,
     util::{Failure, HumanDuration},
-    work::Counts,
+    work::{Brief, Counts, InFlight, Oldest},
 };
 
 /// The first stop signal, or what stands for it.
@@ -46,15 +49,50 @@ pub(super) fn already_stopping(log: &Log, signal: Signal) {
 }
 
 /// What the drain still waits for.
-pub(super) fn progress(log: &Log, left: Counts, time_left: Option<Duration>) {
+pub(super) fn progress(
+    log: &Log,
+    left: Counts,
+    oldest: Option<&InFlight>,
+    time_left: Option<Duration>,
+) {
     let time_left = match time_left {
         Some(time) => format!("{} left", HumanDuration(Duration::from_secs(time.as_secs()))),
         None => "no limit".to_owned(),
     };
     say!(
         log, info,
-        { requests = left.requests(), connections = left.connections(), tasks = left.tasks() },
-        "waiting for {left}, {time_left}"
+        { requests = left.requests(), connections = left.connections(), tasks = left.tasks(),
+          oldest = oldest.map(|it| Brief(it).to_string()) },
+        "waiting for {left}{}; {time_left}", Oldest(oldest)
+    );
+}
+
+/// What runs now. Made text by the thread of the log: there may be very much of it, and the sentinel
+/// has limits to keep.
+pub(super) fn in_flight(shared: &Arc<Shared>, signal: Signal) {
+    let (told, counted) = (shared.clone(), shared.work.counts());
+    let line = move || {
+        let all = told.in_flight();
+        let all: Vec<_> = all.iter().filter(|work| !work.is_idle()).collect();
+        let mut text = format!("{signal} received, in flight: {counted}");
+        let (first, between) = if is_traced() { (": ", "; ") } else { ("\n  ", "\n  ") };
+        for (at, work) in all.iter().take(LINES).enumerate() {
+            // A `String` takes everything.
+            let _ = write!(text, "{}{work}", if at == 0 { first } else { between });
+        }
+        if let Some(more @ 1..) = all.len().checked_sub(LINES) {
+            let _ = write!(text, "{between}… and {more} more");
+        }
+        text
+    };
+    let (requests, connections, tasks) =
+        (counted.requests(), counted.connections(), counted.tasks());
+    shared.log.write_by(
+        Box::new(line),
+        Box::new(move |line: &str| {
+            let signal = signal.to_string();
+            tracing::info!(target: "graceful", signal, requests, connections, tasks, "{line}");
+        }),
     );
 }
 

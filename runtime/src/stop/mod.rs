@@ -3,12 +3,14 @@
 //! The way of a stop: an `Event` or a signal → `sentinel` → `sequence`, which moves the `PhaseCell`
 //! on and waits for the work and the hooks → `Report` → `Exit` → `stand_down` and `watch`.
 //!
-//! May use: `util`, `signal`, `log`, `work`. Must not know: which kinds of work there are, and how
+//! May use: `util`, `signal`, `log`, `manager`, `work`. Must not know: which kinds of work there are, and how
 //! code finds the context it belongs to.
 
 mod cleanup;
+mod dump;
 mod event;
 mod exit;
+mod extension;
 mod hooks;
 mod kept;
 mod limits;
@@ -17,6 +19,8 @@ mod phase;
 mod progress;
 mod ready;
 mod report;
+#[cfg(feature = "serde")]
+mod report_serde;
 mod run_hooks;
 mod sentinel;
 mod sequence;
@@ -24,6 +28,7 @@ mod shared;
 mod stand_down;
 mod turns;
 mod watch;
+mod watchdog;
 
 pub use exit::Exit;
 pub use ready::Listening;

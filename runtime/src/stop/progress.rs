@@ -8,22 +8,32 @@ use std::{
 };
 
 use super::{messages, shared::Shared};
-use crate::{log::Log, util::HumanDuration, work::Counts};
+use crate::{
+    log::Log,
+    util::{First, HumanDuration, race},
+    work::{Counts, Name, Oldest},
+};
 
 /// A stop that is over sooner shows nothing.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How often the live line is drawn anew.
 const FRAME: Duration = Duration::from_millis(100);
-/// How often a log is told, at the most, and only when the counts have changed.
+/// How often a log, or the service manager, is told, at the most; a log only when something has
+/// changed.
 const LINE: Duration = Duration::from_secs(1);
 
 /// Shows what is left, until it is dropped; then wipes the live line.
 pub(super) async fn show(shared: &Shared, deadline: Option<Instant>) -> Infallible {
     tokio::time::sleep(PATIENCE).await;
-    if shared.log.is_live() && std::io::stderr().is_terminal() {
-        live(shared, deadline).await
-    } else {
-        lines(shared, deadline).await
+    let person = async {
+        if shared.log.is_live() && std::io::stderr().is_terminal() {
+            live(shared, deadline).await
+        } else {
+            lines(shared, deadline).await
+        }
+    };
+    match race(person, status(shared, deadline)).await {
+        First::Left(never) | First::Right(never) => match never {},
     }
 }
 
@@ -36,7 +46,7 @@ async fn live(shared: &Shared, deadline: Option<Instant>) -> Infallible {
     }
     let _wipe = Wipe(&shared.log);
     loop {
-        shared.log.live(line(shared.work.counts(), deadline));
+        shared.log.live(draining(shared, deadline));
         tokio::time::sleep(FRAME).await;
     }
 }
@@ -47,13 +57,25 @@ async fn lines(shared: &Shared, deadline: Option<Instant>) -> Infallible {
     }
     let mut told = None;
     loop {
-        let counts = shared.work.counts();
+        let (counts, oldest) = shared.work.overview();
+        let now = (counts, oldest.as_ref().map(|oldest| Name(oldest).to_string()));
         // The last moments are the report's.
         let soon = left(deadline).is_some_and(|left| left < PATIENCE);
-        if told != Some(counts) && counts != Counts::default() && !soon {
-            messages::progress(&shared.log, counts, left(deadline));
-            told = Some(counts);
+        if told.as_ref() != Some(&now) && counts != Counts::default() && !soon {
+            messages::progress(&shared.log, counts, oldest.as_ref(), left(deadline));
+            told = Some(now);
         }
+        tokio::time::sleep(LINE).await;
+    }
+}
+
+/// The same for `systemctl status`.
+async fn status(shared: &Shared, deadline: Option<Instant>) -> Infallible {
+    if !shared.manager.is_there() {
+        return pending().await;
+    }
+    loop {
+        shared.manager.status(&draining(shared, deadline));
         tokio::time::sleep(LINE).await;
     }
 }
@@ -62,12 +84,13 @@ fn left(deadline: Option<Instant>) -> Option<Duration> {
     deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
 }
 
-/// `draining: 2 requests, 5 connections, 1 task, 2.4s left (signal again to stop at once)`, short
-/// enough for 80 columns in all but the busiest servers.
-fn line(counts: Counts, deadline: Option<Instant>) -> String {
+/// `draining: 3 requests, 1 task; oldest: GET /export from 10.0.0.7, 12s; 7.5s left`, short enough
+/// for 80 columns in all but the busiest servers. Of all the work one piece is made text.
+fn draining(shared: &Shared, deadline: Option<Instant>) -> String {
+    let (counts, oldest) = shared.work.overview();
     let time = match left(deadline) {
         Some(left) => format!("{} left", HumanDuration(left)),
         None => "no limit".to_owned(),
     };
-    format!("draining: {counts}, {time} (signal again to stop at once)")
+    format!("draining: {counts}{}; {time}", Oldest(oldest.as_ref()))
 }

@@ -6,7 +6,7 @@ use super::exit::Exit;
 use crate::{
     signal::Signal,
     util::{Failure, HumanDuration},
-    work::{Counts, InFlight},
+    work::{Brief, Counts, InFlight},
 };
 
 /// Why the drain started.
@@ -59,6 +59,7 @@ pub struct Report {
     pub(super) limit: Option<Duration>,
     pub(super) cleanup: Option<Duration>,
     pub(super) drained: Counts,
+    pub(super) last: Option<InFlight>,
     pub(super) cut: Vec<InFlight>,
     /// Whether it was the limit of the stop, or of the cleanup, that cut something; else that of a
     /// group of tasks.
@@ -68,8 +69,8 @@ pub struct Report {
     pub(super) forced: Option<Signal>,
 }
 
-/// How many lines of what was cut are printed.
-const LINES: usize = 20;
+/// How many lines of what was cut, or is in flight, are printed.
+pub(super) const LINES: usize = 20;
 
 impl Report {
     /// Why the drain started.
@@ -100,6 +101,13 @@ impl Report {
     #[must_use]
     pub fn tasks(&self) -> usize {
         self.drained.tasks()
+    }
+
+    /// What came to its end by itself last during the drain, with the age it had then: what the stop
+    /// waited for. `None`: nothing did, or idle connections alone.
+    #[must_use]
+    pub fn last(&self) -> Option<&InFlight> {
+        self.last.as_ref()
     }
 
     /// What the limit, or a second signal, cut off; the oldest first.
@@ -171,7 +179,12 @@ impl Report {
                 }
             }
             None if self.drained.is_nothing() => write!(f, "stopped in {elapsed}")?,
-            None => write!(f, "drained {} in {elapsed}", self.drained)?,
+            None => {
+                write!(f, "drained {} in {elapsed}", self.drained)?;
+                if let Some(last) = &self.last {
+                    write!(f, "; last: {}", Brief(last))?;
+                }
+            }
         }
         if self.cut.is_empty() {
             return Ok(());

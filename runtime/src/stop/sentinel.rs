@@ -10,12 +10,14 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
+    dump,
     event::Event,
-    messages,
+    extension, messages,
     phase::Phase,
     report::{Cause, Report},
     sequence::{self, CutOff, Stopped},
     shared::Shared,
+    watchdog,
 };
 use crate::{
     signal::{Signal, Signals},
@@ -43,7 +45,8 @@ pub(crate) struct Ended {
 }
 
 /// Starts the thread. The handlers are installed when this returns; `end` is called on the
-/// sentinel's thread, once everything is over.
+/// sentinel's thread, once everything is over, with the signals `dumps`, which have their default
+/// actions again once they are dropped.
 ///
 /// # Errors
 ///
@@ -52,17 +55,26 @@ pub(crate) fn spawn(
     shared: Arc<Shared>,
     events: mpsc::UnboundedReceiver<Event>,
     signals: &[Signal],
-    end: impl FnOnce(Ended) + Send + 'static,
+    dumps: &[Signal],
+    end: impl FnOnce(Ended, Signals) + Send + 'static,
 ) -> io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().enable_io().build()?;
-    let signals = {
+    let (signals, mut dumps) = {
         let _context = runtime.enter();
-        Signals::install(signals)?
+        (Signals::install(signals)?, Signals::install(dumps)?)
     };
     let thread = std::thread::Builder::new().name("graceful-sentinel".to_owned());
-    let sentinel = Sentinel { shared, events, signals };
-    thread.spawn(move || end(runtime.block_on(sentinel.run())))?;
+    let sentinel = Sentinel { shared: shared.clone(), events, signals };
+    thread.spawn(move || {
+        let beside = race(watchdog::feed(&shared), dump::on_signal(&shared, &mut dumps));
+        let over = match runtime.block_on(race(sentinel.run(), beside)) {
+            First::Left(over) => over,
+            First::Right(First::Left(never) | First::Right(never)) => match never {},
+        };
+        drop(shared);
+        end(over, dumps);
+    })?;
     Ok(())
 }
 
@@ -108,6 +120,9 @@ impl Sentinel {
         if !in_silence {
             messages::stopping(&shared.log, &cause, delay, limits.timeout);
         }
+        // Where it is silent, what has failed has been told.
+        let status = (!in_silence).then(|| cause.to_string());
+        shared.manager.stopping(status.as_deref(), extension::whole(&limits, delay));
         let mut first = match cause {
             Cause::Signal(_) => Some(started),
             _ => None,
@@ -116,7 +131,7 @@ impl Sentinel {
         let outcome = race(
             forced(&shared, &mut signals, &mut first),
             race(
-                absorb(&shared, &mut events, &mut problems),
+                race(absorb(&shared, &mut events, &mut problems), extension::ask(&shared)),
                 sequence::stop(&shared, delay, &mut cut_off),
             ),
         )
@@ -126,7 +141,7 @@ impl Sentinel {
                 sequence::now(&shared, &mut cut_off).await;
                 (Some(signal), Stopped { left_behind: true, until: Some(Instant::now()) })
             }
-            First::Right(First::Left(never)) => match never {},
+            First::Right(First::Left(First::Left(never) | First::Right(never))) => match never {},
             First::Right(First::Right(stopped)) => (None, stopped),
         };
         // What was told in the very last moment.
@@ -142,6 +157,7 @@ impl Sentinel {
             limit: limits.timeout,
             cleanup: limits.cleanup,
             drained: shared.work.drained(),
+            last: shared.work.last(),
             cut,
             limit_reached,
             failures: problems.failures,
@@ -150,6 +166,9 @@ impl Sentinel {
         };
         if !in_silence || !report.cut.is_empty() || report.forced.is_some() {
             messages::ended(&shared.log, &report);
+        }
+        if !in_silence {
+            shared.manager.status(&report.line());
         }
         let left = stopped.until.map(|until| until.saturating_duration_since(Instant::now()));
         let said = within(left.map(|left| left.max(LAST_WORDS)), shared.log.close());
@@ -195,6 +214,7 @@ impl Problems {
         match event {
             Event::Failed(failure) => {
                 shared.log.failed(&failure);
+                shared.manager.status(&failure.to_string());
                 self.failures.push(failure);
             }
             Event::Panicked => self.panicked = true,

@@ -60,6 +60,9 @@ pub(super) async fn stop(shared: &Arc<Shared>, delay: Duration, cut_off: &mut Cu
     let until = shared.limits.cleanup.map(|limit| started + limit);
     let left = || until.map(|until| until.saturating_duration_since(Instant::now()));
     let mut hooks = run_hooks::start(shared);
+    if hooks.is_some() {
+        shared.manager.status("cleaning up");
+    }
     let have_run = match &mut hooks {
         Some(hooks) => within(left(), hooks.ended()).await,
         None => Some(true),

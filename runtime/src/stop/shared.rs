@@ -24,8 +24,9 @@ use super::{
 };
 use crate::{
     log::Log,
+    manager::Manager,
     util::sync::{Mutex, lock},
-    work::Work,
+    work::{InFlight, Work},
 };
 
 pub(crate) struct Shared {
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) work: Arc<Work>,
     pub(crate) hooks: Hooks,
     pub(crate) log: Log,
+    pub(crate) manager: Manager,
     pub(crate) kept: Kept,
     pub(crate) ready: WhenReady,
     pub(crate) turns: Turns,
@@ -85,6 +87,7 @@ impl Shared {
         limits: Limits,
         carrier: Carrier,
         log: Log,
+        manager: Manager,
         events: mpsc::UnboundedSender<Event>,
         enter_context: EnterContext,
     ) -> Self {
@@ -106,6 +109,7 @@ impl Shared {
             tls_reloads: std::sync::atomic::AtomicU64::new(0),
             cleanup: Cleanup::new(log.clone()),
             log,
+            manager,
             events,
             runtime: OnceLock::new(),
             enter_context,
@@ -117,7 +121,8 @@ impl Shared {
     pub(crate) fn stand_apart(self: &Arc<Self>) -> Arc<Self> {
         let program = self.program();
         let (limits, log, events) = (program.limits, program.log.clone(), program.events.clone());
-        let apart = Self::new(limits, program.carrier, log, events, program.enter_context);
+        let (carrier, enter_context) = (program.carrier, program.enter_context);
+        let apart = Self::new(limits, carrier, log, Manager::nobody(), events, enter_context);
         let apart = Arc::new(Self { program: Some(program.clone()), ..apart });
         apart.set_runtime(program.runtime().clone());
         lock(&program.apart).push(Arc::downgrade(&apart));
@@ -234,12 +239,22 @@ impl Shared {
     #[cfg(feature = "tls")]
     pub(crate) fn reload_tls(&self) {
         self.tls_reloads.fetch_add(1, Ordering::Relaxed);
+        self.manager.reloaded();
     }
 
     #[cfg(feature = "tls")]
     pub(crate) fn tls_reloads(&self) -> u64 {
         let program = self.program.as_deref().unwrap_or(self);
         program.tls_reloads.load(Ordering::Relaxed)
+    }
+
+    /// What runs now: the program's, the oldest first, and that of the hooks.
+    pub(crate) fn in_flight(&self) -> Vec<InFlight> {
+        let mut all = self.work.in_flight();
+        let hook = self.hooks.running();
+        all.extend(hook.map(|(line, age)| InFlight::Hook { name: line.to_string(), age }));
+        all.append(&mut self.cleanup.work.in_flight());
+        all
     }
 
     /// Whether there is work besides the program itself.

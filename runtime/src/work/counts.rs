@@ -28,7 +28,7 @@ const KINDS: [(WorkKind, &str); 5] = [
 
 impl WorkKind {
     /// Whether it is work of the program's clients or tasks, and not the program itself.
-    fn is_counted(self) -> bool {
+    pub(super) fn is_counted(self) -> bool {
         !matches!(self, Self::Server | Self::Main)
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! May use: `util`, `log`. Must not know: when a stop begins, and what follows from it.
 
+mod brief;
 mod counts;
 mod in_flight;
+mod item;
+mod overview;
 mod pending;
 mod registry;
 mod table;
@@ -11,7 +14,10 @@ mod task;
 
 pub use in_flight::{Doing, InFlight, Progress};
 
+pub(crate) use brief::{Brief, Name};
 pub(crate) use counts::{Counts, WorkKind};
+pub(crate) use item::WorkItem;
+pub(crate) use overview::Oldest;
 pub(crate) use registry::Key;
-pub(crate) use table::{InFlightSnapshot, Work, WorkItem};
+pub(crate) use table::{InFlightSnapshot, Work};
 pub(crate) use task::{Role, TaskGuard, TaskName, spawn, spawn_blocking};

@@ -5,60 +5,27 @@ use std::{fmt, sync::Arc, time::Instant};
 use super::{
     counts::{AtomicCounts, Counts, WorkKind},
     in_flight::InFlight,
+    item::WorkItem,
     pending::Pending,
     registry::{Key, Registry},
 };
 use crate::{
     log::Log,
-    util::sync::{AtomicU8, Ordering},
+    util::sync::{AtomicU8, Mutex, Ordering, lock},
 };
-
-/// A piece of work: a connection, a task, a server, `main`.
-pub(crate) trait WorkItem: Send + Sync {
-    /// Says what runs in it at `now`; an idle connection says nothing but that it is there.
-    fn describe(&self, now: Instant, out: &mut Vec<InFlight>);
-
-    /// What it counts as in messages and in the report.
-    fn kind(&self) -> WorkKind;
-
-    /// How many requests run in it.
-    fn requests(&self) -> usize {
-        0
-    }
-
-    /// The drain has started: wakes the task that has to act on it.
-    fn drain(&self) {}
-
-    /// The limit has cut the drain: ends the work as far as that can be done from outside.
-    fn cut(&self) {}
-
-    /// Whether it has come to its end by itself, whatever the cut did meanwhile.
-    fn has_ended(&self) -> bool;
-
-    /// Whether it counts as drained, now that it is over and nothing has been cut by the limit.
-    fn is_drained(&self) -> bool {
-        true
-    }
-
-    /// Takes out of `described`, which is what `describe` said at `then`, just before the cut,
-    /// whatever came to its end by itself all the same.
-    fn forget_ended(&self, _then: Instant, described: &mut Vec<InFlight>) {
-        if self.has_ended() {
-            described.clear();
-        }
-    }
-}
 
 /// All work of one context, or of its cleanup hooks.
 ///
 /// The sentinel moves it from one stage to the next; work enters and leaves in any of them.
 pub(crate) struct Work {
     pending: Pending,
-    items: Registry<dyn WorkItem>,
+    pub(super) items: Registry<dyn WorkItem>,
     /// A `Stage`. Relaxed: the locks of the registry order it, see `seal`.
     stage: AtomicU8,
     /// What came to its end by itself while draining.
     drained: AtomicCounts,
+    /// The latest of them.
+    last: Mutex<Option<InFlight>>,
     log: Log,
 }
 
@@ -80,6 +47,7 @@ impl Work {
             items: Registry::new(),
             stage: AtomicU8::new(Stage::Open as u8),
             drained: AtomicCounts::new(),
+            last: Mutex::new(None),
             log,
         }
     }
@@ -106,11 +74,28 @@ impl Work {
     }
 
     /// A request has been answered to its end. Returns whether that was too late: after the limit.
-    pub(crate) fn request_finished(&self) -> bool {
+    pub(crate) fn request_finished(&self, which: impl FnOnce() -> InFlight) -> bool {
         if self.is_draining() {
             self.drained.add(WorkKind::Request);
+            self.set_last(which());
         }
         self.is_sealed()
+    }
+
+    /// A piece of work comes to its end by itself.
+    pub(crate) fn piece_finished(&self, piece: impl FnOnce() -> InFlight) {
+        if self.is_draining() {
+            self.set_last(piece());
+        }
+    }
+
+    fn set_last(&self, piece: InFlight) {
+        *lock(&self.last) = Some(piece);
+    }
+
+    /// What came to its end by itself last, while draining.
+    pub(crate) fn last(&self) -> Option<InFlight> {
+        lock(&self.last).clone()
     }
 
     /// From here on what ends is counted as drained.
@@ -223,7 +208,7 @@ impl InFlightSnapshot {
     }
 }
 
-fn sort_oldest_first(all: &mut [InFlight]) {
+pub(super) fn sort_oldest_first(all: &mut [InFlight]) {
     all.sort_by_key(|work| std::cmp::Reverse(work.age()));
 }
 
@@ -242,6 +227,10 @@ mod loom_models {
     impl WorkItem for Task {
         fn describe(&self, _: Instant, out: &mut Vec<InFlight>) {
             out.push(InFlight::Main { age: Duration::ZERO, asked: true });
+        }
+
+        fn oldest(&self) -> Option<Instant> {
+            None
         }
 
         fn kind(&self) -> WorkKind {

@@ -65,14 +65,24 @@ struct Task {
     abort: Mutex<Option<AbortHandle>>,
 }
 
-impl WorkItem for Task {
-    fn describe(&self, now: Instant, out: &mut Vec<InFlight>) {
+impl Task {
+    fn in_words(&self, now: Instant) -> InFlight {
         let age = now.saturating_duration_since(self.started);
         let name = self.name.to_string();
-        out.push(match self.role {
+        match self.role {
             Role::Task => InFlight::Task { name, age },
             Role::Server => InFlight::Server { name, age },
-        });
+        }
+    }
+}
+
+impl WorkItem for Task {
+    fn describe(&self, now: Instant, out: &mut Vec<InFlight>) {
+        out.push(self.in_words(now));
+    }
+
+    fn oldest(&self) -> Option<Instant> {
+        Some(self.started)
     }
 
     fn kind(&self) -> WorkKind {
@@ -132,6 +142,9 @@ impl TaskGuard {
 
 impl Drop for TaskGuard {
     fn drop(&mut self) {
+        if self.task.role == Role::Task && self.task.has_ended() {
+            self.work.piece_finished(|| self.task.in_words(Instant::now()));
+        }
         self.work.finished(self.key);
     }
 }

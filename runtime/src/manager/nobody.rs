@@ -1,0 +1,39 @@
+//! Without the feature `systemd`.
+
+#![allow(clippy::unused_self, reason = "these are methods where there is somebody")]
+
+use std::time::Duration;
+
+#[derive(Debug)]
+pub(crate) struct Manager;
+
+impl Manager {
+    pub(crate) fn take() -> Self {
+        Self
+    }
+
+    pub(crate) fn nobody() -> Self {
+        Self
+    }
+
+    pub(crate) fn is_there(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn watchdog(&self) -> Option<Duration> {
+        None
+    }
+
+    pub(crate) fn ready(&self, _: &str) {}
+
+    pub(crate) fn stopping(&self, _: Option<&str>, _: Option<Duration>) {}
+
+    pub(crate) fn status(&self, _: &str) {}
+
+    pub(crate) fn extend(&self, _: Duration) {}
+
+    pub(crate) fn alive(&self) {}
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn reloaded(&self) {}
+}
