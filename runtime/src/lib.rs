@@ -99,6 +99,7 @@
 //! - `tls`: TLS by rustls, with the crypto provider of your choice: [`Server::tls`],
 //!   [`Server::tls_files`].
 //! - `proxy-protocol`: [`Server::proxy_protocol`].
+//! - `probes`: `Server::probes`, a port for Kubernetes.
 //! - `serde`: `Serialize` for [`InFlight`] and [`Report`].
 //! - `systemd`: tells systemd that the program is ready, what it does and that it stops, asks for the
 //!   time that a stop needs, feeds the watchdog; and takes the sockets that the process was started

@@ -5,12 +5,14 @@
 
 pub mod app;
 pub mod client;
+pub mod container;
 pub mod far;
 pub mod grpc;
 pub mod http2;
 pub mod load;
 pub mod load_http2;
 pub mod pipe;
+pub mod podman;
 pub mod process;
 pub mod systemd;
 

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    flavor::{Flavor, Hidden, RuntimeSettings, UnhandledPanic},
+    conditional::{OnUnhandledPanic, StartPaused},
+    flavor::{Flavor, Hidden, RuntimeSettings},
     limits::{ConfiguredLimits, IntoLimit, IntoWait, Source},
 };
 use crate::{
@@ -123,6 +124,25 @@ impl Config {
         )))
     }
 
+    /// How long a stop takes at the most, from the first signal to the end of the process: the sum of
+    /// `delay`, `timeout` and `cleanup`; `None`: there is no limit. What has to fit into
+    /// `terminationGracePeriodSeconds` and its like.
+    ///
+    /// # Errors
+    ///
+    /// If a duration cannot be read from the environment.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let config = graceful::Config::new().delay(Duration::from_secs(5));
+    /// assert_eq!(config.longest_stop().unwrap(), Some(Duration::from_secs(5 + 20 + 5)));
+    /// ```
+    pub fn longest_stop(&self) -> Result<Option<Duration>, Failure> {
+        Ok(self.limits.resolve()?.whole())
+    }
+
     /// Which of tokio's runtimes to build. Default: multi-threaded.
     pub fn flavor(mut self, flavor: Flavor) -> Self {
         self.runtime.flavor = flavor;
@@ -219,42 +239,6 @@ impl Config {
 impl Default for Config {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// `bool`, where the feature `test-util` is on.
-#[diagnostic::on_unimplemented(
-    message = "`start_paused` needs the feature `test-util` of `graceful-main`",
-    label = "the feature `test-util` is not enabled",
-    note = "enable it: `cargo add graceful-main --features test-util`"
-)]
-pub trait StartPaused {
-    #[doc(hidden)]
-    fn into_bool(self, _: Sealed) -> bool;
-}
-
-#[cfg(feature = "test-util")]
-impl StartPaused for bool {
-    fn into_bool(self, _: Sealed) -> bool {
-        self
-    }
-}
-
-/// [`UnhandledPanic`], where `tokio_unstable` is set.
-#[diagnostic::on_unimplemented(
-    message = "`unhandled_panic` needs tokio's unstable features",
-    label = "`tokio_unstable` is not set",
-    note = "build with `RUSTFLAGS=\"--cfg tokio_unstable\"`"
-)]
-pub trait OnUnhandledPanic {
-    #[doc(hidden)]
-    fn into_behavior(self, _: Sealed) -> UnhandledPanic;
-}
-
-#[cfg(tokio_unstable)]
-impl OnUnhandledPanic for UnhandledPanic {
-    fn into_behavior(self, _: Sealed) -> UnhandledPanic {
-        self
     }
 }
 

@@ -5,14 +5,17 @@
 
 mod body;
 mod builder;
+mod conditional;
 mod flavor;
 mod limits;
 mod run;
 mod start;
+mod surroundings;
 mod test;
 mod whole;
 
-pub use builder::{Config, OnUnhandledPanic, StartPaused};
+pub use builder::Config;
+pub use conditional::{OnUnhandledPanic, StartPaused};
 pub use flavor::{Flavor, UnhandledPanic};
 pub use limits::{Env, IntoLimit, IntoWait, env};
 pub use start::{Running, Start};

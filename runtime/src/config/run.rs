@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::{mpsc::unbounded_channel, oneshot};
 
-use super::{builder::Config, flavor::AnyRuntime, whole::whole};
+use super::{builder::Config, flavor::AnyRuntime, surroundings, whole::whole};
 use crate::{
     context::{self, Handle},
     log::Log,
@@ -144,6 +144,7 @@ impl Config {
             let failure = Failure::from_error(error).context("cannot install the signal handlers");
             return fail(&handle.shared().log, &failure);
         }
+        surroundings::check(&handle.shared().log, &limits, &self.signals);
         let context = context::enter(handle.shared().clone());
         let whole = AssertUnwindSafe(|| runtime.block_on(whole(&handle, main, over)));
         if catch_unwind(whole).is_err() {

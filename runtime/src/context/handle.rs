@@ -219,6 +219,32 @@ impl Handle {
         self.0.kept.push(Box::new(value));
     }
 
+    /// Whether probes say that the program wants new requests: the
+    /// [`readiness`](crate::Server::readiness) path and [`Server::probes`](crate::Server). From the
+    /// first stop signal on they say that it does not, whatever is said here. Default: `true`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// # let running = graceful::Config::new().start(()).await.unwrap();
+    /// # let handle = running.handle();
+    /// handle.not_ready("the cache is cold");
+    /// // … fill it …
+    /// handle.ready(true);
+    /// # running.stop().await;
+    /// # }
+    /// ```
+    pub fn ready(&self, ready: bool) {
+        let reason = (!ready).then_some(Cow::Borrowed("not ready"));
+        self.0.program().not_ready.set(reason);
+    }
+
+    /// As [`ready(false)`](Self::ready), with the reason, which the probe shows.
+    pub fn not_ready(&self, reason: impl Into<Cow<'static, str>>) {
+        self.0.program().not_ready.set(Some(reason.into()));
+    }
+
     /// A handle to what goes on while the program stops.
     pub(crate) fn stand_apart(&self) -> Self {
         Self(self.0.stand_apart())

@@ -23,6 +23,8 @@ mod io;
 mod loom_models;
 mod maker;
 mod options;
+#[cfg(feature = "probes")]
+mod probes;
 mod readiness;
 mod request_line;
 mod server;

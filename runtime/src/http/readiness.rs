@@ -3,7 +3,10 @@
 use http::{Method, Request, StatusCode};
 
 use super::conn::HttpConn;
-use crate::{net::GuardedConn, stop::Phase};
+use crate::{
+    net::GuardedConn,
+    stop::{Phase, Shared},
+};
 
 #[derive(Debug)]
 pub(super) struct Readiness {
@@ -24,12 +27,18 @@ impl Readiness {
 
     /// The answer, if `request` asks for this.
     #[inline]
-    pub(super) fn answer<B>(&self, request: &Request<B>, phase: Phase) -> Option<StatusCode> {
+    pub(super) fn answer<B>(&self, request: &Request<B>, shared: &Shared) -> Option<StatusCode> {
         let asked = request.uri().path() == self.path
             && matches!(*request.method(), Method::GET | Method::HEAD);
+        asked.then(|| self.status(shared))
+    }
+
+    fn status(&self, shared: &Shared) -> StatusCode {
         let last = if self.through_delay { Phase::Stopping } else { Phase::Serving };
-        let status = if phase <= last { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        asked.then_some(status)
+        match shared.unready(last) {
+            None => StatusCode::OK,
+            Some(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
     }
 }
 
@@ -45,6 +54,6 @@ pub(super) fn answer_of_our_own<B>(
         _ if conn.phase() >= Phase::Sealed => Some(StatusCode::SERVICE_UNAVAILABLE),
         None => None,
         // Also of a server that goes on while the program stops.
-        Some(readiness) => readiness.answer(request, conn.core().shared().program_phase()),
+        Some(readiness) => readiness.answer(request, conn.core().shared()),
     }
 }

@@ -41,6 +41,8 @@ where
         endpoint: Endpoint::new(target),
         options: Options::new(),
         maker: service.into_maker(Sealed),
+        #[cfg(feature = "probes")]
+        probes: None,
     }
 }
 
@@ -53,13 +55,17 @@ pub struct Server {
     endpoint: Endpoint,
     pub(super) options: Options,
     maker: Maker,
+    /// On a port of their own.
+    #[cfg(feature = "probes")]
+    probes: Option<Box<Self>>,
 }
 
 server_options!(Server);
 
 impl Server {
     /// Answers `GET` and `HEAD` of `path` with 200 while the process is ready for new requests, and
-    /// with 503 from the first stop signal on, before any of the service's code runs.
+    /// with 503 from the first stop signal on, and while the program says that it is not
+    /// ([`Handle::not_ready`](crate::Handle::not_ready)), before any of the service's code runs.
     ///
     /// With the `delay` of [`graceful::main`](macro@crate::main), a load balancer that asks this
     /// path has time to look elsewhere while requests are still answered.
@@ -94,6 +100,30 @@ impl Server {
         self.probe(path.into(), true)
     }
 
+    /// Answers probes on a port of their own, which goes on until the process ends, while hooks run,
+    /// too ([`until_exit`](crate::Serve::until_exit)):
+    ///
+    /// | path | says 200 |
+    /// |---|---|
+    /// | `/livez` | when the runtime turns; where all of its threads are blocked, there is no answer |
+    /// | `/readyz` | until the first stop signal, unless the program says otherwise ([`Handle::not_ready`](crate::Handle::not_ready)); else 503 and why |
+    /// | `/startupz` | once every listener is bound |
+    /// | `/in-flight` | what runs now and its age: JSON, for a browser a page |
+    ///
+    /// `/in-flight` names clients and paths: the port is one for the cluster, not for the world.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # let app = axum::Router::new();
+    /// let server = graceful::serve("0.0.0.0:8080", app).probes("0.0.0.0:9000");
+    /// ```
+    #[cfg(feature = "probes")]
+    pub fn probes(mut self, addr: impl Listen) -> Self {
+        self.probes = Some(Box::new(super::probes::server(addr)));
+        self
+    }
+
     #[track_caller]
     fn probe(mut self, path: String, through_delay: bool) -> Self {
         self.options.readiness = Some(Arc::new(Readiness::new(path, through_delay)));
@@ -102,6 +132,11 @@ impl Server {
 }
 
 impl Server {
+    #[cfg(feature = "probes")]
+    pub(crate) fn take_probes(&mut self) -> Option<Self> {
+        self.probes.take().map(|probes| *probes)
+    }
+
     /// It has got to the code that binds it.
     pub(crate) fn served(self) -> UnboundServer {
         self.unserved.served();

@@ -84,9 +84,8 @@ pub(super) fn bind_path(path: &Path, options: &SocketOptions) -> io::Result<StdU
     if let Some(mode) = options.unix_mode {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     }
-    if let (user, group) = options.unix_owner
-        && (user.is_some() || group.is_some())
-    {
+    let (user, group) = options.unix_owner;
+    if user.is_some() || group.is_some() {
         std::os::unix::fs::chown(path, user, group)?;
     }
     socket.listen(options.backlog)?;

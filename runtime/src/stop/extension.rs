@@ -14,7 +14,7 @@ const EVERY: Duration = Duration::from_secs(2);
 
 /// How long a stop takes at the most; `None`: there is no limit.
 pub(super) fn whole(limits: &Limits, delay: Duration) -> Option<Duration> {
-    Some(delay + limits.timeout? + limits.cleanup? + LAST_STEPS)
+    Some(Limits { delay, ..*limits }.whole()? + LAST_STEPS)
 }
 
 /// Asks for more time, again and again, as long as a stop without a limit goes on.

@@ -14,6 +14,11 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// How long a stop takes at the most; `None`: there is no limit.
+    pub(crate) fn whole(&self) -> Option<Duration> {
+        Some(self.delay + self.timeout? + self.cleanup?)
+    }
+
     /// Without any limit, and without a wait.
     #[cfg(test)]
     pub(crate) const NONE: Self =

@@ -15,6 +15,7 @@ mod hooks;
 mod kept;
 mod limits;
 mod messages;
+mod not_ready;
 mod phase;
 mod progress;
 mod ready;

@@ -27,6 +27,19 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
+    /// As a program reads it.
+    #[cfg(feature = "probes")]
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Serving => "serving",
+            Self::Stopping => "stopping",
+            Self::Draining => "draining",
+            Self::Cleanup => "cleanup",
+            Self::Sealed | Self::Cut | Self::Over => "cut",
+        }
+    }
+
     #[inline]
     fn from_byte(byte: u8) -> Self {
         match byte {

@@ -1,6 +1,7 @@
 //! The state of one context: the sentinel drives it, everything else looks at it.
 
 use std::{
+    borrow::Cow,
     fmt,
     pin::Pin,
     sync::{
@@ -18,6 +19,7 @@ use super::{
     hooks::Hooks,
     kept::Kept,
     limits::Limits,
+    not_ready::NotReady,
     phase::{Phase, PhaseCell},
     ready::WhenReady,
     turns::{Turn, Turns},
@@ -38,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) manager: Manager,
     pub(crate) kept: Kept,
     pub(crate) ready: WhenReady,
+    pub(crate) not_ready: NotReady,
     pub(crate) turns: Turns,
     carrier: Carrier,
     /// The program, for a server that stands apart from its stop.
@@ -98,6 +101,7 @@ impl Shared {
             hooks: Hooks::default(),
             kept: Kept::new(),
             ready: WhenReady::new(),
+            not_ready: NotReady::default(),
             turns: Turns::new(),
             carrier,
             program: None,
@@ -145,9 +149,13 @@ impl Shared {
         self.program.as_ref().unwrap_or(self)
     }
 
-    /// How far the program is.
-    pub(crate) fn program_phase(&self) -> Phase {
-        self.program.as_ref().map_or(&self.phase, |program| &program.phase).now()
+    /// Why the program wants no new requests; `None`: it does, up to the phase `last`.
+    pub(crate) fn unready(&self, last: Phase) -> Option<Cow<'static, str>> {
+        let program = self.program.as_deref().unwrap_or(self);
+        match program.phase.now() {
+            phase if phase > last => Some("stopping".into()),
+            _ => program.not_ready.reason(),
+        }
     }
 
     pub(crate) fn carrier(&self) -> Carrier {

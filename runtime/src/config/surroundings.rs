@@ -1,0 +1,126 @@
+//! What around the process keeps it from stopping well, as far as it can be seen at the start.
+
+use std::time::Duration;
+
+use crate::{
+    log::{Log, say},
+    signal::Signal,
+    stop::Limits,
+    util::{HumanDuration, duration},
+};
+
+/// The variable in which a manifest says how long the process has from the first signal on:
+/// `terminationGracePeriodSeconds`, `stop_grace_period`.
+const GRACE_PERIOD: &str = "GRACEFUL_GRACE_PERIOD";
+
+/// Says what does not fit.
+pub(super) fn check(log: &Log, limits: &Limits, signals: &[Signal]) {
+    if let Some(value) = std::env::var_os(GRACE_PERIOD)
+        && let Some(line) = exceeds(limits, &value.to_string_lossy())
+    {
+        say!(log, warn, {}, "{line}");
+    }
+    #[cfg(target_os = "linux")]
+    if let Some(line) = swallows(signals) {
+        say!(log, warn, {}, "{line}");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = signals;
+}
+
+/// What to say where a stop may take longer than `grace`: a duration, or a number of seconds, as
+/// Kubernetes has it.
+fn exceeds(limits: &Limits, grace: &str) -> Option<String> {
+    let period = match grace.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => match duration::parse(grace) {
+            Ok(period) => period,
+            Err(message) => {
+                return Some(format!("{GRACE_PERIOD}=\"{}\": {message}", grace.escape_debug()));
+            }
+        },
+    };
+    let whole = limits.whole();
+    let takes = match whole {
+        None => "a stop has no limit".to_owned(),
+        Some(whole) if whole > period => {
+            format!("a stop may take {} (delay, timeout and cleanup)", HumanDuration(whole))
+        }
+        Some(_) => return None,
+    };
+    let period = HumanDuration(period);
+    Some(format!("{takes}, and {GRACE_PERIOD} is {period}: what runs then is killed"))
+}
+
+/// What to say where the first process of a container is another, and no stop signal gets past it.
+/// The kernel shields that process from every signal that it neither catches nor waits for
+/// (`pid_namespaces(7)`), and a shell that runs a command does neither.
+#[cfg(target_os = "linux")]
+fn swallows(signals: &[Signal]) -> Option<String> {
+    if std::os::unix::process::parent_id() != 1 {
+        return None;
+    }
+    let status = std::fs::read_to_string("/proc/1/status").ok()?;
+    let lost = swallowed(&status, signals)?;
+    let name = status.lines().find_map(|line| line.strip_prefix("Name:"))?.trim();
+    Some(format!(
+        "the first process is `{}`, which does not pass {lost} on: start this program in its place \
+         (`exec` in the script, or `CMD [\"…\"]` in the Dockerfile)",
+        name.escape_debug()
+    ))
+}
+
+/// The first of `signals` that the process with this `/proc/…/status` neither catches nor has
+/// blocked, to wait for it (`proc_pid_status(5)`).
+#[cfg(target_os = "linux")]
+fn swallowed(status: &str, signals: &[Signal]) -> Option<Signal> {
+    let mask = |name: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    };
+    let heard = mask("SigCgt:")? | mask("SigBlk:")?;
+    let is_heard = |signal: &&Signal| heard >> (signal.number() - 1) & 1 == 1;
+    // What supervisors send.
+    signals
+        .iter()
+        .filter(|signal| **signal == Signal::SIGTERM)
+        .find(|signal| !is_heard(signal))
+        .copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_that_is_longer_than_the_grace_period_is_said() {
+        let limits = |timeout| Limits {
+            timeout,
+            delay: Duration::from_secs(5),
+            linger: Duration::ZERO,
+            cleanup: Some(Duration::from_secs(5)),
+        };
+        let twenty = limits(Some(Duration::from_secs(20)));
+        assert_eq!(exceeds(&twenty, "30"), None);
+        assert_eq!(exceeds(&twenty, "30s"), None);
+        let line = exceeds(&twenty, "29").unwrap();
+        assert!(line.contains("may take 30s") && line.contains("is 29s"), "{line}");
+        assert!(exceeds(&limits(None), "30").unwrap().contains("no limit"));
+        assert!(exceeds(&twenty, "soon").unwrap().contains("no number"));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_shell_swallows_and_an_init_does_not() {
+        let swallowed = |text: &str| swallowed(text, &Signal::DEFAULT);
+        // `sh -c` catches SIGINT and SIGCHLD.
+        let shell = "Name:\tsh\nSigBlk:\t0000000000000000\nSigCgt:\t0000000000010002\n";
+        assert_eq!(swallowed(shell), Some(Signal::SIGTERM));
+        // tini and catatonit wait for all, blocked; a script with a trap catches.
+        let init = "Name:\ttini\nSigBlk:\tfffffffe7ffbfeff\nSigCgt:\t0000000000000000\n";
+        assert_eq!(swallowed(init), None);
+        let script = "Name:\tsh\nSigBlk:\t0000000000000000\nSigCgt:\t0000000000014002\n";
+        assert_eq!(swallowed(script), None);
+        assert_eq!(swallowed("Name:\tsh\n"), None);
+    }
+}

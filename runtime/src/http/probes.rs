@@ -1,0 +1,75 @@
+//! Probes on a port of their own, as Kubernetes asks them.
+
+use std::convert::Infallible;
+
+use http::{
+    Method, Request, Response, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue},
+};
+use hyper::{body::Incoming, service::service_fn};
+
+use super::server::{Server, serve};
+use crate::{
+    context::Handle,
+    net::Listen,
+    stop::{Phase, Shared},
+    work::InFlight,
+};
+
+/// The server of a port for probes.
+pub(super) fn server(addr: impl Listen) -> Server {
+    serve(addr, service_fn(async |request| Ok::<_, Infallible>(answer(&request))))
+}
+
+fn answer(request: &Request<Incoming>) -> Response<String> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD are what there is to ask");
+    }
+    let handle = Handle::current();
+    let program = handle.shared();
+    match request.uri().path() {
+        "/readyz" => match program.unready(Phase::Serving) {
+            None => text(StatusCode::OK, "ok"),
+            Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, &reason),
+        },
+        "/startupz" if program.phase.now() == Phase::Starting => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "starting")
+        }
+        // That this runs says that the runtime turns, and that every listener is bound.
+        "/livez" | "/startupz" => text(StatusCode::OK, "ok"),
+        "/in-flight" => in_flight(program, request.headers()),
+        _ => text(StatusCode::NOT_FOUND, "there are /livez, /readyz, /startupz and /in-flight"),
+    }
+}
+
+fn text(status: StatusCode, line: &str) -> Response<String> {
+    of_type("text/plain; charset=utf-8", status, format!("{line}\n"))
+}
+
+fn of_type(kind: &'static str, status: StatusCode, body: String) -> Response<String> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+/// What runs now and its age: for a browser a page, else JSON.
+fn in_flight(program: &Shared, headers: &HeaderMap) -> Response<String> {
+    let counts = program.work.counts();
+    let mut all = program.in_flight();
+    all.retain(|work| !work.is_idle());
+    let accepts = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
+    if accepts.contains("text/html") || accepts.contains("text/plain") {
+        let line = |work: &InFlight| format!("\n{work}");
+        let lines: String = all.iter().map(line).collect();
+        return text(StatusCode::OK, &format!("in flight: {counts}\n{lines}"));
+    }
+    let json = serde_json::json!({
+        "phase": program.phase.now().name(),
+        "requests": counts.requests(),
+        "connections": counts.connections(),
+        "tasks": counts.tasks(),
+        "in_flight": all,
+    });
+    of_type("application/json", StatusCode::OK, format!("{json}\n"))
+}
