@@ -4,6 +4,7 @@
 #![allow(clippy::missing_errors_doc, reason = "the socket fails, or the server has closed")]
 
 pub mod app;
+pub mod balanced;
 pub mod client;
 pub mod container;
 pub mod far;

@@ -2,27 +2,33 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener},
-    ops::ControlFlow,
+    net::SocketAddr,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
 };
 
 use graceful_tests::{
-    Client, Fixture, PATIENCE, Process, Signal,
-    load::{self, Style},
+    Client, Fixture, Process, Signal,
+    balanced::{Clients, free_addrs, wait_for},
+    load::Style,
 };
 
 const ROUNDS: usize = 5;
 
 #[test]
 fn a_rolling_restart_behind_haproxy_fails_no_request() {
+    rolling("http1", "");
+}
+
+/// HAProxy keeps its connections to the servers, and sends several requests at once over each.
+#[test]
+fn a_rolling_restart_behind_haproxy_over_http2_fails_no_request() {
+    rolling("http2", "proto h2");
+}
+
+/// `speaks`: what HAProxy speaks with the servers.
+fn rolling(name: &str, speaks: &str) {
     if !has_haproxy("a rolling restart") {
         return;
     }
@@ -30,26 +36,13 @@ fn a_rolling_restart_behind_haproxy_fails_no_request() {
     let mut instances = [start(a), start(b)];
     let check = "option httpchk GET /readyz\n  http-check expect status 200\n  \
                  default-server check inter 100ms fall 2 rise 1";
-    let backend = format!("balance roundrobin\n  {check}\n  server a {a}\n  server b {b}");
-    let proxy = Proxy::start("restart", front, &backend);
+    let backend =
+        format!("balance roundrobin\n  {check}\n  server a {a} {speaks}\n  server b {b} {speaks}");
+    let proxy = Proxy::start(name, front, &backend);
     proxy.wait_up("a");
     proxy.wait_up("b");
 
-    let enough = Arc::new(AtomicBool::new(false));
-    let clients = {
-        let enough = enough.clone();
-        std::thread::spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(load::run(addrs[0], Style::KeepAlive, 32, 1, move || {
-                if enough.load(Ordering::Relaxed) {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                }
-            }))
-        })
-    };
+    let clients = Clients::start(front, Style::KeepAlive);
     for _ in 0..ROUNDS {
         for (i, name) in ["a", "b"].into_iter().enumerate() {
             instances[i].signal(Signal::TERM);
@@ -58,16 +51,7 @@ fn a_rolling_restart_behind_haproxy_fails_no_request() {
             proxy.wait_up(name);
         }
     }
-    enough.store(true, Ordering::Relaxed);
-    let tally = clients.join().unwrap();
-    println!(
-        "{} restarts behind HAProxy, {} answered with 200, {} not",
-        ROUNDS * 2,
-        tally.answered,
-        tally.lost.len()
-    );
-    assert!(tally.answered > 1_000, "too few requests to tell: {}", tally.answered);
-    assert!(tally.lost.is_empty() && tally.refused == 0, "{tally:#?}");
+    clients.all_was_well(&format!("{} restarts behind HAProxy, {name}", ROUNDS * 2));
 }
 
 /// The client that the handler sees is HAProxy's, by the header of the PROXY protocol, also of a
@@ -102,12 +86,6 @@ fn has_haproxy(what: &str) -> bool {
 fn start(addr: SocketAddr) -> Process {
     let web = Fixture::new(env!("CARGO_BIN_EXE_web"));
     web.env("ADDR", &addr.to_string()).env("DELAY", "1s").serve().0
-}
-
-/// Addresses that nobody listens on in this moment.
-fn free_addrs() -> [SocketAddr; 3] {
-    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap())
 }
 
 /// An HAProxy with its defaults as far as they matter: `http-reuse safe`, three retries of a
@@ -156,15 +134,6 @@ fn ask(socket: &Path, question: &str) -> std::io::Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
-}
-
-/// Somebody else's program offers no event to wait for.
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "never: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 impl Drop for Proxy {
