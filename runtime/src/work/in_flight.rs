@@ -26,8 +26,6 @@ use crate::util::{Escaped, HumanDuration};
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(tag = "kind", rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum InFlight {
     /// An HTTP request without a complete response.
@@ -40,7 +38,6 @@ pub enum InFlight {
         /// The client's address.
         peer: String,
         /// Since the head of the request was complete.
-        #[cfg_attr(feature = "serde", serde(rename = "age_ms", serialize_with = "millis"))]
         age: Duration,
         /// How far the response is.
         progress: Progress,
@@ -53,7 +50,6 @@ pub enum InFlight {
         /// The client's address.
         peer: String,
         /// Since the upgrade was asked for.
-        #[cfg_attr(feature = "serde", serde(rename = "age_ms", serialize_with = "millis"))]
         age: Duration,
     },
     /// A connection without a request that is under way.
@@ -62,7 +58,6 @@ pub enum InFlight {
         /// The client's address.
         peer: String,
         /// Since it was accepted.
-        #[cfg_attr(feature = "serde", serde(rename = "age_ms", serialize_with = "millis"))]
         age: Duration,
         /// What it is at.
         doing: Doing,
@@ -74,7 +69,6 @@ pub enum InFlight {
         /// The name it was given, or `file:line:column` of the call that spawned it.
         name: String,
         /// Since it was spawned.
-        #[cfg_attr(feature = "serde", serde(rename = "age_ms", serialize_with = "millis"))]
         age: Duration,
     },
     /// A server: an address, or the line of [`serve_fn`](crate::serve_fn).
@@ -83,7 +77,6 @@ pub enum InFlight {
         /// Its address or line.
         name: String,
         /// Since it was started.
-        #[cfg_attr(feature = "serde", serde(rename = "age_ms", serialize_with = "millis"))]
         age: Duration,
     },
     /// A cleanup hook of [`on_stop`](crate::on_stop).
@@ -92,14 +85,12 @@ pub enum InFlight {
         /// `file:line:column` of the call that registered it.
         name: String,
         /// Since it was started.
-        #[cfg_attr(feature = "serde", serde(rename = "age_ms", serialize_with = "millis"))]
         age: Duration,
     },
     /// The body of `main`.
     #[non_exhaustive]
     Main {
         /// Since it was started.
-        #[cfg_attr(feature = "serde", serde(rename = "age_ms", serialize_with = "millis"))]
         age: Duration,
         /// Whether it can have known of the stop: it has asked for
         /// [`shutdown()`](crate::shutdown()) at least once, or need not have, since it returns a
@@ -108,15 +99,8 @@ pub enum InFlight {
     },
 }
 
-/// A duration as JSON has it: an integer.
-#[cfg(feature = "serde")]
-fn millis<S: serde::Serializer>(age: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(crate::log::millis(*age))
-}
-
 /// How far the response to a request is: [`InFlight::Request`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Progress {
     /// There is none yet.
@@ -131,7 +115,6 @@ pub enum Progress {
 
 /// What a connection without a request is at: [`InFlight::Connection`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Doing {
     /// Nothing: it is idle, and nothing is lost with it.

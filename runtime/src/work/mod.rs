@@ -5,6 +5,8 @@
 mod brief;
 mod counts;
 mod in_flight;
+#[cfg(feature = "serde")]
+mod in_flight_serde;
 mod item;
 mod overview;
 mod pending;
