@@ -126,7 +126,8 @@ impl Config {
 
     /// How long a stop takes at the most, from the first signal to the end of the process: the sum of
     /// `delay`, `timeout` and `cleanup`; `None`: there is no limit. What has to fit into
-    /// `terminationGracePeriodSeconds` and its like.
+    /// `terminationGracePeriodSeconds` and its like: where a manifest repeats that number in
+    /// `GRACEFUL_GRACE_PERIOD` (`30`, `30s`), [`run`](Self::run) says at the start if it does not.
     ///
     /// # Errors
     ///

@@ -202,7 +202,8 @@ async fn axum(kind: &str) -> io::Result<()> {
 }
 
 fn graceful(kind: &str) -> graceful::Exit {
-    let mut config = graceful::Config::new();
+    // For the endpoint race.
+    let mut config = graceful::Config::new().delay(graceful::env("DELAY", Duration::ZERO));
     if one_worker() {
         config = config.worker_threads(1);
     }
