@@ -16,8 +16,34 @@ use crate::{
     work::InFlight,
 };
 
-/// The server of a port for probes.
-pub(super) fn server(addr: impl Listen) -> Server {
+/// # Probes
+impl Server {
+    /// Answers probes on a port of their own, which goes on until the process ends, while hooks run,
+    /// too ([`until_exit`](crate::Serve::until_exit)):
+    ///
+    /// | path | says 200 |
+    /// |---|---|
+    /// | `/livez` | when the runtime turns; where all of its threads are blocked, there is no answer |
+    /// | `/readyz` | until the first stop signal, unless the program says otherwise ([`Handle::not_ready`](crate::Handle::not_ready)); else 503 and why |
+    /// | `/startupz` | once every listener is bound |
+    /// | `/in-flight` | what runs now and its age: JSON, for a browser a page |
+    ///
+    /// `/in-flight` names clients and paths: the port is one for the cluster, not for the world.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # let app = axum::Router::new();
+    /// let server = graceful::serve("0.0.0.0:8080", app).probes("0.0.0.0:9000");
+    /// ```
+    pub fn probes(mut self, addr: impl Listen) -> Self {
+        self.probes = Some(Box::new(server(addr)));
+        self
+    }
+}
+
+/// The server of that port.
+fn server(addr: impl Listen) -> Server {
     serve(addr, service_fn(async |request| Ok::<_, Infallible>(answer(&request))))
 }
 

@@ -57,7 +57,7 @@ pub struct Server {
     maker: Maker,
     /// On a port of their own.
     #[cfg(feature = "probes")]
-    probes: Option<Box<Self>>,
+    pub(super) probes: Option<Box<Self>>,
 }
 
 server_options!(Server);
@@ -98,30 +98,6 @@ impl Server {
     #[track_caller]
     pub fn readiness_until_drain(self, path: impl Into<String>) -> Self {
         self.probe(path.into(), true)
-    }
-
-    /// Answers probes on a port of their own, which goes on until the process ends, while hooks run,
-    /// too ([`until_exit`](crate::Serve::until_exit)):
-    ///
-    /// | path | says 200 |
-    /// |---|---|
-    /// | `/livez` | when the runtime turns; where all of its threads are blocked, there is no answer |
-    /// | `/readyz` | until the first stop signal, unless the program says otherwise ([`Handle::not_ready`](crate::Handle::not_ready)); else 503 and why |
-    /// | `/startupz` | once every listener is bound |
-    /// | `/in-flight` | what runs now and its age: JSON, for a browser a page |
-    ///
-    /// `/in-flight` names clients and paths: the port is one for the cluster, not for the world.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// # let app = axum::Router::new();
-    /// let server = graceful::serve("0.0.0.0:8080", app).probes("0.0.0.0:9000");
-    /// ```
-    #[cfg(feature = "probes")]
-    pub fn probes(mut self, addr: impl Listen) -> Self {
-        self.probes = Some(Box::new(super::probes::server(addr)));
-        self
     }
 
     #[track_caller]
