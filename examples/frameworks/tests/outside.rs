@@ -186,6 +186,32 @@ fn what_is_told_of_a_stop_reaches_the_log_that_is_kept() {
     }
 }
 
+/// A WebSocket of a framework that `serve` serves: it holds the stop, and is named at the limit.
+#[test]
+fn a_websocket_of_warp_is_waited_for() {
+    let open = |timeout: &str| {
+        let addr = free();
+        let mut server = Server::start(env!("CARGO_BIN_EXE_warp"), addr, timeout);
+        let mut client = connect(&mut server, addr);
+        let head = b"GET /ws HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+                     sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        client.write_all(head).unwrap();
+        server.line("socket begins");
+        kill_process(Pid::from_child(&server.child), Signal::TERM).unwrap();
+        server.line("SIGTERM received");
+        (server, client)
+    };
+    let (mut server, client) = open("20s");
+    server.line("waiting for 1 connection; oldest: upgraded /ws from 127.0.0.1");
+    drop(client);
+    assert_eq!(server.end().1, Some(0), "{:#?}", server.seen);
+    let (mut server, _client) = open("200ms");
+    assert_eq!(server.end().1, Some(124), "{:#?}", server.seen);
+    let named =
+        server.seen.iter().any(|line| line.contains("cut off: upgraded connection /ws from"));
+    assert!(named, "{:#?}", server.seen);
+}
+
 /// On a loaded machine a process may take longer than the milliseconds that it needs.
 const SOON: Duration = Duration::from_secs(1);
 

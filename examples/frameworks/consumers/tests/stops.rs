@@ -140,6 +140,36 @@ fn a_list_of_redis() {
     assert_eq!(broker.cli(&["LLEN", "working"]).trim(), "0");
 }
 
+/// What a message becomes that arrives while the program stops: lost in the trap, and left for the next
+/// instance by the cure.
+#[test]
+fn a_command_that_is_given_up_loses_a_message_and_one_that_is_told_to_end_does_not() {
+    for (program, left) in
+        [(env!("CARGO_BIN_EXE_redis_trap"), "0"), (env!("CARGO_BIN_EXE_redis_list"), "1")]
+    {
+        let broker = redis(if left == "0" { "trap" } else { "cure" });
+        let mut command = Command::new(program);
+        command.env("REDIS", broker.url()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        wait_for("it blocks", || {
+            let clients = broker.cli(&["CLIENT", "LIST"]);
+            clients.contains("cmd=blpop") || clients.contains("cmd=blmove")
+        });
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        if left == "0" {
+            let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            let given_up = |line: std::io::Result<String>| line.unwrap() == "given up";
+            assert!(lines.map(given_up).any(|it| it));
+        } else {
+            assert_eq!(child.wait().unwrap().code(), Some(0));
+        }
+        broker.cli(&["RPUSH", "jobs", "late"]);
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        assert_eq!(broker.cli(&["LLEN", "jobs"]).trim(), left, "{program}");
+        assert!(broker.hash("done").is_empty());
+    }
+}
+
 #[test]
 fn a_stream_of_redis() {
     let broker = redis("stream");
