@@ -201,7 +201,7 @@ impl Process {
 
     /// The address that it says it listens on.
     pub fn addr(&mut self) -> SocketAddr {
-        let line = self.line("listening on ");
+        let line = self.line("://");
         let (_, addr) = line.split_once("://").expect("an address of TCP");
         addr.trim().parse().expect("an address")
     }

@@ -185,7 +185,27 @@ fn an_inherited_unix_socket_is_served_by_its_path() {
     std::fs::remove_file(&path).unwrap();
 }
 
-/// A datagram socket and one that nobody asks for are left alone.
+/// What is no listener is somebody else's: a connection that systemd keeps for the program stays open.
+#[test]
+fn a_connection_that_was_passed_is_left_open() {
+    let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut process = inherits_fd(OwnedFd::from(ours), "127.0.0.1:0", Some("kept"));
+    process.addr();
+    theirs.set_read_timeout(Some(std::time::Duration::from_millis(100))).unwrap();
+    let read = theirs.read(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(read, Err(std::io::ErrorKind::WouldBlock));
+    process.term();
+    let _ = process.wait().expect(0);
+}
+
+#[test]
+fn a_socket_that_no_address_asks_for_is_said() {
+    let (mut process, _) = inherits("127.0.0.1:0", Some("admin"));
+    process.line("systemd has passed the socket `admin`, and no address asks for it");
+    process.term();
+    let _ = process.wait().expect(0);
+}
+
 #[test]
 fn a_datagram_socket_is_no_listener() {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();

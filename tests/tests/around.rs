@@ -27,8 +27,10 @@ fn in_this_order(lines: &[String], texts: &[&str]) {
 
 #[test]
 fn stopping_resolves_before_the_delay_and_shutdown_after_it() {
-    let (mut process, addr) = around("stopping").env("DELAY", "300ms").serve();
+    let mut process = around("stopping").env("DELAY", "300ms").spawn();
+    // It has the address in it, and may come before the line that says so.
     let ready = process.line("ready at");
+    let addr = process.addr();
     assert!(ready.contains(&format!("Some({addr}), said http://{addr}")), "{ready}");
     process.term();
     let (stopping, _) = process.line_at("stopping has resolved");

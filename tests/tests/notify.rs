@@ -4,7 +4,7 @@
 use std::{
     os::unix::net::{SocketAddr, UnixDatagram},
     path::PathBuf,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use graceful_tests::{Client, Fixture, PATIENCE, Process, Signal};
@@ -88,6 +88,7 @@ fn hold(process: &mut Process, addr: std::net::SocketAddr) -> Client {
 fn a_whole_life_in_messages() {
     for told in [Told::by_path("life"), Told::by_name("life")] {
         let fixture = told.managed().env("TIMEOUT", "30s").env("CLEANUP", "4s").env("HOOK", "yes");
+        let fixture = fixture.env("DELAY", "100ms");
         let (mut process, addr) = fixture.serve();
         if told.path.is_some() {
             assert_eq!(told.next(), "STATUS=starting\n");
@@ -96,8 +97,8 @@ fn a_whole_life_in_messages() {
         let mut client = hold(&mut process, addr);
         process.term();
         assert_eq!(told.next(), "STOPPING=1\nSTATUS=SIGTERM received\n");
-        // The limits, and a second for the last steps.
-        assert_eq!(told.next(), "EXTEND_TIMEOUT_USEC=35000000\n");
+        // The limits, the delay among them, and a second for the last steps.
+        assert_eq!(told.next(), "EXTEND_TIMEOUT_USEC=35100000\n");
         let status = told.next();
         let begins = "STATUS=draining: 1 request, 1 connection; oldest: GET /hold from 127.0.0.1, ";
         assert!(status.starts_with(begins) && status.ends_with(" left\n"), "{status}");
@@ -175,8 +176,8 @@ fn the_watchdog_is_fed_while_the_runtime_turns() {
         told.until("WATCHDOG=1");
     }
     let _client = process.block_every_worker(addr);
-    // What was on its way.
-    std::thread::sleep(Duration::from_millis(150));
+    // What was on its way: another at the most, within half of the time.
+    std::thread::sleep(Duration::from_millis(500));
     told.rest();
     std::thread::sleep(Duration::from_millis(400));
     assert_eq!(told.rest(), [""; 0], "nothing turns");
@@ -191,10 +192,13 @@ fn the_watchdog_is_fed_while_the_runtime_turns() {
 #[test]
 fn the_variables_are_for_this_process_alone() {
     let told = Told::by_path("environment");
-    let fixture = told.managed().env("WATCHDOG_USEC", "20000000").env("WATCHDOG_PID", "1");
+    let fixture = told.managed().env("WATCHDOG_USEC", "100000").env("WATCHDOG_PID", "1");
     let (mut process, addr) = fixture.serve();
+    told.until("READY=1");
+    // Long enough for six, if they were meant for this one.
+    std::thread::sleep(Duration::from_millis(300));
     let environment = Client::connect(addr).fetch("/environment").text();
-    for name in ["NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_PID", "LISTEN_FDS"] {
+    for name in ["NOTIFY_SOCKET", "WATCHDOG_"] {
         assert!(!environment.contains(name), "{environment}");
     }
     process.term();
@@ -222,5 +226,49 @@ fn a_manager_that_does_not_listen_holds_nothing_up() {
     process.term();
     process.release();
     assert_eq!(client.response().text(), "held");
+    let start = Instant::now();
+    let ended = process.wait().expect(0);
+    assert!(ended.after(start) < Duration::from_secs(1), "{:?}", ended.after(start));
+}
+
+/// And what it is told meanwhile is not lost: it is ready, whenever the manager looks.
+#[test]
+fn a_manager_that_is_slow_hears_that_the_program_is_ready() {
+    let told = Told::by_path("slow");
+    let filler = UnixDatagram::unbound().unwrap();
+    filler.connect(told.path.as_ref().unwrap()).unwrap();
+    filler.set_nonblocking(true).unwrap();
+    while filler.send(b"STATUS=filler\n").is_ok() {}
+    let (mut process, _) = told.managed().serve();
+    std::thread::sleep(Duration::from_millis(200));
+    told.until("READY=1");
+    process.term();
+    told.until("STOPPING=1");
     let _ = process.wait().expect(0);
+}
+
+/// The program may have something to do first: then it says so.
+#[test]
+fn what_is_not_ready_is_not_said_to_be() {
+    let told = Told::by_path("not-ready");
+    let (mut process, addr) = told.managed().env("COLD", "the cache is cold").serve();
+    assert_eq!(told.next(), "STATUS=starting\n");
+    assert_eq!(told.next(), "STATUS=the cache is cold\n");
+    Client::connect(addr).fetch("/warm");
+    assert_eq!(told.next(), format!("READY=1\nSTATUS=serving on http://{addr}\n"));
+    process.term();
+    told.until("STOPPING=1");
+    let _ = process.wait().expect(0);
+}
+
+/// What `systemctl status` shows of a server that has failed in service.
+#[test]
+fn a_failure_in_service_is_the_last_status() {
+    let told = Told::by_path("fails");
+    let (mut process, addr) = told.managed().serve();
+    told.until("READY=1");
+    Client::connect(addr).fetch("/fail");
+    let _ = process.wait().expect(1);
+    let statuses: Vec<_> = told.rest().into_iter().filter(|it| it.contains("STATUS=")).collect();
+    assert!(statuses.last().unwrap().contains("no more orders"), "{statuses:#?}");
 }

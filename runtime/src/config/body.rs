@@ -90,7 +90,7 @@ impl BodyGuard {
             let polled = poll_catching_panics(|| as_main(|| main.as_mut().poll(cx)));
             if polled.is_pending() && !std::mem::replace(&mut is_ready, true) {
                 // A program that serves nothing is ready once it runs.
-                self.shared.manager.ready("running");
+                self.shared.tell_ready("running");
             }
             polled.map(Some)
         })

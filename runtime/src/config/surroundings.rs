@@ -15,7 +15,8 @@ const GRACE_PERIOD: &str = "GRACEFUL_GRACE_PERIOD";
 
 /// Says what does not fit.
 pub(super) fn check(log: &Log, limits: &Limits, signals: &[Signal]) {
-    if let Some(value) = std::env::var_os(GRACE_PERIOD)
+    // An empty one is none: `${GRACE:-}` of compose.
+    if let Some(value) = std::env::var_os(GRACE_PERIOD).filter(|value| !value.is_empty())
         && let Some(line) = exceeds(limits, &value.to_string_lossy())
     {
         say!(log, warn, {}, "{line}");
@@ -43,7 +44,8 @@ fn exceeds(limits: &Limits, grace: &str) -> Option<String> {
     let whole = limits.whole();
     let takes = match whole {
         None => "a stop has no limit".to_owned(),
-        Some(whole) if whole > period => {
+        // Also where it is the same: the steps in between take a little.
+        Some(whole) if whole >= period => {
             format!("a stop may take {} (delay, timeout and cleanup)", HumanDuration(whole))
         }
         Some(_) => return None,
@@ -57,7 +59,11 @@ fn exceeds(limits: &Limits, grace: &str) -> Option<String> {
 /// (`pid_namespaces(7)`), and a shell that runs a command does neither.
 #[cfg(target_os = "linux")]
 fn swallows(signals: &[Signal]) -> Option<String> {
-    if std::os::unix::process::parent_id() != 1 {
+    /// The namespace that the machine begins with (`PROC_PID_INIT_INO` of the kernel): its first process
+    /// is an init, whatever it does with signals.
+    const MACHINE: &str = "pid:[4026531836]";
+    let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    if std::os::unix::process::parent_id() != 1 || namespace.as_os_str() == MACHINE {
         return None;
     }
     let status = std::fs::read_to_string("/proc/1/status").ok()?;
@@ -101,10 +107,10 @@ mod tests {
             cleanup: Some(Duration::from_secs(5)),
         };
         let twenty = limits(Some(Duration::from_secs(20)));
-        assert_eq!(exceeds(&twenty, "30"), None);
-        assert_eq!(exceeds(&twenty, "30s"), None);
-        let line = exceeds(&twenty, "29").unwrap();
-        assert!(line.contains("may take 30s") && line.contains("is 29s"), "{line}");
+        assert_eq!(exceeds(&twenty, "31"), None);
+        assert_eq!(exceeds(&twenty, "30s1ms"), None);
+        let line = exceeds(&twenty, "30").unwrap();
+        assert!(line.contains("may take 30s") && line.contains("is 30s"), "{line}");
         assert!(exceeds(&limits(None), "30").unwrap().contains("no limit"));
         assert!(exceeds(&twenty, "soon").unwrap().contains("no number"));
     }

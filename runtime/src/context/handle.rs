@@ -219,9 +219,12 @@ impl Handle {
         self.0.kept.push(Box::new(value));
     }
 
-    /// Whether probes say that the program wants new requests: the
+    /// Sets whether probes say that the program wants new requests: the
     /// [`readiness`](crate::Server::readiness) path and [`Server::probes`](crate::Server). From the
     /// first stop signal on they say that it does not, whatever is said here. Default: `true`.
+    ///
+    /// systemd is told `READY=1` when the program is ready in this sense, too: a `main` that has to do
+    /// something first says `not_ready` in its first line, and `ready(true)` when it is done.
     ///
     /// # Examples
     ///
@@ -237,12 +240,12 @@ impl Handle {
     /// ```
     pub fn ready(&self, ready: bool) {
         let reason = (!ready).then_some(Cow::Borrowed("not ready"));
-        self.0.program().not_ready.set(reason);
+        self.0.set_not_ready(reason);
     }
 
     /// As [`ready(false)`](Self::ready), with the reason, which the probe shows.
     pub fn not_ready(&self, reason: impl Into<Cow<'static, str>>) {
-        self.0.program().not_ready.set(Some(reason.into()));
+        self.0.set_not_ready(Some(reason.into()));
     }
 
     /// A handle to what goes on while the program stops.

@@ -221,13 +221,16 @@ impl HttpConn {
     /// A request of HTTP/1 has been answered to its end.
     #[inline]
     pub(super) fn request_finished(&self) {
-        if self.phase() >= Phase::Draining
-            && self
-                .core
-                .shared()
-                .work
-                .request_finished(|| self.request(Instant::now(), Progress::Responding))
-        {
+        if self.phase() >= Phase::Draining {
+            self.request_finished_in_drain();
+        }
+    }
+
+    /// Apart, so that in service it is not in the way.
+    #[cold]
+    fn request_finished_in_drain(&self) {
+        let which = || self.request(Instant::now(), Progress::Responding);
+        if self.core.shared().work.request_finished(which) {
             self.answered_late.store(true, Ordering::Release);
         }
     }

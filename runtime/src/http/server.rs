@@ -50,14 +50,15 @@ where
 /// [`Config::start`](crate::Config::start).
 #[must_use = "it serves once it is returned from `main` or handed to `Config::start`"]
 pub struct Server {
+    /// On a port of their own. Before `unserved`, so that of a server that was forgotten this one is named
+    /// last.
+    #[cfg(feature = "probes")]
+    pub(super) probes: Option<Box<Self>>,
     /// Dropped before it is bound: then it was forgotten.
     unserved: Unserved,
     endpoint: Endpoint,
     pub(super) options: Options,
     maker: Maker,
-    /// On a port of their own.
-    #[cfg(feature = "probes")]
-    pub(super) probes: Option<Box<Self>>,
 }
 
 server_options!(Server);

@@ -34,6 +34,9 @@ impl Manager {
 
     pub(crate) fn alive(&self) {}
 
+    #[allow(clippy::unused_async, reason = "as where there is somebody")]
+    pub(crate) async fn sent(&self) {}
+
     #[cfg(feature = "tls")]
-    pub(crate) fn reloaded(&self) {}
+    pub(crate) fn reloads(&self) {}
 }

@@ -10,23 +10,36 @@ use std::{
         linux::net::SocketAddrExt,
         unix::{ffi::OsStrExt, net},
     },
+    sync::mpsc,
     time::Duration,
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sd_notify::NotifyState;
+use tokio::sync::oneshot;
 
 use crate::util::one_line;
 
-/// How long a message may take if the manager is slow to read. One that takes longer is lost: the
-/// sentinel, which has the limits of a stop to keep, says most of them.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// How many messages may wait for a manager that does not read. Those that come then are lost; `READY=1`
+/// and `STOPPING=1` come long before.
+const WAITING: usize = 64;
+
+/// systemd ignores a message of more than 4096 bytes (`PIPE_BUF`), and with it all that it says.
+const LONGEST: usize = 2000;
 
 #[derive(Debug)]
 pub(crate) struct Manager {
-    /// `None`: there is nobody to tell.
-    socket: Option<net::UnixDatagram>,
+    /// To the thread that sends: the sentinel, which says most of it, has limits to keep, and a manager
+    /// may be slow to read. `None`: there is nobody to tell.
+    outbox: Option<mpsc::SyncSender<Letter>>,
     watchdog: Option<Duration>,
+}
+
+#[derive(Debug)]
+enum Letter {
+    Message(String),
+    /// Answered when all before it is sent.
+    Mark(oneshot::Sender<()>),
 }
 
 impl Manager {
@@ -42,29 +55,27 @@ impl Manager {
             // There is nobody who could be told.
             return Self::nobody();
         };
-        let manager = Self { socket: Some(socket), watchdog };
-        if is_alone() && manager.has_room() {
+        if is_alone() && has_room(&socket) {
             let _ = sd_notify::watchdog_enabled(true, &mut 0);
             // What is sent does not matter: it is how this library removes the variable. It knows no
             // abstract names, and a failure removes it as well.
             let _ = sd_notify::notify(true, &[NotifyState::Status("starting")]);
         }
-        manager
-    }
-
-    /// Whether a message would not have to wait.
-    fn has_room(&self) -> bool {
-        let Some(socket) = &self.socket else { return false };
-        let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        let (outbox, letters) = mpsc::sync_channel(WAITING);
+        let thread = std::thread::Builder::new().name("graceful-notify".to_owned());
+        // Without a thread nothing can be said, and everything works all the same.
+        match thread.spawn(move || deliver(&socket, &letters)) {
+            Ok(_) => Self { outbox: Some(outbox), watchdog },
+            Err(_) => Self::nobody(),
+        }
     }
 
     pub(crate) fn nobody() -> Self {
-        Self { socket: None, watchdog: None }
+        Self { outbox: None, watchdog: None }
     }
 
     pub(crate) fn is_there(&self) -> bool {
-        self.socket.is_some()
+        self.outbox.is_some()
     }
 
     /// How long this process may be silent (`sd_watchdog_enabled(3)`).
@@ -74,14 +85,14 @@ impl Manager {
 
     /// Every listener is bound, or there is none.
     pub(crate) fn ready(&self, status: &str) {
-        self.send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
+        self.send(&[NotifyState::Ready, NotifyState::Status(&shown(status))]);
     }
 
     /// The stop has begun. It takes `within` at the most; `None`: that is not known.
     pub(crate) fn stopping(&self, status: Option<&str>, within: Option<Duration>) {
         match status {
             Some(status) => {
-                self.send(&[NotifyState::Stopping, NotifyState::Status(&one_line(status))]);
+                self.send(&[NotifyState::Stopping, NotifyState::Status(&shown(status))]);
             }
             None => self.send(&[NotifyState::Stopping]),
         }
@@ -91,7 +102,7 @@ impl Manager {
     }
 
     pub(crate) fn status(&self, status: &str) {
-        self.send(&[NotifyState::Status(&one_line(status))]);
+        self.send(&[NotifyState::Status(&shown(status))]);
     }
 
     /// What is under way may take so long from now on, whatever the unit says
@@ -107,25 +118,64 @@ impl Manager {
         self.send(&[NotifyState::Watchdog]);
     }
 
-    /// What was to be read again is in force (`RELOADING=1` in `sd_notify(3)`).
+    /// What can be read again will be (`RELOADING=1` in `sd_notify(3)`).
     #[cfg(feature = "tls")]
-    pub(crate) fn reloaded(&self) {
+    pub(crate) fn reloads(&self) {
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             self.send(&[NotifyState::Reloading, now]);
             self.send(&[NotifyState::Ready]);
         }
     }
 
+    /// Resolves once all is sent.
+    pub(crate) async fn sent(&self) {
+        let Some(outbox) = &self.outbox else { return };
+        let (mark, reached) = oneshot::channel();
+        if outbox.try_send(Letter::Mark(mark)).is_ok() {
+            // The thread is there as long as the outbox is.
+            let _ = reached.await;
+        }
+    }
+
     fn send(&self, states: &[NotifyState<'_>]) {
-        let Some(socket) = &self.socket else { return };
+        let Some(outbox) = &self.outbox else { return };
         let mut message = String::new();
         for state in states {
             // A `String` takes everything.
             let _ = writeln!(message, "{state}");
         }
-        // A manager that has gone, or does not read, cannot be told so.
-        let _ = socket.send(message.as_bytes());
+        // A manager that reads nothing for so long cannot be told.
+        let _ = outbox.try_send(Letter::Message(message));
     }
+}
+
+/// Until nobody has anything to say any more, or there is nobody who could be told.
+fn deliver(socket: &net::UnixDatagram, letters: &mpsc::Receiver<Letter>) {
+    for letter in letters {
+        match letter {
+            // A manager that has gone may come back, as systemd does when it executes itself anew.
+            Letter::Message(message) => drop(socket.send(message.as_bytes())),
+            // Whoever waited may have given up.
+            Letter::Mark(mark) => drop(mark.send(())),
+        }
+    }
+}
+
+/// Whether a message would not have to wait.
+fn has_room(socket: &net::UnixDatagram) -> bool {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+/// In one line, and not too long.
+fn shown(status: &str) -> String {
+    let mut status = one_line(status);
+    if status.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|end| status.is_char_boundary(*end));
+        status.truncate(end.unwrap_or_default());
+        status.push('…');
+    }
+    status
 }
 
 /// How long this process may be silent. With the number of another process the variable is for that
@@ -145,7 +195,6 @@ fn connect(path: &OsStr) -> io::Result<net::UnixDatagram> {
     };
     let socket = net::UnixDatagram::unbound()?;
     socket.connect_addr(&addr)?;
-    socket.set_write_timeout(Some(PATIENCE))?;
     Ok(socket)
 }
 

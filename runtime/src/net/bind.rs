@@ -102,9 +102,14 @@ async fn bind_address(
         Address::Any(port) => {
             let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
             let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-            let passed = inherited::by_address(v6).or_else(|| inherited::by_address(v4));
             let explain = |addr| move |error| bind_error::explain(text, Some(addr), error);
-            let socket = match passed.map_or_else(|| bind_new(v6, options), of_systemd) {
+            // One of both families, or one of each.
+            let passed: Vec<_> = [v6, v4].into_iter().filter_map(inherited::by_address).collect();
+            if !passed.is_empty() {
+                let all = passed.into_iter().map(of_systemd).collect::<io::Result<_>>();
+                return all.map_err(failure);
+            }
+            let socket = match bind_new(v6, options) {
                 // A machine without IPv6 (socket(2), ip(7)).
                 Err(error) if sockets::is_unavailable(&error) => {
                     bind_new(v4, options).map_err(explain(v4))?

@@ -17,6 +17,8 @@ use crate::util::sync::lock_std;
 /// The first descriptor of socket activation.
 const FIRST: i32 = 3;
 
+static PASSED: OnceLock<Mutex<Vec<Passed>>> = OnceLock::new();
+
 /// One descriptor that socket activation has passed.
 struct Passed {
     name: String,
@@ -26,9 +28,8 @@ struct Passed {
 }
 
 /// Taken over by the first address that is bound, and not before: a program may have taken them
-/// itself by then.
+/// itself by then, or those that this crate leaves alone.
 fn passed() -> &'static Mutex<Vec<Passed>> {
-    static PASSED: OnceLock<Mutex<Vec<Passed>>> = OnceLock::new();
     PASSED.get_or_init(|| {
         // Before the variables are removed, so that children do not take them for theirs.
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
@@ -40,7 +41,10 @@ fn passed() -> &'static Mutex<Vec<Passed>> {
             let socket = listening(&mut fds, index);
             Passed { name: name.to_owned(), listens: socket.is_some(), socket }
         });
-        Mutex::new(passed.collect())
+        let passed = passed.collect();
+        // The names, too; there is nothing left for it to return.
+        let _ = sd_notify::listen_fds_with_names(true);
+        Mutex::new(passed)
     })
 }
 
@@ -51,7 +55,12 @@ fn listening(fds: &mut ListenFd, index: usize) -> Option<Socket> {
         // It is put back where it is not TCP.
         Err(_) => fds.take_unix_listener(index).ok()??.into(),
     };
-    is_listening(&socket).then_some(socket)
+    if !is_listening(&socket) {
+        // A connection, which somebody else may know what to do with: it stays open.
+        std::mem::forget(socket);
+        return None;
+    }
+    Some(socket)
 }
 
 /// Whether this is a stream socket that listens (`SO_ACCEPTCONN`, socket(7)).
@@ -125,6 +134,13 @@ fn is_both(socket: &Socket, bound: SocketAddr, addr: SocketAddr) -> bool {
         && addr.is_ipv4()
         && addr.ip().is_unspecified()
         && socket.only_v6().is_ok_and(|only| !only)
+}
+
+/// Those that listen, and that no address has asked for, where addresses were looked for: their names.
+pub(crate) fn unclaimed() -> Vec<String> {
+    let Some(passed) = PASSED.get() else { return Vec::new() };
+    let passed = lock_std(passed);
+    passed.iter().filter(|it| it.socket.is_some()).map(|it| it.name.clone()).collect()
 }
 
 /// The Unix socket that has been bound to this path already.

@@ -50,6 +50,7 @@ pub(crate) use self::{
     guarded_io::GuardedIo,
     handshake::{Preamble, before_protocol},
     holders::Holders,
+    inherited::unclaimed,
     kernel::Kernel,
     lingering_close::LingeringClose,
     raw::RawMaker,

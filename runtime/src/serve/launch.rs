@@ -65,7 +65,22 @@ pub(crate) fn serve(handle: &Handle, bound: Vec<Bound>) -> Vec<Running> {
         running.push(Running { task, is_apart });
     }
     if let Some(listening) = listening {
-        shared.manager.ready(&format!("serving on {listening}"));
+        #[cfg(feature = "net")]
+        for name in crate::net::unclaimed() {
+            say!(
+                shared.log,
+                warn,
+                { server = name.clone() },
+                "systemd has passed the socket `{name}`, and no address asks for it: its clients \
+                 are not served"
+            );
+        }
+        let listening_on = listening.to_string();
+        let status = format!("serving on {listening_on}");
+        shared.tell_ready(match listening_on.as_str() {
+            "" => "serving",
+            _ => &status,
+        });
         shared.ready.set(&listening);
     }
     running

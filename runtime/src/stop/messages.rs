@@ -74,7 +74,12 @@ pub(super) fn in_flight(shared: &Arc<Shared>, signal: Signal) {
     let line = move || {
         let all = told.in_flight();
         let all: Vec<_> = all.iter().filter(|work| !work.is_idle()).collect();
-        let mut text = format!("{signal} received, in flight: {counted}");
+        let mut text = format!("{signal} received, in flight: ");
+        // Hooks are not counted.
+        if counted != Counts::default() || all.is_empty() {
+            let _ = write!(text, "{counted}");
+        }
+        let mut text = text.trim_end().to_owned();
         let (first, between) = if is_traced() { (": ", "; ") } else { ("\n  ", "\n  ") };
         for (at, work) in all.iter().take(LINES).enumerate() {
             // A `String` takes everything.

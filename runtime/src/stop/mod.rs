@@ -6,6 +6,7 @@
 //! May use: `util`, `signal`, `log`, `manager`, `work`. Must not know: which kinds of work there are, and how
 //! code finds the context it belongs to.
 
+mod carrier;
 mod cleanup;
 mod dump;
 mod event;
@@ -35,10 +36,11 @@ pub use exit::Exit;
 pub use ready::Listening;
 pub use report::{Cause, Report};
 
+pub(crate) use carrier::{Carrier, Scope};
 pub(crate) use event::Event;
 pub(crate) use limits::{Limits, bounded};
 pub(crate) use phase::{Phase, PhaseCell};
 pub(crate) use sentinel::{Ended, spawn};
-pub(crate) use shared::{Carrier, Scope, Shared};
+pub(crate) use shared::Shared;
 pub(crate) use stand_down::{ProcessEnd, stand_down};
 pub(crate) use turns::Turn;

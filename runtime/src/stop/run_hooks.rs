@@ -14,13 +14,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{
-    hooks::Hook,
-    limits::LET_GO,
-    messages,
-    phase::Phase,
-    shared::{Scope, Shared},
-};
+use super::{carrier::Scope, hooks::Hook, limits::LET_GO, messages, phase::Phase, shared::Shared};
 use crate::{
     util::{First, panic_message, race, threads_can_be_had},
     work::InFlight,

@@ -120,8 +120,9 @@ impl Sentinel {
         if !in_silence {
             messages::stopping(&shared.log, &cause, delay, limits.timeout);
         }
-        // Where it is silent, what has failed has been told.
-        let status = (!in_silence).then(|| cause.to_string());
+        // What has failed has been told.
+        let told = in_silence || cause == Cause::Failed;
+        let status = (!told).then(|| cause.to_string());
         shared.manager.stopping(status.as_deref(), extension::whole(&limits, delay));
         let mut first = match cause {
             Cause::Signal(_) => Some(started),
@@ -167,11 +168,19 @@ impl Sentinel {
         if !in_silence || !report.cut.is_empty() || report.forced.is_some() {
             messages::ended(&shared.log, &report);
         }
-        if !in_silence {
-            shared.manager.status(&report.line());
+        match report.failures.first() {
+            // What a person looks for.
+            Some(failure) => shared.manager.status(&failure.to_string()),
+            None if in_silence => {}
+            None => shared.manager.status(&report.line()),
         }
         let left = stopped.until.map(|until| until.saturating_duration_since(Instant::now()));
-        let said = within(left.map(|left| left.max(LAST_WORDS)), shared.log.close());
+        let all = async {
+            shared.log.close().await;
+            // Nobody waits for a manager that does not read.
+            within(Some(LAST_WORDS), shared.manager.sent()).await;
+        };
+        let said = within(left.map(|left| left.max(LAST_WORDS)), all);
         if report.forced.is_some() {
             said.await;
         } else if let First::Left(signal) =

@@ -14,6 +14,7 @@ use std::{
 use tokio::{runtime::Handle as Runtime, sync::mpsc};
 
 use super::{
+    carrier::{Carrier, Scope},
     cleanup::Cleanup,
     event::Event,
     hooks::Hooks,
@@ -40,7 +41,7 @@ pub(crate) struct Shared {
     pub(crate) manager: Manager,
     pub(crate) kept: Kept,
     pub(crate) ready: WhenReady,
-    pub(crate) not_ready: NotReady,
+    not_ready: NotReady,
     pub(crate) turns: Turns,
     carrier: Carrier,
     /// The program, for a server that stands apart from its stop.
@@ -61,24 +62,6 @@ pub(crate) struct Shared {
     events: mpsc::UnboundedSender<Event>,
     runtime: OnceLock<Runtime>,
     enter_context: EnterContext,
-}
-
-/// What carries a context to the code that looks for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Carrier {
-    /// The threads of the runtime, which belong to the context.
-    Threads,
-    /// The futures of this crate, on the threads of another program.
-    Futures,
-}
-
-/// Which part of the life of a process a piece of code belongs to, and with it the limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
-    /// The program: until the limit of the drain.
-    Program,
-    /// The cleanup hooks: until theirs.
-    Cleanup,
 }
 
 /// Makes a context the one of the current thread, for good. The thread-locals behind it belong to
@@ -147,6 +130,23 @@ impl Shared {
     /// What code in here belongs to: also where it serves apart from the program's stop.
     pub(crate) fn program(self: &Arc<Self>) -> &Arc<Self> {
         self.program.as_ref().unwrap_or(self)
+    }
+
+    /// The service manager is told that the program is ready, which is `status`: now, or once the program
+    /// says so.
+    pub(crate) fn tell_ready(&self, status: &str) {
+        match self.not_ready.or_later(status) {
+            Ok(()) => self.manager.ready(status),
+            Err(reason) => self.manager.status(&reason),
+        }
+    }
+
+    /// The program says whether it is ready.
+    pub(crate) fn set_not_ready(&self, reason: Option<Cow<'static, str>>) {
+        let program = self.program.as_deref().unwrap_or(self);
+        if let Some(status) = program.not_ready.set(reason) {
+            program.manager.ready(&status);
+        }
     }
 
     /// Why the program wants no new requests; `None`: it does, up to the phase `last`.
@@ -247,7 +247,10 @@ impl Shared {
     #[cfg(feature = "tls")]
     pub(crate) fn reload_tls(&self) {
         self.tls_reloads.fetch_add(1, Ordering::Relaxed);
-        self.manager.reloaded();
+        // Else it is not ready yet, or stops: there is nothing that could be said to go on.
+        if self.phase.now() == Phase::Serving {
+            self.manager.reloads();
+        }
     }
 
     #[cfg(feature = "tls")]

@@ -11,7 +11,8 @@ use super::{
 };
 
 impl Work {
-    /// How much there is of each kind, and the oldest piece of it: the only one that is described.
+    /// How much there is of each kind, and the oldest piece of it: that connection or task alone is
+    /// described.
     /// Servers and `main` are one only where there is nothing else.
     pub(crate) fn overview(&self) -> (Counts, Option<InFlight>) {
         let mut counts = Counts::default();
