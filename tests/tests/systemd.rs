@@ -70,15 +70,15 @@ fn a_program_that_cannot_start_fails_at_once_and_says_why() {
     assert!(status.contains("cannot listen on 192.0.2.1:80"), "{status}");
 }
 
-/// A unit that allows a second for a stop that takes two: with our word for it, and, to be sure that
+/// A unit that allows a second for a stop that takes three: with our word for it, and, to be sure that
 /// this is what does it, without.
 #[test]
-fn a_drain_outlives_timeout_stop_sec_and_no_more_than_it_needs() {
+fn a_drain_outlives_timeout_stop_sec() {
     let Some(manager) = Manager::start() else { return };
-    let limits = [("TIMEOUT", "3s"), ("CLEANUP", "0s")];
     for (heard, state) in [(true, "inactive"), (false, "failed")] {
         let access = if heard { "main" } else { "none\nType=simple" };
-        let addr = web(&manager, &limits, &format!("TimeoutStopSec=1\nNotifyAccess={access}"));
+        let lines = format!("TimeoutStopSec=1\nNotifyAccess={access}");
+        let addr = web(&manager, &[("TIMEOUT", "30s")], &lines);
         if !heard {
             // Nobody says when it listens.
             manager.line("web", "listening on");
@@ -87,26 +87,32 @@ fn a_drain_outlives_timeout_stop_sec_and_no_more_than_it_needs() {
         let start = Instant::now();
         manager.done(&["stop", "--no-block", "web"]);
         manager.line("web", "SIGTERM received");
-        std::thread::sleep(Duration::from_secs(2).saturating_sub(start.elapsed()));
-        manager.release("web");
+        std::thread::sleep(Duration::from_secs(3).saturating_sub(start.elapsed()));
         if heard {
+            manager.release("web");
             assert_eq!(client.response().text(), "held");
         }
         manager.wait_for("web", "ActiveState", |it| it == state);
         let _ = std::fs::remove_file(manager.log("web"));
         manager.done(&["reset-failed"]);
     }
-    // One that is stuck is ended when its own limits and a second are over: 3 s, 0 s and 1 s.
-    let addr = web(&manager, &limits, "TimeoutStopSec=1");
+}
+
+/// What is stuck is ended when its own limits and a second are over: 3 s, 0 s and 1 s.
+#[test]
+fn a_stop_that_is_stuck_gets_no_more_time_than_its_limits() {
+    let Some(manager) = Manager::start() else { return };
+    let addr = web(&manager, &[("TIMEOUT", "3s"), ("CLEANUP", "0s")], "TimeoutStopSec=1");
     let _client = hold(&manager, addr);
     let pid = main_pid(&manager);
     let start = Instant::now();
     manager.done(&["stop", "--no-block", "web"]);
-    manager.line("web", "SIGTERM received");
+    // In one message with the time that it asks for.
+    manager.wait_for("web", "StatusText", |text| !text.starts_with("serving"));
     kill_process(pid, Signal::STOP).unwrap();
     manager.wait_for("web", "ActiveState", |state| state == "failed");
     let took = start.elapsed();
-    assert!(took > Duration::from_millis(3_500) && took < Duration::from_secs(8), "{took:?}");
+    assert!(took > Duration::from_millis(3_500) && took < Duration::from_secs(10), "{took:?}");
     assert_eq!(manager.property("web", "Result"), "timeout");
 }
 

@@ -88,17 +88,14 @@ impl Manager {
         self.send(&[NotifyState::Ready, NotifyState::Status(&shown(status))]);
     }
 
-    /// The stop has begun. It takes `within` at the most; `None`: that is not known.
+    /// The stop has begun. It takes `within` at the most; `None`: that is not known. In one message, so
+    /// that all of it holds from the same moment on.
     pub(crate) fn stopping(&self, status: Option<&str>, within: Option<Duration>) {
-        match status {
-            Some(status) => {
-                self.send(&[NotifyState::Stopping, NotifyState::Status(&shown(status))]);
-            }
-            None => self.send(&[NotifyState::Stopping]),
-        }
-        if let Some(within) = within {
-            self.extend(within);
-        }
+        let (status, extend) = (status.map(shown), within.map(extension));
+        let mut message = vec![NotifyState::Stopping];
+        message.extend(status.as_deref().map(NotifyState::Status));
+        message.extend(extend.as_deref().map(NotifyState::Custom));
+        self.send(&message);
     }
 
     pub(crate) fn status(&self, status: &str) {
@@ -108,9 +105,7 @@ impl Manager {
     /// What is under way may take so long from now on, whatever the unit says
     /// (`EXTEND_TIMEOUT_USEC`).
     pub(crate) fn extend(&self, within: Duration) {
-        // The library has 32 bits for it: a little more than an hour.
-        let extend = format!("EXTEND_TIMEOUT_USEC={}", within.as_micros());
-        self.send(&[NotifyState::Custom(&extend)]);
+        self.send(&[NotifyState::Custom(&extension(within))]);
     }
 
     /// For the watchdog.
@@ -165,6 +160,11 @@ fn deliver(socket: &net::UnixDatagram, letters: &mpsc::Receiver<Letter>) {
 fn has_room(socket: &net::UnixDatagram) -> bool {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+/// `EXTEND_TIMEOUT_USEC`, by hand: the library has 32 bits for it, a little more than an hour.
+fn extension(within: Duration) -> String {
+    format!("EXTEND_TIMEOUT_USEC={}", within.as_micros())
 }
 
 /// In one line, and not too long.
