@@ -150,16 +150,38 @@ impl StreamTable {
     }
 }
 
+/// A path may be as long as a head.
+const LONGEST: usize = 120;
+
+fn shortened(path: &str) -> String {
+    match path.char_indices().nth(LONGEST) {
+        None => path.to_owned(),
+        Some((end, _)) => format!("{}…", &path[..end]),
+    }
+}
+
 impl Request {
     fn describe(&self, peer: &str, now: Instant) -> InFlight {
         let peer = peer.to_owned();
         let age = now.saturating_duration_since(self.since);
-        let path = self.path.as_ref().map_or("", PathAndQuery::path).to_owned();
+        let path = shortened(self.path.as_ref().map_or("", PathAndQuery::path));
         if self.upgraded {
             return InFlight::Upgraded { path, peer, age };
         }
         let method = self.method.to_string();
         let progress = if self.responding { Progress::Responding } else { Progress::NoResponse };
         InFlight::Request { method, path, peer, age, progress }
+    }
+}
+
+#[cfg(all(test, not(graceful_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_path_is_cut_short() {
+        assert_eq!(shortened("/short"), "/short");
+        let long = shortened(&"é".repeat(200));
+        assert_eq!((long.chars().count(), long.chars().last()), (LONGEST + 1, Some('…')));
     }
 }

@@ -224,7 +224,8 @@ pub(super) fn set_stream_options(socket: &SockRef<'_>, options: &SocketOptions) 
 }
 
 fn adopt(socket: Socket) -> io::Result<ListenerSocket> {
-    match socket.domain()? {
+    // `SO_DOMAIN` is not to be had everywhere.
+    match socket.local_addr()?.domain() {
         Domain::IPV4 | Domain::IPV6 => adopt_tcp(socket.into()),
         _ => adopt_unix(socket.into()),
     }

@@ -65,7 +65,14 @@ fn listening(fds: &mut ListenFd, index: usize) -> Option<Socket> {
 
 /// Whether this is a stream socket that listens (`SO_ACCEPTCONN`, socket(7)).
 fn is_listening(socket: &Socket) -> bool {
-    socket.r#type().is_ok_and(|it| it == Type::STREAM) && socket.is_listener().is_ok_and(|it| it)
+    if socket.r#type().is_ok_and(|it| it != Type::STREAM) {
+        return false;
+    }
+    // macOS does not tell.
+    #[cfg(target_vendor = "apple")]
+    return true;
+    #[cfg(not(target_vendor = "apple"))]
+    socket.is_listener().is_ok_and(|it| it)
 }
 
 /// The socket with this number.

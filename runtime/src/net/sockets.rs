@@ -3,7 +3,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     os::{
         fd::{AsFd, AsRawFd, RawFd},
         unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
@@ -133,8 +132,8 @@ pub(super) fn refuse_syns(listener: &TcpListener) -> bool {
     let socket = SockRef::from(listener);
     let device = std::num::NonZeroU32::new(NO_DEVICE);
     match listener.local_addr() {
-        Ok(SocketAddr::V4(_)) => socket.bind_device_by_index_v4(device).is_ok(),
-        Ok(SocketAddr::V6(_)) => socket.bind_device_by_index_v6(device).is_ok(),
+        Ok(std::net::SocketAddr::V4(_)) => socket.bind_device_by_index_v4(device).is_ok(),
+        Ok(std::net::SocketAddr::V6(_)) => socket.bind_device_by_index_v6(device).is_ok(),
         Err(_) => false,
     }
 }

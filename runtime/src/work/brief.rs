@@ -24,7 +24,7 @@ impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             InFlight::Request { method, path, peer, .. } => {
-                write!(f, "{} {} from {}", Escaped(method), Short(path), Host(peer))
+                write!(f, "{} {} from {}", Short(method), Short(path), Host(peer))
             }
             InFlight::Upgraded { path, peer, .. } => {
                 write!(f, "upgraded {} from {}", Short(path), Host(peer))
