@@ -144,7 +144,7 @@ impl Manager {
     }
 }
 
-/// Until nobody has anything to say any more, or there is nobody who could be told.
+/// Sends, one after the other, until nobody has anything to say any more.
 fn deliver(socket: &net::UnixDatagram, letters: &mpsc::Receiver<Letter>) {
     for letter in letters {
         match letter {
