@@ -32,7 +32,7 @@ pub fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// 32 clients that go on until they are told.
+/// Clients that go on until they are told.
 #[derive(Debug)]
 pub struct Clients {
     enough: Arc<AtomicBool>,
@@ -40,14 +40,14 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Starts them.
+    /// Starts so many.
     #[must_use]
-    pub fn start(addr: SocketAddr, style: Style) -> Self {
+    pub fn start(addr: SocketAddr, style: Style, count: u64) -> Self {
         let enough = Arc::new(AtomicBool::new(false));
         let is_enough = enough.clone();
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(load::run(addr, style, 32, 1, move || {
+            runtime.unwrap().block_on(load::run(addr, style, count, 1, move || {
                 if is_enough.load(Ordering::Relaxed) {
                     ControlFlow::Break(())
                 } else {
@@ -58,10 +58,16 @@ impl Clients {
         Self { enough, thread }
     }
 
+    /// Ends them.
+    #[must_use]
+    pub fn stop(self) -> Tally {
+        self.enough.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+
     /// Ends them: every request was answered, and with 200.
     pub fn all_was_well(self, what: &str) {
-        self.enough.store(true, Ordering::Relaxed);
-        let tally = self.thread.join().unwrap();
+        let tally = self.stop();
         println!("{what}: {} answered with 200, {} not", tally.answered, tally.lost.len());
         assert!(tally.answered > 1_000, "too few requests to tell: {}", tally.answered);
         assert!(tally.lost.is_empty() && tally.refused == 0, "{tally:#?}");

@@ -206,6 +206,15 @@ impl Process {
         addr.trim().parse().expect("an address")
     }
 
+    /// Asks for what is answered once the test says so, and waits until that has begun.
+    #[must_use = "the request lasts as long as its connection"]
+    pub fn hold(&mut self, addr: SocketAddr) -> Client {
+        let mut client = Client::connect(addr);
+        client.get("/hold");
+        self.line("hold begins");
+        client
+    }
+
     /// Blocks all of its workers, by a request on this connection.
     #[must_use = "the request lasts as long as its connection"]
     pub fn block_every_worker(&mut self, addr: SocketAddr) -> Client {

@@ -42,7 +42,7 @@ fn rolling(name: &str, speaks: &str) {
     proxy.wait_up("a");
     proxy.wait_up("b");
 
-    let clients = Clients::start(front, Style::KeepAlive);
+    let clients = Clients::start(front, Style::KeepAlive, 32);
     for _ in 0..ROUNDS {
         for (i, name) in ["a", "b"].into_iter().enumerate() {
             instances[i].signal(Signal::TERM);

@@ -2,26 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use graceful_tests::{Client, Fixture, Process, Signal};
+use graceful_tests::{Client, Fixture, Signal};
 
 fn web(hooks: &str) -> Fixture {
     let web = Fixture::new(env!("CARGO_BIN_EXE_web")).env("TIMEOUT", "100ms");
     web.env("HOOKS", hooks).env("PANICS", "abort")
 }
 
-/// A request that is cut off.
-fn hold(process: &mut Process, addr: std::net::SocketAddr) -> Client {
-    let mut client = Client::connect(addr);
-    client.get("/hold");
-    process.line("hold begins");
-    client
-}
-
 #[test]
 fn a_hook_gets_what_it_spawns_also_after_a_cut() {
     for cut in [true, false] {
         let (mut process, addr) = web("spawning").serve();
-        let _client = cut.then(|| hold(&mut process, addr));
+        let _client = cut.then(|| process.hold(addr));
         process.signal(Signal::TERM);
         let ended = process.wait().expect(if cut { 124 } else { 0 });
         for line in ["hook's thread runs", "hook's task ends"] {
@@ -34,7 +26,7 @@ fn a_hook_gets_what_it_spawns_also_after_a_cut() {
 fn what_a_hook_leaves_behind_is_cut_at_the_cleanup_limit_and_named() {
     for cut in [true, false] {
         let (mut process, addr) = web("spawning-too-much").env("CLEANUP", "200ms").serve();
-        let _client = cut.then(|| hold(&mut process, addr));
+        let _client = cut.then(|| process.hold(addr));
         let start = Instant::now();
         process.signal(Signal::TERM);
         let ended = process.wait().expect(124);

@@ -26,7 +26,7 @@ fn a_rolling_restart_behind_nginx_fails_no_request() {
     let [front, a, b] = free_addrs();
     let mut instances = [start(a), start(b)];
     let mut proxy = Proxy::start(front, [a, b]);
-    let clients = Clients::start(front, Style::ConnectionEach);
+    let clients = Clients::start(front, Style::ConnectionEach, 32);
     for _ in 0..ROUNDS {
         for (i, addr) in [a, b].into_iter().enumerate() {
             proxy.reload(&[[b, a][i]]);

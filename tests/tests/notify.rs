@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use graceful_tests::{Client, Fixture, PATIENCE, Process, Signal};
+use graceful_tests::{Client, Fixture, PATIENCE, Signal};
 
 /// The manager's end.
 struct Told {
@@ -77,13 +77,6 @@ impl Drop for Told {
     }
 }
 
-fn hold(process: &mut Process, addr: std::net::SocketAddr) -> Client {
-    let mut client = Client::connect(addr);
-    client.get("/hold");
-    process.line("hold begins");
-    client
-}
-
 #[test]
 fn a_whole_life_in_messages() {
     for told in [Told::by_path("life"), Told::by_name("life")] {
@@ -94,7 +87,7 @@ fn a_whole_life_in_messages() {
             assert_eq!(told.next(), "STATUS=starting\n");
         }
         assert_eq!(told.next(), format!("READY=1\nSTATUS=serving on http://{addr}\n"));
-        let mut client = hold(&mut process, addr);
+        let mut client = process.hold(addr);
         process.term();
         // The limits, the delay among them, and a second for the last steps.
         let stopping = "STOPPING=1\nSTATUS=SIGTERM received\nEXTEND_TIMEOUT_USEC=35100000\n";
@@ -116,7 +109,7 @@ fn a_whole_life_in_messages() {
 fn a_stop_without_a_limit_asks_for_time_again_and_again() {
     let told = Told::by_path("endless");
     let (mut process, addr) = told.managed().env("TIMEOUT", "none").serve();
-    let mut client = hold(&mut process, addr);
+    let mut client = process.hold(addr);
     process.term();
     told.until("STOPPING=1");
     for _ in 0..2 {
@@ -222,7 +215,7 @@ fn a_manager_that_does_not_listen_holds_nothing_up() {
     filler.set_nonblocking(true).unwrap();
     while filler.send(b"STATUS=filler\n").is_ok() {}
     let (mut process, addr) = told.managed().serve();
-    let mut client = hold(&mut process, addr);
+    let mut client = process.hold(addr);
     process.term();
     process.release();
     assert_eq!(client.response().text(), "held");

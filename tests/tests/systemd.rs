@@ -2,18 +2,14 @@
 
 use std::{
     net::SocketAddr,
-    ops::ControlFlow,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     time::{Duration, Instant},
 };
 
 use graceful_tests::{
     Client, Signal,
-    load::{self, Style, Tally},
+    balanced::Clients,
+    load::{Style, Tally},
     systemd::{Manager, free_addr},
 };
 use rustix::process::{Pid, kill_process, test_kill_process};
@@ -195,28 +191,13 @@ fn restarts(style: Style) -> Tally {
     // By its address: the program need not know who has bound it.
     manager.service("web", MANAGED, &[("LISTEN", &addr.to_string())], "");
     manager.done(&["start", "web.socket"]);
-    let over = Arc::new(AtomicBool::new(false));
-    let clients = {
-        let over = over.clone();
-        let enough = move || {
-            if over.load(Ordering::Relaxed) {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        };
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(load::run(addr, style, CLIENTS, 1, enough))
-        })
-    };
+    let clients = Clients::start(addr, style, CLIENTS);
     // The first client has started it.
     manager.wait_for("web", "SubState", |state| state == "running");
     for _ in 0..RESTARTS {
         manager.done(&["restart", "web"]);
     }
-    over.store(true, Ordering::Relaxed);
-    let tally = clients.join().unwrap();
+    let tally = clients.stop();
     let said = manager.said("web");
     assert_eq!(said.matches("SIGTERM received").count(), RESTARTS);
     println!("{style:?}: {RESTARTS} restarts, {} answered, {:?}", tally.answered, tally.lost);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
+use crate::signal::Mask;
 use crate::{
     log::{Log, say},
     signal::Signal,
@@ -62,8 +64,10 @@ fn swallows(signals: &[Signal]) -> Option<String> {
     /// The namespace that the machine begins with (`PROC_PID_INIT_INO` of the kernel): its first process
     /// is an init, whatever it does with signals.
     const MACHINE: &str = "pid:[4026531836]";
-    let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
-    if std::os::unix::process::parent_id() != 1 || namespace.as_os_str() == MACHINE {
+    // In this order: most processes are no child of the first one, and need not look further.
+    if std::os::unix::process::parent_id() != 1
+        || std::fs::read_link("/proc/self/ns/pid").ok()?.as_os_str() == MACHINE
+    {
         return None;
     }
     let status = std::fs::read_to_string("/proc/1/status").ok()?;
@@ -76,22 +80,14 @@ fn swallows(signals: &[Signal]) -> Option<String> {
     ))
 }
 
-/// The first of `signals` that the process with this `/proc/…/status` neither catches nor has
-/// blocked, to wait for it (`proc_pid_status(5)`).
+/// SIGTERM, which supervisors send, if it is one of `signals` and the process with this
+/// `/proc/…/status` neither catches it nor has it blocked, to wait for it.
 #[cfg(target_os = "linux")]
 fn swallowed(status: &str, signals: &[Signal]) -> Option<Signal> {
-    let mask = |name: &str| {
-        let mask = status.lines().find_map(|line| line.strip_prefix(name))?;
-        u64::from_str_radix(mask.trim(), 16).ok()
-    };
-    let heard = mask("SigCgt:")? | mask("SigBlk:")?;
-    let is_heard = |signal: &&Signal| heard >> (signal.number() - 1) & 1 == 1;
-    // What supervisors send.
-    signals
-        .iter()
-        .filter(|signal| **signal == Signal::SIGTERM)
-        .find(|signal| !is_heard(signal))
-        .copied()
+    let term = Signal::SIGTERM;
+    let (caught, blocked) = (Mask::read(status, "SigCgt:")?, Mask::read(status, "SigBlk:")?);
+    let is_lost = signals.contains(&term) && !caught.contains(term) && !blocked.contains(term);
+    is_lost.then_some(term)
 }
 
 #[cfg(test)]

@@ -267,7 +267,8 @@ impl Handle {
     }
 
     /// What runs now and would be waited for: requests, connections, tasks, servers, `main`, the
-    /// oldest first; then the cleanup hook that runs, and what hooks have spawned. For a status page or a log line; takes the locks of the table for a moment.
+    /// oldest first; then the cleanup hook that runs, and what hooks have spawned. For a status page
+    /// or a log line; takes the locks of the table for a moment.
     #[must_use]
     pub fn in_flight(&self) -> Vec<InFlight> {
         self.0.in_flight()

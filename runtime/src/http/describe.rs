@@ -73,10 +73,7 @@ impl WorkItem for HttpConn {
         out.push(match self.activity(now) {
             Activity::Request(progress) => self.request(now, progress),
             Activity::Upgraded => self.upgraded(now),
-            Activity::Connection(doing) => {
-                let age = now.saturating_duration_since(self.core().accepted_at());
-                InFlight::Connection { peer: self.core().peer().to_string(), age, doing }
-            }
+            Activity::Connection(doing) => self.core().in_words(now, doing),
             Activity::Streams => {
                 let peer = self.core().peer().to_string();
                 let streams = self.streams_if_any().into_iter();

@@ -13,7 +13,7 @@ use crate::{
     stop::{Phase, Shared},
     util::sync::{AtomicBool, AtomicU32, AtomicUsize, AtomicWaker, Ordering, register},
     util::{Ends, Peer},
-    work::WorkItem,
+    work::{Doing, InFlight, WorkItem},
 };
 
 /// A connection in the table of work. It is one allocation, which has a `ConnCore` in it.
@@ -118,6 +118,12 @@ impl ConnCore {
 
     pub(crate) fn is_shaking(&self) -> bool {
         self.is_shaking.load(Ordering::Relaxed)
+    }
+
+    /// It as a connection that is at this.
+    pub(crate) fn in_words(&self, now: Instant, doing: Doing) -> InFlight {
+        let age = now.saturating_duration_since(self.accepted_at());
+        InFlight::Connection { peer: self.peer().to_string(), age, doing }
     }
 
     pub(crate) fn accepted_at(&self) -> Instant {

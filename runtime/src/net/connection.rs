@@ -142,11 +142,6 @@ impl RawConn {
         Self { core, is_closing: AtomicBool::new(false) }
     }
 
-    fn in_words(&self, now: Instant, doing: Doing) -> InFlight {
-        let age = now.saturating_duration_since(self.core.accepted_at());
-        InFlight::Connection { peer: self.core.peer().to_string(), age, doing }
-    }
-
     fn doing(&self) -> Doing {
         match self.core.unread() {
             _ if self.core.is_shaking() => Doing::Handshake,
@@ -165,13 +160,13 @@ impl GuardedConn for RawConn {
 
     fn closed(&self) {
         let work = &self.core.shared().work;
-        work.piece_finished(|| self.in_words(Instant::now(), Doing::Handling));
+        work.piece_finished(|| self.core.in_words(Instant::now(), Doing::Handling));
     }
 }
 
 impl WorkItem for RawConn {
     fn describe(&self, now: Instant, out: &mut Vec<InFlight>) {
-        out.push(self.in_words(now, self.doing()));
+        out.push(self.core.in_words(now, self.doing()));
     }
 
     fn oldest(&self) -> Option<Instant> {

@@ -79,11 +79,11 @@ impl Signals {
         if signals.is_empty() {
             return Ok(Self(Vec::new()));
         }
-        let ignored = ignored();
+        let ignores = ignores();
         let mut all = Self(Vec::with_capacity(signals.len()));
         let mut mask = SigSet::empty();
         for &signal in signals {
-            if ignored >> (signal.number() - 1) & 1 == 1 {
+            if ignores(signal) {
                 continue;
             }
             let action = &ACTIONS[signal.index()];
@@ -157,18 +157,17 @@ pub(crate) fn process_is_ending() {
     drop(waiting);
 }
 
-/// The signals that the process ignores, as a mask with bit `number - 1` set for each. This crate
-/// never ignores any, so all of them were inherited.
+/// Whether the process ignores a signal. This crate never has it ignore any, so that was inherited.
 #[cfg(target_os = "linux")]
-fn ignored() -> u64 {
-    // proc_pid_status(5). Where there is no /proc, there is no telling without unsafe code.
+fn ignores() -> impl Fn(Signal) -> bool {
+    // Where there is no /proc, there is no telling without unsafe code.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    let ignored = super::Mask::read(&status, "SigIgn:");
+    move |signal| ignored.is_some_and(|ignored| ignored.contains(signal))
 }
 
 /// Elsewhere there is no telling without unsafe code.
 #[cfg(not(target_os = "linux"))]
-fn ignored() -> u64 {
-    0
+fn ignores() -> impl Fn(Signal) -> bool {
+    |_| false
 }

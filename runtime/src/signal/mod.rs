@@ -3,6 +3,8 @@
 //! May use: `util`. Must not know: what a signal leads to.
 
 mod handlers;
+#[cfg(target_os = "linux")]
+mod mask;
 mod name;
 #[cfg(test)]
 mod signal_names;
@@ -10,3 +12,5 @@ mod signal_names;
 pub use name::Signal;
 
 pub(crate) use handlers::{Signals, process_is_ending};
+#[cfg(target_os = "linux")]
+pub(crate) use mask::Mask;

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, io, sync::Arc, time::Duration};
 
 use super::{
-    report::{Cause, LINES, Report},
+    report::{Cause, Report, write_list},
     shared::Shared,
 };
 use crate::{
@@ -72,8 +72,8 @@ pub(super) fn progress(
 pub(super) fn in_flight(shared: &Arc<Shared>, signal: Signal) {
     let (told, counted) = (shared.clone(), shared.work.counts());
     let line = move || {
-        let all = told.in_flight();
-        let all: Vec<_> = all.iter().filter(|work| !work.is_idle()).collect();
+        let mut all = told.in_flight();
+        all.retain(|work| !work.is_idle());
         let mut text = format!("{signal} received, in flight: ");
         // Hooks are not counted.
         if counted != Counts::default() || all.is_empty() {
@@ -81,13 +81,8 @@ pub(super) fn in_flight(shared: &Arc<Shared>, signal: Signal) {
         }
         let mut text = text.trim_end().to_owned();
         let (first, between) = if is_traced() { (": ", "; ") } else { ("\n  ", "\n  ") };
-        for (at, work) in all.iter().take(LINES).enumerate() {
-            // A `String` takes everything.
-            let _ = write!(text, "{}{work}", if at == 0 { first } else { between });
-        }
-        if let Some(more @ 1..) = all.len().checked_sub(LINES) {
-            let _ = write!(text, "{between}… and {more} more");
-        }
+        // A `String` takes everything.
+        let _ = write_list(&mut text, &all, first, between);
         text
     };
     let (requests, connections, tasks) =

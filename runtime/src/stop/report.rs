@@ -70,7 +70,7 @@ pub struct Report {
 }
 
 /// How many lines of what was cut, or is in flight, are printed.
-pub(super) const LINES: usize = 20;
+const LINES: usize = 20;
 
 impl Report {
     /// Why the drain started.
@@ -192,15 +192,26 @@ impl Report {
         f.write_str(", cut off:")?;
         // The first in the line of the report, where it is the only one, or where all are in one
         // line.
-        let mut before = if self.cut.len() == 1 || between == "; " { " " } else { between };
-        for work in self.cut.iter().take(LINES) {
-            write!(f, "{before}{work}")?;
-            before = between;
-        }
-        match self.cut.len().checked_sub(LINES) {
-            None | Some(0) => Ok(()),
-            Some(more) => write!(f, "{between}… and {more} more"),
-        }
+        let first = if self.cut.len() == 1 || between == "; " { " " } else { between };
+        write_list(f, &self.cut, first, between)
+    }
+}
+
+/// All of `pieces`, as far as there are lines for them.
+pub(super) fn write_list(
+    out: &mut impl fmt::Write,
+    pieces: &[InFlight],
+    first: &str,
+    between: &str,
+) -> fmt::Result {
+    let mut before = first;
+    for work in pieces.iter().take(LINES) {
+        write!(out, "{before}{work}")?;
+        before = between;
+    }
+    match pieces.len().checked_sub(LINES) {
+        None | Some(0) => Ok(()),
+        Some(more) => write!(out, "{between}… and {more} more"),
     }
 }
 
