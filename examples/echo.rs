@@ -10,7 +10,8 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 async fn lines(connection: Connection) -> std::io::Result<()> {
     println!("a connection from {:?}", connection.peer_addr());
-    let shutdown = connection.shutdown();
+    // Once the drain has begun and the client is silent: a line that is on its way is still answered.
+    let mut idle = connection.idle_shutdown();
     let mut lines = BufReader::new(connection).lines();
     loop {
         tokio::select! {
@@ -18,7 +19,7 @@ async fn lines(connection: Connection) -> std::io::Result<()> {
                 Some(line) => lines.get_mut().write_all(format!("{line}\n").as_bytes()).await?,
                 None => return Ok(()),
             },
-            () = shutdown.clone() => return lines.get_mut().write_all(b"bye\n").await,
+            () = &mut idle => return lines.get_mut().write_all(b"bye\n").await,
         }
     }
 }

@@ -6,40 +6,32 @@
 //! 4. Press Ctrl-C in the second and start it again: replies under way arrive, and clients that connect
 //!    meanwhile are refused.
 
-use std::{env, io, time::Duration};
+use std::{env, io};
 
 use graceful::Connection;
 use graceful_examples::addr;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy, split},
     net::TcpStream,
-    time::sleep,
 };
-
-/// How long a client is quiet, once the drain has begun, before it is taken to be done: a proxy does not
-/// know where the messages end that it passes on.
-const LINGER: Duration = Duration::from_millis(250);
 
 async fn proxy(client: Connection) -> io::Result<()> {
     let upstream = env::var("UPSTREAM").unwrap_or_else(|_| "127.0.0.1:6379".to_owned());
     let mut server = TcpStream::connect(upstream).await?;
     server.set_nodelay(true)?;
-    let shutdown = client.shutdown();
+    // A proxy does not know where the messages end that it passes on: a client that is silent is done.
+    let mut idle = client.idle_shutdown();
     let (mut from_client, mut to_client) = split(client);
     let (mut from_server, mut to_server) = server.split();
     let requests = async {
         let mut buffer = vec![0; 16 * 1024];
         loop {
-            let quiet = async {
-                shutdown.clone().await;
-                sleep(LINGER).await;
-            };
             tokio::select! {
                 read = from_client.read(&mut buffer) => match read? {
                     0 => break,
                     length => to_server.write_all(&buffer[..length]).await?,
                 },
-                () = quiet => break,
+                () = &mut idle => break,
             }
         }
         // Half of a close: the server answers what it has read, and closes then.

@@ -1,4 +1,4 @@
-// #[graceful::main(timeout = "none", signals = [SIGTERM, SIGINT], dump = [SIGUSR1], delay = "1m30s", linger = "100ms", cleanup = env("CLEANUP", "5s"), flavor = "current_thread", name = "web", start_paused = true, unhandled_panic = "shutdown_runtime", crate = "renamed")]
+// #[graceful::main(timeout = "none", signals = [SIGTERM, SIGINT], dump = [SIGUSR1], quiet = true, delay = "1m30s", linger = "100ms", cleanup = env("CLEANUP", "5s"), flavor = "current_thread", name = "web", start_paused = true, unhandled_panic = "shutdown_runtime", crate = "renamed")]
 // /// The program.
 // #[allow(unused)]
 // pub(crate) async fn main() -> impl graceful::Serve {
@@ -15,6 +15,7 @@ pub(crate) fn main() -> renamed::Exit {
         .timeout(::core::option::Option::None)
         .signals([renamed::Signal::SIGTERM, renamed::Signal::SIGINT])
         .dump([renamed::Signal::SIGUSR1])
+        .quiet(true)
         .delay(::core::time::Duration::from_secs(90u64))
         .linger(::core::time::Duration::from_millis(100u64))
         .cleanup(renamed::env("CLEANUP", ::core::time::Duration::from_secs(5u64)))

@@ -15,7 +15,7 @@ use std::fmt;
 
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
-use syn::{Ident, Safety, spanned::Spanned};
+use syn::{Ident, Safety, punctuated::Punctuated, spanned::Spanned};
 
 use crate::{
     args::{self, Errors},
@@ -98,6 +98,11 @@ fn wrap(
     let at = item.output().map_or_else(|| item.sig.ident.span(), Spanned::span);
     let Item { attrs, vis, mut sig, body } = item;
     let name = sig.ident.clone();
+    // After an error: so that what calls it is not wrong as well. A `main` takes none in any case.
+    let inputs = match body_is {
+        Body::Kept if name != "main" && sig.generics.params.is_empty() => sig.inputs.clone(),
+        Body::Called | Body::Kept => Punctuated::new(),
+    };
     // After an error: so that the body is checked as what it was meant to be.
     sig.asyncness.get_or_insert_with(|| syn::Token![async](Span::call_site()));
     sig.constness = None;
@@ -115,10 +120,13 @@ fn wrap(
         Body::Called => shown_at(&quote!(.#method(#name)), at),
         Body::Kept => quote!(.#method(async || ::core::unimplemented!())),
     };
+    // They are those of a function that is not called.
+    let unused = (!inputs.is_empty()).then(|| quote!(#[allow(unused_variables)]));
     quote! {
         #marker
+        #unused
         #(#attrs)*
-        #vis fn #name() #output {
+        #vis fn #name(#inputs) #output {
             #sig #body
             #krate::Config::new() #(#calls)* #run
         }

@@ -117,11 +117,7 @@ impl Item {
                 "the function cannot take `self`: move it out of the `impl` block",
             );
         } else if !sig.inputs.is_empty() {
-            errors.at(
-                sig.inputs.span(),
-                "the function is called without arguments: read them in its body, as with \
-                 `std::env::args()`",
-            );
+            errors.at(sig.inputs.span(), self.takes_arguments(attribute));
         }
         for attr in &self.attrs {
             if is_runtime(attr) {
@@ -135,6 +131,24 @@ impl Item {
             }
         }
         sig.inputs.is_empty() && sig.generics.params.is_empty()
+    }
+
+    fn takes_arguments(&self, attribute: expand::Attribute) -> String {
+        let mut message =
+            "the function is called without arguments: read them in its body, as with \
+                           `std::env::args()`"
+                .to_owned();
+        if attribute == expand::Attribute::Main && self.sig.ident != "main" {
+            let names = self.sig.inputs.iter().map(|input| match input {
+                FnArg::Typed(arg) => arg.pat.to_token_stream().to_string(),
+                FnArg::Receiver(_) => "self".to_owned(),
+            });
+            let call = format!("{}({})", self.sig.ident, names.collect::<Vec<_>>().join(", "));
+            message += "; or delete the attribute and call it from `main`: `graceful::Config::new().run(|| ";
+            message += &call;
+            message += ")`";
+        }
+        message
     }
 
     /// Leaves out the attributes that would fight over the function.

@@ -205,7 +205,7 @@ fn limit(arg: &Arg, krate: &TokenStream) -> syn::Result<TokenStream> {
             other.span(),
             format!("`{}` takes a duration: write `{}`", spec.name, spec.example),
         )),
-        Expr::Call(call) if is_env(call) => env(call, krate),
+        Expr::Call(call) if is_env(call, krate) => env(call, krate),
         expression => Ok(expression.to_token_stream()),
     }
 }
@@ -222,10 +222,21 @@ fn literal(text: &LitStr) -> syn::Result<TokenStream> {
     Ok(quote!(::core::time::Duration::from_millis(#millis)))
 }
 
-/// `env("NAME", "3s")`: only with that name and two arguments; any other call is an expression.
-fn is_env(call: &ExprCall) -> bool {
-    let named_env = matches!(&*call.func, Expr::Path(path) if path.path.is_ident("env"));
-    named_env && call.args.len() == 2
+/// `env("NAME", "3s")`: only with that name and two arguments; any other call is an expression. By its
+/// path, `graceful::env("NAME", "3s")`, it is the function of the runtime crate, unless its default is
+/// a literal: that function takes a `Duration`.
+fn is_env(call: &ExprCall, krate: &TokenStream) -> bool {
+    let Expr::Path(function) = &*call.func else { return false };
+    if call.args.len() != 2 {
+        return false;
+    }
+    let by_path = || {
+        let text = |tokens: &dyn ToTokens| tokens.to_token_stream().to_string().replace(' ', "");
+        let (path, krate) = (text(&function.path), text(krate));
+        let krate = krate.trim_start_matches("::");
+        path.trim_start_matches("::") == format!("{krate}::env")
+    };
+    function.path.is_ident("env") || matches!(call.args[1], Expr::Lit(_)) && by_path()
 }
 
 fn env(call: &ExprCall, krate: &TokenStream) -> syn::Result<TokenStream> {

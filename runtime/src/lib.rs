@@ -183,7 +183,7 @@ pub use self::{
 };
 #[cfg(feature = "net")]
 pub use self::{
-    net::{Acceptor, ConnectInfo, Connection, Listen, Transport},
+    net::{Acceptor, ConnectInfo, Connection, IdleShutdown, Listen, Transport},
     serve::{Bind, BoundListener, Listener, bind, listen},
 };
 /// rustls, in the version that `Server::tls` takes.

@@ -15,7 +15,10 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    extract::{Path, ws::WebSocketUpgrade},
+    extract::{
+        Path,
+        ws::{Message, WebSocketUpgrade},
+    },
     http::StatusCode,
     response::Response,
     routing::{any, get, post},
@@ -165,6 +168,16 @@ async fn websocket(upgrade: WebSocketUpgrade) -> Response {
     })
 }
 
+/// Sends so many bytes, and lets go of it.
+async fn websocket_gift(Path(count): Path<usize>, upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(move |mut socket| async move {
+        let gift = Message::Binary(vec![b'x'; count].into());
+        // A client that has gone is no reason to panic.
+        let _ = socket.send(gift).await;
+        println!("the gift is sent");
+    })
+}
+
 async fn in_flight() -> String {
     let lines = graceful::Handle::current().in_flight();
     lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
@@ -250,6 +263,7 @@ pub fn router() -> Router {
         .route("/tick", get(tick))
         .route("/spawn-later", get(spawn_later))
         .route("/ws", any(websocket))
+        .route("/ws-gift/{count}", any(websocket_gift))
         .route("/in-flight", get(in_flight))
         .route("/stop", get(|| async { graceful::stop() }))
 }

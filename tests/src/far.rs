@@ -32,6 +32,8 @@ pub struct Far {
     namespace: String,
     /// The addresses on this side: IPv4, IPv6.
     pub here: [IpAddr; 2],
+    /// Those on the other.
+    pub there: [IpAddr; 2],
 }
 
 impl Far {
@@ -51,9 +53,19 @@ impl Far {
         let stdout = relay.stdout.take().expect("a pipe");
         BufReader::new(stdout).read_line(&mut line).expect("the relay says where it is");
         let words: Vec<_> = line.split_whitespace().collect();
-        let [namespace, v4, v6, _, _] = words[..] else { panic!("the relay failed: {line:?}") };
+        let [namespace, v4, v6, there4, there6] = words[..] else {
+            panic!("the relay failed: {line:?}")
+        };
         let here = [v4, v6].map(|addr| addr.parse().expect("an address"));
-        Self { relay, stdin, namespace: namespace.to_owned(), here }
+        let there = [there4, there6].map(|addr| addr.parse().expect("an address"));
+        Self { relay, stdin, namespace: namespace.to_owned(), here, there }
+    }
+
+    /// Runs a program there to its end.
+    pub fn run(&self, words: &[&str]) {
+        let mut ip = Command::new("ip");
+        let run = ip.args(["netns", "exec", &self.namespace]).args(words).status();
+        assert!(run.expect("ip runs").success(), "{words:?}");
     }
 
     /// Runs `clients` (the fixture `far_clients`) there, against `addr`. Calls `enough` when they

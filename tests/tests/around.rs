@@ -72,7 +72,25 @@ fn a_kept_value_that_stalls_is_left_behind_at_the_cleanup_limit() {
     let ended = process.wait().expect(0);
     let after = ended.after(start);
     assert!(ended.said("dropped: stalls"), "{ended:#?}");
+    let left = "error: kept values are left behind";
+    let line = ended.lines.iter().find(|line| line.starts_with(left));
+    assert!(line.is_some_and(|line| line.ends_with("around::Kept")), "{ended:#?}");
     assert!(after >= Duration::from_millis(390) && after < Duration::from_secs(10), "{after:?}");
+}
+
+/// What the service owns goes with the last of its connections.
+#[test]
+fn a_worker_whose_channel_is_the_services_ends_in_the_drain() {
+    let (mut process, addr) = around("worker").serve();
+    let mut client = Client::connect(addr);
+    assert_eq!(client.fetch("/job").status, 200);
+    let mut held = process.hold(addr);
+    process.term();
+    process.release();
+    assert_eq!(held.response().text(), "held");
+    let ended = process.wait().expect(0);
+    assert!(ended.said("the worker ends"), "{ended:#?}");
+    assert!(ended.said("drained 1 request, ") && ended.said(", 1 task in "), "{ended:#?}");
 }
 
 #[test]

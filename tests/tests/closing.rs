@@ -472,3 +472,24 @@ fn a_head_request_is_counted() {
     let ended = process.wait().expect(0);
     assert!(ended.said("drained 1 request, "), "{ended:#?}");
 }
+
+/// Without netlink the kernel's table of sockets is read as text, and on this machine that is long: so
+/// it is read once or twice in a stop, and not by a worker.
+#[test]
+fn a_busy_machine_without_netlink_is_not_read_all_the_time() {
+    let has_it = Command::new("strace").arg("-V").output().is_ok();
+    let root = rustix::process::getuid().is_root();
+    if !graceful_tests::can("a busy machine without netlink (root, strace)", has_it && root) {
+        return;
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/net/busy.py");
+    let mut python = Command::new("python3");
+    let output = python.args([script, "20000", env!("CARGO_BIN_EXE_web")]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let line = String::from_utf8(output.stdout).unwrap();
+    let words: Vec<_> = line.split_whitespace().collect();
+    let [code, answered, lost, took, reads] = words[..] else { panic!("{line:?}") };
+    println!("{answered} answered, {lost} lost, {took} s, the table was read {reads} times");
+    assert_eq!((code, lost), ("0", "0"), "{line}");
+    assert!(reads.parse::<f64>().unwrap() < 2.5, "{line}");
+}

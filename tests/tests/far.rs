@@ -163,6 +163,35 @@ fn nothing_is_lost_where_netlink_may_not_be_used() {
     }
 }
 
+/// The service has the sender of a worker's channel, so it has to go for the drain to end: also where a
+/// handshake never completes, as after a port scan.
+#[test]
+fn a_handshake_that_never_completes_keeps_no_service() {
+    if !far::can("handshakes that never complete") {
+        return;
+    }
+    let _alone = alone();
+    let far = &Far::new(Duration::ZERO);
+    let addr = SocketAddr::new(far.here[0], 0).to_string();
+    let around = Fixture::new(env!("CARGO_BIN_EXE_around")).env("MODE", "worker");
+    let (mut process, addr) = around.env("ADDR", &addr).serve();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/net/half_open.py");
+    // Of the same net, and nobody's.
+    let source = match far.there[0] {
+        std::net::IpAddr::V4(ip) => std::net::Ipv4Addr::from(u32::from(ip) + 1),
+        other => panic!("{other} is no IPv4 address"),
+    };
+    let (here, port) = (addr.ip().to_string(), addr.port().to_string());
+    far.run(&["python3", script, &here, &port, &source.to_string()]);
+    let start = Instant::now();
+    process.term();
+    let ended = process.wait().expect(0);
+    // A second for the handshakes, and not the 20 s of the limit.
+    assert!(ended.after(start) >= millis(900), "no handshake was half open: {ended:#?}");
+    assert!(ended.after(start) < Duration::from_secs(10), "{ended:#?}");
+    assert!(ended.said("the worker ends"), "{ended:#?}");
+}
+
 /// The same clients see loss where there is some.
 #[test]
 fn the_usual_way_loses_requests_at_a_distance() {

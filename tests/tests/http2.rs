@@ -184,3 +184,97 @@ fn an_answer_in_the_socket_buffers_is_not_destroyed() {
     assert_eq!(size, 300_000);
     let _ = process.wait().expect(0);
 }
+
+/// Reads what the client's first windows have room for.
+fn read_a_window(client: &mut Http2, stream: u32) {
+    let mut size = 0;
+    while size < 65_535 {
+        let frame = client.frame().unwrap();
+        if (frame.kind, frame.stream) == (DATA, stream) {
+            size += frame.payload.len();
+        }
+    }
+}
+
+fn with_limit(limit: &str) -> (Process, Http2) {
+    let web = Fixture::new(env!("CARGO_BIN_EXE_web")).env("TIMEOUT", limit);
+    let (process, addr) = web.serve();
+    (process, Http2::connect(addr))
+}
+
+/// A body of one piece is in h2's hands as a whole, long before the client's windows have room for it.
+#[test]
+fn a_response_that_waits_for_the_client_is_cut_with_its_name() {
+    let (mut process, mut client) = with_limit("400ms");
+    client.get(1, "/bytes/200000");
+    read_a_window(&mut client, 1);
+    // Room on the connection: what is answered beside it is, and is not named.
+    client.send(8, 0, 0, &1_000_000_u32.to_be_bytes());
+    client.get(3, "/");
+    while !client.frame().unwrap().ends_stream() {}
+    process.signal(Signal::TERM);
+    let ended = process.wait().expect(124);
+    assert!(ended.said("cut off: GET /bytes/200000 from "), "{ended:#?}");
+    assert!(!ended.said("GET / from"), "{ended:#?}");
+}
+
+#[test]
+fn a_second_signal_names_it_too() {
+    let (mut process, mut client) = with_limit("20s");
+    client.get(1, "/bytes/200000");
+    read_a_window(&mut client, 1);
+    process.signal(Signal::TERM);
+    process.line_before_second("SIGTERM received");
+    process.signal(Signal::TERM);
+    let ended = process.wait().expect(143);
+    assert!(ended.said("cut off: GET /bytes/200000 from "), "{ended:#?}");
+}
+
+/// The handler of the WebSocket has sent everything and has ended; the client has not got it.
+#[test]
+fn a_websocket_that_has_ended_is_waited_for_until_its_bytes_are_written() {
+    let (mut process, mut client) = with_limit("400ms");
+    client.connect_websocket(1, "/ws-gift/100000");
+    process.line("the gift is sent");
+    read_a_window(&mut client, 1);
+    process.signal(Signal::TERM);
+    let ended = process.wait().expect(124);
+    assert!(ended.said("cut off: upgraded connection /ws-gift/100000 from "), "{ended:#?}");
+
+    let (mut process, mut client) = with_limit("20s");
+    client.connect_websocket(1, "/ws-gift/100000");
+    process.line("the gift is sent");
+    read_a_window(&mut client, 1);
+    process.term();
+    client.allow(1, 100_000);
+    let rest = client.rest();
+    let data = rest.iter().filter(|frame| frame.kind == DATA);
+    // The head of the WebSocket's frame is ten bytes.
+    assert_eq!(data.map(|frame| frame.payload.len()).sum::<usize>(), 100_010 - 65_535);
+    let ended = process.wait().expect(0);
+    assert!(ended.said("drained 1 connection in "), "{ended:#?}");
+}
+
+/// Half a frame is half a head: the rest of it has a second.
+#[test]
+fn half_a_frame_is_waited_for() {
+    let (mut process, mut client) = web();
+    client.get(1, "/");
+    while !client.frame().unwrap().ends_stream() {}
+    client.pongs = false;
+    process.term();
+    assert_eq!(client.frame().unwrap().kind, GOAWAY);
+    client.ping();
+    // Late, so that a second from the signal would not do.
+    std::thread::sleep(Duration::from_millis(700));
+    let head = b"\0\0\x06\x01\x05\0\0\0\x03\x82\x86\x84\x01\x01x";
+    std::io::Write::write_all(client.raw(), &head[..12]).unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    std::io::Write::write_all(client.raw(), &head[12..]).unwrap();
+    client.pong();
+    let rest = client.rest();
+    let answer = rest.iter().filter(|frame| frame.kind == DATA && frame.stream == 3);
+    let answer: Vec<_> = answer.flat_map(|frame| frame.payload.clone()).collect();
+    assert_eq!(answer, b"fine", "{rest:?}");
+    let _ = process.wait().expect(0);
+}

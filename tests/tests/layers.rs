@@ -150,14 +150,3 @@ fn each_folder_has_a_map() {
         assert!(map.contains("//! May use: "), "{layer}/mod.rs says what it may use");
     }
 }
-
-/// `http/h1` and its like, and files, are small enough to read at once.
-#[test]
-fn no_file_is_longer_than_300_lines() {
-    for File { module, .. } in files() {
-        let path = src().join(module.iter().collect::<PathBuf>());
-        let text = fs::read_to_string(path.with_extension("rs"));
-        let text = text.unwrap_or_else(|_| fs::read_to_string(path.join("mod.rs")).unwrap());
-        assert!(text.lines().count() <= 300, "{}: {}", module.join("/"), text.lines().count());
-    }
-}

@@ -78,7 +78,7 @@ fn a_hook_runs_with_every_worker_blocked() {
 fn a_panicking_hook_is_reported_and_the_next_runs() {
     let (mut process, _) = web().env("HOOKS", "panic").serve();
     process.signal(Signal::TERM);
-    let ended = process.wait().expect(0);
+    let ended = process.wait().expect(1);
     assert!(ended.said("panicked: hook panics") && ended.said("hook one"), "{ended:#?}");
 }
 

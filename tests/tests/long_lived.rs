@@ -234,6 +234,45 @@ impl Drop for Tmux {
     }
 }
 
+/// With the echo of the keys, and a program that prints while it drains.
+#[test]
+fn what_the_program_prints_stands_on_lines_of_its_own() {
+    let has_it = Command::new("tmux").arg("-V").output().is_ok();
+    if !graceful_tests::can("a terminal (Debian: apt-get install tmux)", has_it) {
+        return;
+    }
+    let tmux = Tmux(format!("graceful-lines-{}", std::process::id()));
+    let program = env!("CARGO_BIN_EXE_messages");
+    let command = format!("MODE=chatty {program}; echo exit $?; sleep 60");
+    tmux.run(&["new-session", "-d", "-x", "90", "-y", "30", &command]);
+    let screen = || tmux.run(&["capture-pane", "-p"]);
+    let wait_for = |what: &str| {
+        let start = Instant::now();
+        loop {
+            let screen = screen();
+            if screen.contains(what) {
+                return screen;
+            }
+            assert!(start.elapsed() < graceful_tests::PATIENCE, "no {what:?} in:\n{screen}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    wait_for("begins");
+    tmux.run(&["send-keys", "C-c"]);
+    let end = wait_for("exit 0");
+    let lines: Vec<_> = end.lines().map(str::trim_end).collect();
+    let says = |line: &str| lines.iter().any(|it| it.starts_with(line));
+    assert!(says("SIGINT received, draining for at most 20s"), "after the echo of the key:\n{end}");
+    for number in 1..=4 {
+        assert!(lines.contains(&&*format!("work {number}")), "{number} is not alone:\n{end}");
+    }
+    assert!(says("draining: main"), "the live line was never there:\n{end}");
+    let draining = lines.iter().filter(|line| line.contains("draining: "));
+    for line in draining {
+        assert!(line.starts_with("draining: ") && line.ends_with("s left"), "{line}\n{end}");
+    }
+}
+
 /// Looks at a real terminal: needs tmux.
 #[test]
 fn a_terminal_shows_one_live_line_and_wipes_it() {

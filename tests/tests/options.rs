@@ -118,3 +118,32 @@ async fn the_file_of_a_unix_socket_has_the_owner_that_was_said() {
     }
     assert!(!path.exists());
 }
+
+/// Three requests at once, of which the second takes its time: the first answer is not kept back for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_not_kept_back_for_the_next_request() {
+    let server = serve("127.0.0.1:0").http1(|http1| {
+        http1.pipeline_flush(true);
+    });
+    let running = Config::new().timeout(Duration::from_millis(1)).start(server).await.unwrap();
+    let addr = running.local_addr().unwrap();
+    let first = tokio::task::spawn_blocking(move || {
+        let mut client = Client::connect(addr);
+        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+        client.send(get("/") + &get("/hold") + &get("/"));
+        client.response().text()
+    });
+    assert_eq!(in_time(first).await.unwrap(), "fine");
+    drop(in_time(running.stop()).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_is_a_unix_socket() {
+    let path = std::env::temp_dir().join(format!("graceful-path-{}.sock", std::process::id()));
+    let running = Config::new().start(serve(path.clone())).await.unwrap();
+    std::os::unix::net::UnixStream::connect(&path).unwrap();
+    assert!(in_time(running.stop()).await.is_clean());
+    assert!(!path.exists());
+    let running = Config::new().start(serve(&*path)).await.unwrap();
+    assert!(in_time(running.stop()).await.is_clean());
+}

@@ -30,12 +30,7 @@ fn said(status: u16, text: &str) -> (u16, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_program_says_whether_it_is_ready_and_why_not() {
     let (running, addr, probes) = start(Config::new()).await;
-    // The sentinel says so a moment after the listeners are bound.
-    let start = Instant::now();
-    while get(probes, "/startupz").await != said(200, "ok") {
-        assert!(start.elapsed() < graceful_tests::PATIENCE);
-    }
-    for path in ["/livez", "/readyz"] {
+    for path in ["/startupz", "/livez", "/readyz"] {
         assert_eq!(get(probes, path).await, said(200, "ok"), "{path}");
     }
     assert_eq!(get(probes, "/").await.0, 404);
@@ -139,4 +134,37 @@ fn a_grace_period_that_is_too_short_is_said_at_the_start() {
     process.signal(graceful_tests::Signal::TERM);
     let ended = process.wait();
     assert!(!ended.said("GRACEFUL_GRACE_PERIOD"), "{:#?}", ended.lines);
+}
+
+/// On the one thread that there is, so many names are not made while nothing else runs.
+#[tokio::test(flavor = "current_thread")]
+async fn what_is_in_flight_is_described_beside_the_workers() {
+    let (running, _, probes) = start(Config::new().timeout(Duration::from_millis(1))).await;
+    for number in 0..50_000 {
+        let name = format!("task {number}");
+        running.handle().spawn_named(name, std::future::pending::<()>());
+    }
+    let longest = std::sync::Arc::new(std::sync::Mutex::new(Duration::ZERO));
+    let seen = longest.clone();
+    let ticker = tokio::spawn(async move {
+        let mut last = Instant::now();
+        loop {
+            tokio::task::yield_now().await;
+            let pause = last.elapsed();
+            last = Instant::now();
+            let mut longest = seen.lock().unwrap();
+            *longest = pause.max(*longest);
+        }
+    });
+    // All that has been spawned has had its first turn.
+    assert_eq!(get(probes, "/livez").await, said(200, "ok"));
+    *longest.lock().unwrap() = Duration::ZERO;
+    let start = Instant::now();
+    let (status, text) = get(probes, "/in-flight").await;
+    let took = start.elapsed();
+    assert!(status == 200 && text.contains("task 49999"));
+    let longest = *longest.lock().unwrap();
+    assert!(longest < took / 2, "of {took:?} the thread was busy for {longest:?}");
+    ticker.abort();
+    drop(in_time(running.stop()).await);
 }

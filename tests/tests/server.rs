@@ -253,6 +253,38 @@ async fn what_waits_for_a_slot_is_served_in_the_drain() {
     assert!(in_time(stopped).await.unwrap().is_clean());
 }
 
+/// What the limit cuts in the queue is counted, over TCP and Unix sockets.
+#[tokio::test(flavor = "multi_thread")]
+async fn those_that_wait_when_the_limit_comes_are_counted() {
+    let path = std::env::temp_dir().join(format!("graceful-waiting-{}.sock", std::process::id()));
+    let listen = ["127.0.0.1:0".to_owned(), format!("unix:{}", path.display())];
+    for unix in [false, true] {
+        // One place for the whole server, which the first client has.
+        let server = graceful::serve(&listen[..], app()).max_connections(1);
+        let config = graceful::Config::new().timeout(Duration::from_millis(200));
+        let running = config.start(server).await.unwrap();
+        let addr = running.local_addr().unwrap();
+        let path = path.clone();
+        let (_first, _tcp, _unix) = blocking(move || {
+            let mut first = Client::connect(addr);
+            assert_eq!(first.fetch("/").text(), "fine");
+            first.get("/hold");
+            let tcp: Vec<_> = (0..7).filter(|_| !unix).map(|_| Client::connect(addr)).collect();
+            let connect = |_| std::os::unix::net::UnixStream::connect(&path).unwrap();
+            let unix: Vec<_> = (0..7).filter(|_| unix).map(connect).collect();
+            (first, tcp, unix)
+        })
+        .await;
+        let report = in_time(running.stop()).await;
+        let text = report.to_string();
+        // An accept loop that waits for a place may have taken one of them before.
+        let counted = ["7", "6"]
+            .iter()
+            .any(|count| text.contains(&format!(", {count} connections waiting, never accepted")));
+        assert!(counted && text.contains("GET /hold from"), "unix: {unix}: {text}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_connection_is_closed_after_the_keep_alive_timeout() {
     let limit = Duration::from_millis(300);

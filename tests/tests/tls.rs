@@ -204,6 +204,81 @@ fn a_stalled_handshake_is_bounded_and_named() {
     }
 }
 
+/// What a client sends, as far as the bytes of its record.
+fn record(client: &mut ClientConnection, text: &str) -> Vec<u8> {
+    client.writer().write_all(text.as_bytes()).unwrap();
+    let mut record = Vec::new();
+    while client.wants_write() {
+        client.write_tls(&mut record).unwrap();
+    }
+    record
+}
+
+/// The first packet of a record comes before the signal, the rest of it after the linger: rustls has
+/// the first, and nothing has come out of it. On a connection that was asked before, and on a new one.
+#[test]
+fn half_a_record_is_half_a_request() {
+    let files = Files::new("half");
+    for is_fresh in [false, true] {
+        let (mut process, addr) = files.serve();
+        let mut stream = files.connect(addr);
+        if is_fresh {
+            stream.conn.complete_io(&mut stream.sock).unwrap();
+        } else {
+            stream.write_all(b"GET /bytes/7 HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"xxxxxxx") {
+                let mut part = [0; 512];
+                let read = stream.read(&mut part).unwrap();
+                answer.extend(&part[..read]);
+            }
+        }
+        let filler = "x".repeat(4_000);
+        let request = format!("GET / HTTP/1.1\r\nhost: x\r\nfiller: {filler}\r\n\r\n");
+        let record = record(&mut stream.conn, &request);
+        let (first, rest) = record.split_at(1_460);
+        stream.sock.write_all(first).unwrap();
+        // Answered behind it: by then the server has read it.
+        let mut other = files.connect(addr);
+        other.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        other.read_to_end(&mut Vec::new()).unwrap();
+        process.term();
+        std::thread::sleep(Duration::from_millis(600));
+        stream.sock.write_all(rest).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("connection: close") && answer.ends_with("fine"), "{answer}");
+        let _ = process.wait().expect(0);
+    }
+}
+
+/// A handshake that takes longer than its second holds nothing, and completes where something else
+/// holds the drain.
+#[test]
+fn a_slow_handshake_completes_while_the_drain_lasts_anyway() {
+    let files = Files::new("slow");
+    let (mut process, addr) = files.serve();
+    let mut holder = files.connect(addr);
+    holder.write_all(b"GET /hold HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    process.line("hold begins");
+    let (mut client, mut socket) = (files.client(), connect(addr));
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    socket.write_all(&hello[..20]).unwrap();
+    process.term();
+    std::thread::sleep(Duration::from_millis(1_500));
+    socket.write_all(&hello[20..]).unwrap();
+    let mut stream = StreamOwned::new(client, socket);
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("connection: close") && answer.ends_with("fine"), "{answer}");
+    process.release();
+    let mut held = String::new();
+    holder.read_to_string(&mut held).unwrap();
+    let _ = process.wait().expect(0);
+}
+
 #[test]
 fn a_websocket_over_tls_is_waited_for() {
     let files = Files::new("websocket");
@@ -243,10 +318,8 @@ fn a_renewed_certificate_is_served_without_a_restart() {
     let (mut process, addr) = files.serve();
     assert!(subject(addr).contains("localhost"));
     files.make("renewed");
-    let start = std::time::Instant::now();
-    while !subject(addr).contains("renewed") {
-        assert!(start.elapsed() < PATIENCE, "the old certificate is served for good");
-    }
+    let start = Instant::now();
+    until_subject(addr, "renewed");
     process.line("read the certificate");
     // Broken on the way: the one from before stays, and that is said.
     fs::write(files.path("cert.pem"), "no certificate").unwrap();
@@ -258,9 +331,84 @@ fn a_renewed_certificate_is_served_without_a_restart() {
     let _ = process.wait().expect(0);
 }
 
-/// At once, where a change is else looked for once in a second: most of the rounds fall into it.
+/// Has handshakes until one is answered with this certificate.
+fn until_subject(addr: SocketAddr, name: &str) {
+    let start = Instant::now();
+    while !subject(addr).contains(name) {
+        assert!(start.elapsed() < PATIENCE, "`{name}` is never served");
+    }
+}
+
+/// A copy that keeps the time of its original is a change all the same (`cp -p`).
+#[test]
+fn a_certificate_with_the_time_of_the_one_before_is_read() {
+    let files = Files::new("same-time");
+    let (mut process, addr) = files.serve();
+    let paths = ["cert.pem", "key.pem"].map(|name| files.path(name));
+    let times = paths.clone().map(|path| fs::metadata(path).unwrap().modified().unwrap());
+    files.make("renewed");
+    for (path, time) in paths.iter().zip(times) {
+        fs::File::open(path).unwrap().set_modified(time).unwrap();
+    }
+    until_subject(addr, "renewed");
+    process.term();
+    let _ = process.wait().expect(0);
+}
+
+/// There is no descriptor to open them with when they are looked at; nothing changes about the files
+/// after that.
+#[test]
+fn a_certificate_that_could_not_be_read_once_is_read_later() {
+    use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+    let files = Files::new("later");
+    let (mut process, addr) = files.serve();
+    let mut asked = files.connect(addr);
+    let mut reload = || {
+        asked.write_all(b"GET /reload HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut answer = [0; 512];
+        let read = asked.read(&mut answer).unwrap();
+        assert!(answer[..read].starts_with(b"HTTP/1.1 200"));
+    };
+    reload();
+    process.line("read the certificate");
+    files.make("renewed");
+    let pid = Pid::from_raw(i32::try_from(process.pid()).unwrap());
+    let before = getrlimit(Resource::Nofile);
+    let none = Rlimit { current: Some(3), ..before };
+    prlimit(pid, Resource::Nofile, none).unwrap();
+    reload();
+    let line = process.line("going on with the certificate from before");
+    assert!(line.contains("Too many open files"), "{line}");
+    // Said once, however often it is tried.
+    reload();
+    prlimit(pid, Resource::Nofile, before).unwrap();
+    until_subject(addr, "renewed");
+    process.term();
+    let ended = process.wait().expect(0);
+    let said = ended.lines.iter().filter(|line| line.contains("going on with")).count();
+    assert_eq!(said, 1, "{ended:#?}");
+}
+
+/// One that is never read to its end stops no handshake.
+#[test]
+fn a_fifo_in_the_place_of_a_certificate_stops_nothing() {
+    let files = Files::new("fifo");
+    let (mut process, addr) = files.serve();
+    fs::remove_file(files.path("cert.pem")).unwrap();
+    let made = Command::new("mkfifo").arg(files.path("cert.pem")).status().unwrap();
+    assert!(made.success());
+    let start = Instant::now();
+    // Long enough for a look.
+    while start.elapsed() < Duration::from_millis(1_500) {
+        assert!(subject(addr).contains("localhost"));
+    }
+    process.term();
+    let _ = process.wait().expect(0);
+}
+
+/// At once, where a change is else looked for once in a second.
 #[tokio::test(flavor = "multi_thread")]
-async fn reload_tls_has_the_next_handshake_read_the_files() {
+async fn reload_tls_has_the_files_read() {
     // Another test of this process may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let files = Files::new("reload");
@@ -273,7 +421,7 @@ async fn reload_tls_has_the_next_handshake_read_the_files() {
             let name = format!("round{round}");
             files.make(&name);
             handle.reload_tls();
-            assert!(subject(addr).contains(&name), "{name}");
+            until_subject(addr, &name);
         }
     };
     tokio::task::spawn_blocking(rounds).await.unwrap();
@@ -463,4 +611,35 @@ fn restarts_lose_no_request_over_tls() {
         assert!(all.answered > 500, "too few to tell: {}", all.answered);
         assert!(all.lost.is_empty(), "{} of {}: {:#?}", all.lost.len(), all.answered, all.lost);
     }
+}
+
+/// Sixteen bytes that declare more than anybody ever sends cost no more than they are.
+#[test]
+fn a_proxy_header_takes_memory_as_its_bytes_come() {
+    let fixture = Fixture::new(env!("CARGO_BIN_EXE_opened")).env("PROXY", "1");
+    let (mut process, addr) = fixture.env("LISTEN", "127.0.0.1:0").env("TIMEOUT", "1s").serve();
+    let resident = |process: &Process| {
+        let status = fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().to_owned();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap()
+    };
+    let before = resident(&process);
+    let header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff";
+    let count = 400;
+    let clients: Vec<_> = (0..count)
+        .map(|_| {
+            let mut client = connect(addr);
+            client.write_all(header).unwrap();
+            client
+        })
+        .collect();
+    // The one that comes last is answered: all others have been read.
+    let mut last = connect(addr);
+    last.write_all(b"PROXY UNKNOWN\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    last.read_exact(&mut [0; 12]).unwrap();
+    let each = (resident(&process) - before) * 1024 / count;
+    assert!(each < 30_000, "{each} bytes for each client");
+    drop(clients);
+    process.signal(Signal::TERM);
+    let _ = process.wait();
 }

@@ -35,6 +35,7 @@ pub struct Config {
     pub(super) limits: ConfiguredLimits,
     pub(super) signals: Vec<Signal>,
     pub(super) dump: Vec<Signal>,
+    pub(super) quiet: bool,
     pub(super) runtime: RuntimeSettings,
 }
 
@@ -51,6 +52,7 @@ impl Config {
             },
             signals: Signal::DEFAULT.to_vec(),
             dump: Vec::new(),
+            quiet: false,
             runtime: RuntimeSettings::default(),
         }
     }
@@ -113,6 +115,20 @@ impl Config {
     /// ```
     pub fn dump(mut self, signals: impl IntoIterator<Item = Signal>) -> Self {
         self.dump = signals.into_iter().collect();
+        self
+    }
+
+    /// Whether only errors are written, and what was cut off: for programs that say themselves where
+    /// they listen and how they end. What a signal of [`dump`](Self::dump) asks for is written all the
+    /// same. Default: `false`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = graceful::Config::new().quiet(true);
+    /// ```
+    pub fn quiet(mut self, quiet: bool) -> Self {
+        self.quiet = quiet;
         self
     }
 

@@ -30,7 +30,8 @@ impl Config {
     /// From the first stop signal to the return of this function (or the end of the process, where
     /// this thread is stuck) takes at most `delay + timeout + cleanup`, and 50 ms for the steps in
     /// between: 10 ms in which what was cut is dropped (twice, where hooks have been cut as well),
-    /// 15 ms for the last message, 15 ms for this thread. Returned from `main`, the [`Exit`]
+    /// 15 ms for the last message, 15 ms for this thread (and 15 ms to say that a value of
+    /// [`keep`](crate::keep) is left behind). Returned from `main`, the [`Exit`]
     /// extends that to the end of the process, with 15 ms more. Each is only taken by a program
     /// that is stuck in that very step. Once this function has returned, the signals have their
     /// default actions again, those within 200 ms of the first stop signal excepted; code that
@@ -108,7 +109,7 @@ impl Config {
     {
         // First, while there is no thread that may look at the environment.
         let manager = Manager::take();
-        let log = match Log::start(true) {
+        let log = match Log::start(true, self.quiet) {
             Ok(log) => log,
             Err(error) => return fail_without_log(&error),
         };
@@ -133,10 +134,11 @@ impl Config {
         let (over_to, end) = mpsc::channel();
         let (release, released) = mpsc::channel::<()>();
         let (standing_down, stood_down) = mpsc::channel::<()>();
+        let (log, kept) = (handle.shared().log.clone(), handle.shared().kept.clone());
         let end_of_sentinel = move |ended: Ended, dumps| {
             // Their default action would end a process that is ending well.
             std::mem::forget(dumps);
-            stand_down(ended, report, &over_to, &released, standing_down);
+            stand_down(ended, &log, &kept, report, &over_to, &released, standing_down);
         };
         if let Err(error) =
             stop::spawn(handle.shared().clone(), inbox, &self.signals, &self.dump, end_of_sentinel)

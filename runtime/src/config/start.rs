@@ -18,7 +18,7 @@ use crate::{
     manager::Manager,
     serve::{BoxFuture, Serve, Servers, launch},
     signal::Signal,
-    stop::{self, Carrier, Ended, Event, Report},
+    stop::{self, Carrier, Ended, Phase, Report},
     util::{Failure, LocalAddr},
 };
 
@@ -139,7 +139,7 @@ async fn start(
     }
     let cannot_start = |error| Failure::from_error(error).context("cannot start the sentinel");
     let (events, inbox) = unbounded_channel();
-    let log = Log::start(false).map_err(cannot_start)?;
+    let log = Log::start(false, config.quiet).map_err(cannot_start)?;
     let handle = Handle::new(limits, Carrier::Futures, log, Manager::nobody(), events);
     handle.shared().set_runtime(tokio::runtime::Handle::current());
     let (report, over) = oneshot::channel();
@@ -173,7 +173,7 @@ async fn start(
         handle.shared().spawn_quietly(async move { launch::ended(&watched, tasks).await });
     } else {
         // Nothing that could come to an end: only `stop` ends it.
-        handle.shared().tell(Event::Serving);
+        handle.shared().phase.advance(Phase::Serving);
     }
     Ok(running)
 }

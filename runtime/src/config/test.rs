@@ -14,7 +14,7 @@ use crate::{
     log::Log,
     manager::Manager,
     serve::BodyKind,
-    stop::{self, Carrier, Ended, Event},
+    stop::{self, Carrier, Ended, Phase},
     util::poll_catching_panics,
 };
 
@@ -46,7 +46,7 @@ impl Config {
     {
         let limits = self.limits.resolve().unwrap_or_else(|failure| panic!("{failure}"));
         let (events, inbox) = unbounded_channel();
-        let log = Log::start(false).expect("the log starts");
+        let log = Log::start(false, self.quiet).expect("the log starts");
         let handle = Handle::new(limits, Carrier::Threads, log, Manager::nobody(), events);
         let (report, over) = oneshot::channel();
         // The receiver is dropped only when this function has panicked.
@@ -58,7 +58,7 @@ impl Config {
         let (output, (report, left_behind)) = runtime.block_on(async {
             // A stop in the middle waits for the body, as for `main`.
             let guard = BodyGuard::new(handle.shared(), BodyKind::StartUp);
-            handle.shared().tell(Event::Serving);
+            handle.shared().phase.advance(Phase::Serving);
             let mut body = pin!(async { body().await });
             let output = poll_fn(|cx| poll_catching_panics(|| body.as_mut().poll(cx))).await;
             drop(guard);

@@ -7,7 +7,7 @@ use super::{
     handle::Handle,
     shutdown::{Shutdown, Stopping},
 };
-use crate::stop::Listening;
+use crate::{stop::Listening, util::Outcome};
 
 /// A future that resolves when the drain starts, after the `delay`.
 ///
@@ -117,9 +117,10 @@ pub fn stop() {
 
 /// Registers a cleanup hook: a future that runs after the drain, whether or not the drain was cut.
 ///
-/// Hooks run one after the other, the last registered first, within the `cleanup` limit. A hook
-/// that panics is reported, and the next one runs. A second signal skips them. One registered after
-/// the last hook has run is not run.
+/// Hooks run one after the other, the last registered first, within the `cleanup` limit. The future's
+/// output is `()` or `Result<(), E>`: a hook that fails or panics is reported, the next one runs, and
+/// the exit code is 1. A second signal skips them. One registered after the last hook has run is not
+/// run.
 ///
 /// They run on a thread and a runtime of their own, and so does what they
 /// [`spawn`](crate::spawn()), which is waited for within the same limit: so they can sleep, connect
@@ -135,7 +136,7 @@ pub fn stop() {
 /// # Examples
 ///
 /// ```no_run
-/// # struct Pool; impl Pool { async fn close(&self) {} }
+/// # struct Pool; impl Pool { async fn close(&self) -> std::io::Result<()> { Ok(()) } }
 /// # async fn connect() -> Pool { Pool }
 /// #[graceful::main]
 /// async fn main() -> impl graceful::Serve {
@@ -145,7 +146,7 @@ pub fn stop() {
 /// }
 /// ```
 #[track_caller]
-pub fn on_stop(future: impl Future<Output = ()> + Send + 'static) {
+pub fn on_stop<O>(future: impl Future<Output: Outcome<O>> + Send + 'static) {
     Handle::current().on_stop(future);
 }
 
@@ -183,7 +184,7 @@ where
 /// Kept values are dropped at the very end, the last kept first: after the drain and the hooks, and
 /// after the report is out, which so reaches the log that a guard flushes. They are dropped on a
 /// thread of their own, while the runtime still runs, within what is left of the `cleanup` limit;
-/// after a second signal, within 15 ms.
+/// after a second signal, within 15 ms. Those that are left behind then are named, by their types.
 ///
 /// # Panics
 ///

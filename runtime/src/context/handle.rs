@@ -16,7 +16,7 @@ use crate::{
     log::Log,
     manager::Manager,
     stop::{Carrier, Event, Limits, Listening, Shared},
-    util::Outcome,
+    util::{Outcome, Sealed},
     work::{self, InFlight, Role, TaskName},
 };
 
@@ -196,8 +196,8 @@ impl Handle {
 
     /// As [`on_stop`](crate::on_stop).
     #[track_caller]
-    pub fn on_stop(&self, future: impl Future<Output = ()> + Send + 'static) {
-        self.0.hooks.push(Location::caller(), future);
+    pub fn on_stop<O>(&self, future: impl Future<Output: Outcome<O>> + Send + 'static) {
+        self.0.hooks.push(Location::caller(), async { future.await.outcome(Sealed) });
     }
 
     /// As [`on_ready`](crate::on_ready).
@@ -216,7 +216,7 @@ impl Handle {
 
     /// As [`keep`](crate::keep).
     pub fn keep(&self, value: impl Send + 'static) {
-        self.0.kept.push(Box::new(value));
+        self.0.kept.push(value);
     }
 
     /// Sets whether probes say that the program wants new requests: the
@@ -259,8 +259,9 @@ impl Handle {
         self.0.phase.is_stopping()
     }
 
-    /// Has the certificates of [`Server::tls_files`](crate::Server::tls_files) read again at the
-    /// next handshake, without waiting for the change to be seen.
+    /// Has the certificates of [`Server::tls_files`](crate::Server::tls_files) read again, without
+    /// waiting for the change to be seen. Returns at once: they are read by a thread of its own, which
+    /// says when they are in use.
     #[cfg(feature = "tls")]
     pub fn reload_tls(&self) {
         self.0.reload_tls();

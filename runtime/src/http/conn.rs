@@ -19,7 +19,7 @@ use crate::{
     stop::{Phase, Shared},
     util::Peer,
     util::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering, lock},
-    work::Progress,
+    work::{InFlight, Progress},
 };
 
 /// How late a connection may be with its end before that is taken as a sign of blocked threads.
@@ -58,6 +58,8 @@ pub(super) struct Leftover {
     pub(super) stream: Stream,
     /// What the client may still have to say; `None`: that cannot be known.
     pub(super) framing: Option<Framing>,
+    /// How many of the bytes that were written last are no answer.
+    pub(super) goodbye: u64,
 }
 
 impl GuardedConn for HttpConn {
@@ -119,7 +121,7 @@ impl HttpConn {
     /// Whether the state may not last, even while nothing drains.
     #[inline]
     pub(super) fn is_bounded(&self) -> bool {
-        self.own_state().is_bounded_in_service()
+        self.own_state().is_bounded_in_service() || self.core.is_partial()
     }
 
     /// Whether reading is nothing more than that.
@@ -255,11 +257,34 @@ impl HttpConn {
 
     /// `complete`: the response was written to its end.
     pub(super) fn stream_closed(&self, stream: usize, complete: bool) {
-        let which = || {
-            let peer = self.core.peer().to_string();
-            self.streams().describe_one(stream, &peer, Instant::now())
-        };
-        let late = complete && self.core.shared().work.request_finished(which);
+        let late = complete && self.core.shared().work.request_finished(|| self.stream(stream));
+        self.take_stream(stream, late);
+    }
+
+    /// The task of an upgraded stream has ended, and what it has left with h2 may not be written yet.
+    pub(super) fn upgrade_ended(&self, stream: usize) {
+        self.upgrades_written(self.streams().upgrade_ended(stream));
+    }
+
+    /// So many streams are open on the wire.
+    pub(super) fn set_open_streams(&self, open: usize) {
+        self.upgrades_written(self.streams().set_open(open));
+    }
+
+    fn upgrades_written(&self, streams: Vec<usize>) {
+        let work = &self.core.shared().work;
+        for stream in streams {
+            work.piece_finished(|| self.stream(stream));
+            self.take_stream(stream, work.is_sealed());
+        }
+    }
+
+    fn stream(&self, stream: usize) -> InFlight {
+        self.streams().describe_one(stream, &self.core.peer().to_string(), Instant::now())
+    }
+
+    /// `late`: it has come to its end after the limit.
+    fn take_stream(&self, stream: usize, late: bool) {
         if self.streams().closed(stream, late) {
             self.last_stream_closed();
         }

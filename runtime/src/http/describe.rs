@@ -43,7 +43,11 @@ impl HttpConn {
             (Delivering, unread) => delivering(unread.unwrap_or(0)),
             (Closing | Http2, Some(bytes)) => delivering(bytes),
             (Closing, None) if self.core().is_sending() => Connection(Doing::Closing),
+            (Fresh, _) if self.core().is_late() => Connection(Doing::Nothing),
             (Fresh, _) if self.core().is_shaking() => Connection(Doing::Handshake),
+            (Fresh | Idle | Expired, _) if self.core().partial_since().is_some() => {
+                Connection(Doing::ReadingHead)
+            }
             (Fresh | Idle | Expired, _) if self.is_overdue(now) => Connection(Doing::Overdue),
             (Fresh | Idle | Expired, _) | (Http2 | Closing, None) => Connection(Doing::Nothing),
         }

@@ -181,8 +181,11 @@ impl<S: Service> Driver<S> {
         // Over HTTP/2 a client that reads says so by frames, which a close would answer with a
         // reset. Over HTTP/1 a client that goes on sending gets its second, and no more.
         let is_http2 = conn.streams_if_any().is_some();
-        let undelivered = draining.ask(conn.core(), conn.since(), is_http2, || stage.local_addr());
-        conn.on(if undelivered { Event::Unacknowledged } else { Event::Acknowledged });
+        let view = draining.ask(conn.core(), conn.since(), is_http2, || stage.local_addr());
+        if view.is_to_come {
+            return;
+        }
+        conn.on(if view.undelivered { Event::Unacknowledged } else { Event::Acknowledged });
     }
 
     fn moments(&self) -> Moments {
@@ -196,6 +199,7 @@ impl<S: Service> Driver<S> {
             linger: conn.core().shared().limits.linger,
             view: self.draining.as_ref().and_then(|draining| draining.view),
             has_streams: conn.has_streams(),
+            partial: conn.core().partial_since(),
         }
     }
 
@@ -220,7 +224,9 @@ impl<S: Service> Driver<S> {
                     });
                     let is_between = framing.as_ref().map(Framing::is_between);
                     let is_sending = is_between.map_or(heard, |is_between| !is_between);
-                    self.guard.conn().core().set_sending(is_sending);
+                    let core = self.guard.conn().core();
+                    core.set_sending(is_sending);
+                    core.set_goodbye(closing.goodbye());
                     if ended.is_pending() && is_between != Some(true) {
                         return Poll::Pending;
                     }
@@ -236,7 +242,7 @@ impl<S: Service> Driver<S> {
     fn poll_delivered(&mut self) -> Poll<()> {
         self.ask_kernel();
         match &self.draining {
-            Some(draining) if draining.view.is_some_and(|view| view.undelivered) => Poll::Pending,
+            Some(draining) if draining.view.is_some_and(|view| view.is_open()) => Poll::Pending,
             Some(_) | None => Poll::Ready(()),
         }
     }
@@ -279,7 +285,7 @@ impl<S: Service> Driver<S> {
         let http1 = false;
         // hyper lets go of the stream.
         self.stage = Stage::Done;
-        if let Some(Leftover { stream, framing }) = self.conn().take_leftover() {
+        if let Some(Leftover { stream, framing, goodbye }) = self.conn().take_leftover() {
             self.conn().on(Event::Closes);
             // Once the process is about to end, the end of this waits for what is on its way, as
             // the drain does.
@@ -288,7 +294,7 @@ impl<S: Service> Driver<S> {
                     .get_or_insert_with(|| Box::new(ConnDrain::new(Instant::now())))
                     .closes(stream.local_addr());
             }
-            self.stage = Stage::Closing(LingeringClose::new(stream), framing);
+            self.stage = Stage::Closing(LingeringClose::new(stream, goodbye), framing);
             return Poll::Pending;
         }
         if http1 && !self.guard.is_last() && !self.conn().is(State::Upgraded) {

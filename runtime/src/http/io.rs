@@ -9,13 +9,15 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+#[cfg(feature = "http2")]
+use super::h2::Wire;
 use super::{
     conn::{HttpConn, Leftover},
     framing::{Framing, Position},
     state::State,
 };
 use crate::{
-    net::{ConnGuard, GuardedIo, Received, Stream},
+    net::{ConnGuard, GuardedConn as _, GuardedIo, PendingInput, Received, Stream},
     stop::Phase,
 };
 
@@ -27,6 +29,13 @@ pub(super) struct Io {
     /// Whether the peer has closed its side, or was said to have.
     ended: bool,
     wrote: bool,
+    /// The frames, once the connection speaks HTTP/2.
+    #[cfg(feature = "http2")]
+    wire: Option<Box<Wire>>,
+    /// How many bytes the socket had taken when all was answered that there was.
+    answered: u64,
+    /// How many it had taken more when that was last said.
+    goodbye: u64,
     /// Whether it is noted when the client sends nothing of a body.
     times_body: bool,
     /// Dropped last, with the guard in it.
@@ -42,7 +51,98 @@ struct Prefix {
 impl Io {
     pub(super) fn new(stream: Stream, guard: ConnGuard<HttpConn>) -> Self {
         let (framing, guarded) = (Framing::new(), GuardedIo::new(stream, guard));
-        Self { prefix: None, framing, ended: false, wrote: false, times_body: false, guarded }
+        let mut this = Self {
+            prefix: None,
+            framing,
+            ended: false,
+            wrote: false,
+            #[cfg(feature = "http2")]
+            wire: None,
+            answered: 0,
+            goodbye: 0,
+            times_body: false,
+            guarded,
+        };
+        // What a TLS handshake has written, such as session tickets, is no answer.
+        this.note_goodbye();
+        this
+    }
+
+    /// Whether something is written that is no answer: by TLS, or for HTTP/2.
+    fn says_more_than_answers(&self) -> bool {
+        #[cfg(feature = "http2")]
+        let is_http2 = self.wire.is_some();
+        #[cfg(not(feature = "http2"))]
+        let is_http2 = false;
+        is_http2 || self.stream().is_layered()
+    }
+
+    /// What has been written since the last answer is not one.
+    fn note_goodbye(&mut self) {
+        if !self.says_more_than_answers() {
+            return;
+        }
+        let goodbye = self.stream().bytes_written() - self.answered;
+        if std::mem::replace(&mut self.goodbye, goodbye) != goodbye {
+            self.conn().core().set_goodbye(goodbye);
+        }
+    }
+
+    /// The preface has been read: from here on frames pass.
+    #[cfg(feature = "http2")]
+    pub(super) fn speak_http2(&mut self) {
+        let mut wire = Box::new(Wire::new());
+        if let Some(prefix) = &self.prefix {
+            wire.read(&prefix.bytes);
+        }
+        self.wire = Some(wire);
+        self.note_input();
+    }
+
+    /// Whether half a frame has been read, or half a record below it.
+    fn note_input(&self) {
+        let input = self.stream().pending_input();
+        #[cfg(feature = "http2")]
+        let input = match &self.wire {
+            Some(wire) if wire.is_inside() => PendingInput::PartOfRecord,
+            Some(_) | None => input,
+        };
+        self.conn().core().note_input(input);
+    }
+
+    /// All that was written is with the kernel.
+    fn note_answers(&mut self) {
+        #[cfg(feature = "http2")]
+        if let Some(wire) = &mut self.wire {
+            let (answered, open) = (wire.take_answered(), wire.open());
+            if answered {
+                self.answered = self.stream().bytes_written();
+            }
+            self.note_goodbye();
+            return self.conn().set_open_streams(open);
+        }
+        if self.stream().is_layered() {
+            self.answered = self.stream().bytes_written();
+            self.note_goodbye();
+        }
+    }
+
+    #[cfg(not(feature = "http2"))]
+    #[allow(clippy::unused_self, reason = "as with the feature")]
+    fn note_written(&mut self, _: &Poll<io::Result<usize>>, _: &[IoSlice<'_>]) {}
+
+    /// So many bytes of `bufs` have been written.
+    #[cfg(feature = "http2")]
+    #[inline]
+    fn note_written(&mut self, written: &Poll<io::Result<usize>>, bufs: &[IoSlice<'_>]) {
+        if let (Some(wire), Poll::Ready(Ok(count))) = (&mut self.wire, written) {
+            let mut left = *count;
+            for buf in bufs {
+                let taken = left.min(buf.len());
+                wire.write(&buf[..taken]);
+                left -= taken;
+            }
+        }
     }
 
     #[inline]
@@ -83,7 +183,16 @@ impl Io {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.guarded.stream().poll_read(cx, buf)
+        let read = self.guarded.stream().poll_read(cx, buf);
+        if self.stream().is_layered() {
+            let input = if read.is_pending() {
+                self.stream().pending_input()
+            } else {
+                PendingInput::Nothing
+            };
+            self.conn().core().note_input(input);
+        }
+        read
     }
 
     /// Reads from the stream, and notes since when there is nothing of a body that is being read.
@@ -127,12 +236,21 @@ impl Io {
             result?;
             match &buf.filled()[before..] {
                 [] => self.ended = true,
-                _ if state == State::Http2 => {}
+                #[cfg(feature = "http2")]
+                bytes if state == State::Http2 => {
+                    if let Some(wire) = &mut self.wire {
+                        wire.read(bytes);
+                    }
+                    self.note_input();
+                }
                 bytes => self.note_read(bytes),
             }
             return Poll::Ready(Ok(()));
         }
-        if state == State::Expired && self.stream().peek() != Received::Something {
+        if state == State::Expired
+            && !self.conn().core().is_partial()
+            && self.stream().peek() != Received::Something
+        {
             // An end of file is how hyper is told that an idle connection is over, whatever it is
             // at.
             return Poll::Ready(Ok(()));
@@ -166,7 +284,9 @@ impl Io {
             return None;
         }
         let framing = is_followed.then(|| std::mem::take(&mut self.framing));
-        Some(Leftover { stream: self.guarded.take_stream(), framing })
+        self.note_goodbye();
+        let goodbye = self.goodbye;
+        Some(Leftover { stream: self.guarded.take_stream(), framing, goodbye })
     }
 }
 
@@ -220,7 +340,9 @@ impl AsyncWrite for Io {
             return Pin::new(&mut this.guarded).poll_write(cx, buf);
         }
         this.wrote = true;
-        this.guarded.stream().poll_write(cx, buf)
+        let written = this.guarded.stream().poll_write(cx, buf);
+        this.note_written(&written, &[IoSlice::new(buf)]);
+        written
     }
 
     fn poll_write_vectored(
@@ -233,7 +355,9 @@ impl AsyncWrite for Io {
             return Pin::new(&mut this.guarded).poll_write_vectored(cx, bufs);
         }
         this.wrote = true;
-        this.guarded.stream().poll_write_vectored(cx, bufs)
+        let written = this.guarded.stream().poll_write_vectored(cx, bufs);
+        this.note_written(&written, bufs);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -246,12 +370,16 @@ impl AsyncWrite for Io {
         if this.stream().is_layered() {
             ready!(this.guarded.stream().poll_flush(cx))?;
         }
+        this.note_answers();
         this.guarded.conn().flushed(&mut this.framing);
         Poll::Ready(Ok(()))
     }
 
     /// Shuts the write side. What else there is to a close comes when hyper has let go of this.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().guarded.stream().poll_shutdown(cx)
+        let this = self.get_mut();
+        let shut = this.guarded.stream().poll_shutdown(cx);
+        this.note_goodbye();
+        shut
     }
 }

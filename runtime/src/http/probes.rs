@@ -44,10 +44,10 @@ impl Server {
 
 /// The server of that port.
 fn server(addr: impl Listen) -> Server {
-    serve(addr, service_fn(async |request| Ok::<_, Infallible>(answer(&request))))
+    serve(addr, service_fn(async |request| Ok::<_, Infallible>(answer(&request).await)))
 }
 
-fn answer(request: &Request<Incoming>) -> Response<String> {
+async fn answer(request: &Request<Incoming>) -> Response<String> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD are what there is to ask");
     }
@@ -63,7 +63,13 @@ fn answer(request: &Request<Incoming>) -> Response<String> {
         }
         // That this runs says that the runtime turns, and that every listener is bound.
         "/livez" | "/startupz" => text(StatusCode::OK, "ok"),
-        "/in-flight" => in_flight(program, request.headers()),
+        "/in-flight" => {
+            let (program, as_text) = (program.clone(), wants_text(request.headers()));
+            // There may be thousands of requests: their names are not made on a worker.
+            let answer = tokio::task::spawn_blocking(move || in_flight(&program, as_text)).await;
+            answer
+                .unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "no thread to be had"))
+        }
         _ => text(StatusCode::NOT_FOUND, "there are /livez, /readyz, /startupz and /in-flight"),
     }
 }
@@ -79,13 +85,18 @@ fn of_type(kind: &'static str, status: StatusCode, body: String) -> Response<Str
     response
 }
 
+/// Whether a browser asks.
+fn wants_text(headers: &HeaderMap) -> bool {
+    let accepts = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
+    accepts.contains("text/html") || accepts.contains("text/plain")
+}
+
 /// What runs now and its age: for a browser a page, else JSON.
-fn in_flight(program: &Shared, headers: &HeaderMap) -> Response<String> {
+fn in_flight(program: &Shared, as_text: bool) -> Response<String> {
     let counts = program.work.counts();
     let mut all = program.in_flight();
     all.retain(|work| !work.is_idle());
-    let accepts = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
-    if accepts.contains("text/html") || accepts.contains("text/plain") {
+    if as_text {
         let line = |work: &InFlight| format!("\n{work}");
         let lines: String = all.iter().map(line).collect();
         return text(StatusCode::OK, &format!("in flight: {counts}\n{lines}"));

@@ -15,6 +15,14 @@ use crate::{
 /// that is already bound, or several of them. `service` is a tower service such as an
 /// `axum::Router`, a hyper one, or one that makes a service for each connection ([`HttpService`]).
 ///
+/// # What the service owns
+///
+/// A service is dropped when its listeners are closed and the last of its connections is over; for a
+/// server that goes on [until the exit](crate::Serve::until_exit), at the end. So a worker whose channel
+/// has its sender in the state of the service (`while let Some(job) = jobs.recv().await`) ends by itself
+/// in the drain, after the last request, and is waited for where it was made with
+/// [`spawn`](crate::spawn()).
+///
 /// The listeners are bound once the server is returned from `main` or handed to
 /// [`Config::start`](crate::Config::start). Upgrades (WebSockets) are enabled; what else can be
 /// set, with its default, is at [`Server`].

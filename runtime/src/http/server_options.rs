@@ -89,8 +89,9 @@ impl Server {
 
     /// Sets hyper's options for HTTP/1, on its own builder.
     ///
-    /// A timer is set. `header_read_timeout` is this crate's
-    /// ([`header_timeout`](Self::header_timeout)), whatever is set here.
+    /// A timer is set. Two options are this crate's, whatever is set here: `header_read_timeout` is
+    /// that of [`header_timeout`](Self::header_timeout), and `pipeline_flush` stays off, because a
+    /// response that hyper keeps back is one that a stop would lose.
     ///
     /// # Examples
     ///

@@ -53,7 +53,8 @@ impl<S: Service> Stage<S> {
         guard: &ConnGuard<HttpConn>,
         info: Option<ConnectInfo>,
     ) -> Self {
-        let Detect { io, service, .. } = detect;
+        #[cfg_attr(not(feature = "http2"), allow(unused_mut))]
+        let Detect { mut io, service, .. } = detect;
         let (conn, readiness) = (guard.conn().clone(), options.readiness.clone());
         match version {
             #[cfg(feature = "http1")]
@@ -65,6 +66,7 @@ impl<S: Service> Stage<S> {
             #[cfg(feature = "http2")]
             Version::Http2 => {
                 conn.on(Event::SpeaksHttp2);
+                io.speak_http2();
                 let service = Http2 { service, conn, readiness, info };
                 let builder = options.http2_builder(ConnExecutor(guard.clone()));
                 Self::Http2(Box::pin(builder.serve_connection(TokioIo::new(io), service)))

@@ -9,12 +9,18 @@ use tokio::task::AbortHandle;
 
 use crate::{
     stop::{Phase, PhaseCell},
-    util::sync::{Mutex, lock},
+    util::sync::{AtomicUsize, Mutex, Ordering, lock},
     work::{InFlight, Progress},
 };
 
 #[derive(Debug, Default)]
-pub(crate) struct StreamTable(Mutex<Table>);
+pub(crate) struct StreamTable {
+    table: Mutex<Table>,
+    /// How many streams are open on the wire, as the connection's own task has last said.
+    open: AtomicUsize,
+    /// How many requests are kept until that says that their last bytes are written.
+    unwritten: AtomicUsize,
+}
 
 #[derive(Debug, Default)]
 struct Table {
@@ -42,6 +48,8 @@ struct Request {
     since: Instant,
     responding: bool,
     upgraded: bool,
+    /// Whether its task has ended, and what it has left with h2 may not be written yet.
+    unwritten: bool,
 }
 
 impl Table {
@@ -53,12 +61,13 @@ impl Table {
 impl StreamTable {
     pub(crate) fn opened(&self, method: Method, path: Option<PathAndQuery>) -> usize {
         let since = Instant::now();
-        let request = Request { method, path, since, responding: false, upgraded: false };
-        lock(&self.0).requests.insert(request)
+        let request =
+            Request { method, path, since, responding: false, upgraded: false, unwritten: false };
+        lock(&self.table).requests.insert(request)
     }
 
     pub(crate) fn responds(&self, stream: usize, upgraded: bool) {
-        let mut table = lock(&self.0);
+        let mut table = lock(&self.table);
         let request = &mut table.requests[stream];
         request.responding = true;
         request.upgraded = upgraded;
@@ -66,7 +75,7 @@ impl StreamTable {
 
     /// Returns whether nothing is left. `late`: its answer was complete, after the cut.
     pub(crate) fn closed(&self, stream: usize, late: bool) -> bool {
-        let mut table = lock(&self.0);
+        let mut table = lock(&self.table);
         let request = table.requests.remove(stream);
         if late {
             table.late.push(request);
@@ -74,23 +83,58 @@ impl StreamTable {
         table.is_empty()
     }
 
+    /// The task of an upgraded stream has ended, and what it has left with h2 may not be written yet.
+    /// Returns the streams of which all is.
+    pub(crate) fn upgrade_ended(&self, stream: usize) -> Vec<usize> {
+        let mut table = lock(&self.table);
+        table.requests[stream].unwritten = true;
+        // Sequentially consistent, as in `set_open`: of the mark and the count, the one that comes
+        // later sees the other.
+        self.unwritten.fetch_add(1, Ordering::SeqCst);
+        self.take_written(&mut table)
+    }
+
+    /// So many streams are open on the wire. Returns those of `upgrade_ended` that are written now.
+    pub(crate) fn set_open(&self, open: usize) -> Vec<usize> {
+        self.open.store(open, Ordering::SeqCst);
+        if self.unwritten.load(Ordering::SeqCst) == 0 {
+            return Vec::new();
+        }
+        self.take_written(&mut lock(&self.table))
+    }
+
+    /// All that have ended, once no more streams are open than there are others.
+    fn take_written(&self, table: &mut Table) -> Vec<usize> {
+        let ended = table.requests.iter().filter(|(_, request)| request.unwritten);
+        let ended: Vec<usize> = ended.map(|(stream, _)| stream).collect();
+        let others = table.requests.len() - ended.len();
+        if self.open.load(Ordering::SeqCst) > others {
+            return Vec::new();
+        }
+        for stream in &ended {
+            table.requests[*stream].unwritten = false;
+        }
+        self.unwritten.fetch_sub(ended.len(), Ordering::SeqCst);
+        ended
+    }
+
     /// How many requests there are.
     pub(crate) fn requests(&self) -> usize {
-        lock(&self.0).requests.iter().filter(|(_, request)| !request.upgraded).count()
+        lock(&self.table).requests.iter().filter(|(_, request)| !request.upgraded).count()
     }
 
     /// Since when the oldest request has been running.
     pub(crate) fn oldest(&self) -> Option<Instant> {
-        lock(&self.0).requests.iter().map(|(_, request)| request.since).min()
+        lock(&self.table).requests.iter().map(|(_, request)| request.since).min()
     }
 
     pub(crate) fn describe_one(&self, stream: usize, peer: &str, now: Instant) -> InFlight {
-        lock(&self.0).requests[stream].describe(peer, now)
+        lock(&self.table).requests[stream].describe(peer, now)
     }
 
     /// Takes what was answered late out of `described`, which was said at `then`.
     pub(crate) fn forget_ended(&self, peer: &str, then: Instant, described: &mut Vec<InFlight>) {
-        for late in &lock(&self.0).late {
+        for late in &lock(&self.table).late {
             // By path and age, which no two share; the response may have begun since.
             let late = late.describe(peer, then);
             described.retain(|it| it.age() != late.age() || !it.is_same_path(&late));
@@ -99,12 +143,12 @@ impl StreamTable {
 
     /// A task is about to be spawned.
     pub(crate) fn task(&self) -> usize {
-        lock(&self.0).tasks.insert(Task::Spawning)
+        lock(&self.table).tasks.insert(Task::Spawning)
     }
 
     /// Returns whether nothing is left.
     pub(crate) fn task_spawned(&self, slot: usize, abort: AbortHandle, phase: &PhaseCell) -> bool {
-        let mut table = lock(&self.0);
+        let mut table = lock(&self.table);
         if let Task::Ended = table.tasks[slot] {
             table.tasks.remove(slot);
             return table.is_empty();
@@ -121,7 +165,7 @@ impl StreamTable {
 
     /// Returns whether nothing is left.
     pub(crate) fn task_ended(&self, slot: usize) -> bool {
-        let mut table = lock(&self.0);
+        let mut table = lock(&self.table);
         match mem::replace(&mut table.tasks[slot], Task::Ended) {
             Task::Spawning => {}
             Task::Running(_) | Task::Ended => drop(table.tasks.remove(slot)),
@@ -135,17 +179,17 @@ impl StreamTable {
             Task::Spawning | Task::Ended => None,
         };
         // Outside of the lock: a task that is dropped takes itself off.
-        let tasks: Vec<_> = lock(&self.0).tasks.iter().filter_map(running).collect();
+        let tasks: Vec<_> = lock(&self.table).tasks.iter().filter_map(running).collect();
         tasks.iter().for_each(AbortHandle::abort);
     }
 
     /// Whether a stream is still worked on, or its response not yet all written.
     pub(crate) fn is_busy(&self) -> bool {
-        !lock(&self.0).is_empty()
+        !lock(&self.table).is_empty()
     }
 
     pub(crate) fn describe(&self, peer: &str, now: Instant, out: &mut Vec<InFlight>) {
-        let table = lock(&self.0);
+        let table = lock(&self.table);
         out.extend(table.requests.iter().map(|(_, request)| request.describe(peer, now)));
     }
 }

@@ -1,11 +1,16 @@
-//! Where a message goes: to `tracing` where the program has installed a subscriber, else to stderr,
-//! one line each.
+//! Where a message goes: to `tracing` where the program has installed a subscriber, to `log` where it
+//! has installed a logger and the feature is on, else to stderr, one line each.
+//!
+//! An error goes to stderr as well where the subscriber or the logger does not want it: a filter such
+//! as `myapp=info` is about the program's own messages, and must not hide why the process ends.
 
 use std::{
     io,
     sync::{Arc, Mutex},
     time::Duration,
 };
+
+use tracing::Level;
 
 use super::{stderr, writer::Writer};
 use crate::util::sync::lock_std;
@@ -16,12 +21,32 @@ pub(crate) struct Log {
     writer: Writer,
     /// Whether stderr is ours: under `Config::run` it is, inside of another program it is not.
     stderr: bool,
+    /// Whether only errors are written.
+    quiet: bool,
     /// The span of the stop: entered for each event, closed with the last. Only the writer's thread
     /// touches it: a subscriber is the program's code, which may block or panic.
     stop: Arc<Mutex<tracing::Span>>,
 }
 
-/// Says something, as an event with these fields, or as a line on stderr:
+/// The form that a message takes where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A log: one line.
+    Event,
+    /// A person at stderr: as many lines as it takes.
+    Lines,
+}
+
+/// Where one message goes.
+enum Destination {
+    Tracing,
+    #[cfg(feature = "log")]
+    Logger,
+    Stderr,
+    Nowhere,
+}
+
+/// Writes a message, as an event with these fields, or as a line on stderr:
 /// `say!(log, warn, { server = name }, "{name}: cannot accept")`.
 ///
 /// The fields and the text are evaluated here, and written by the thread of the log.
@@ -29,19 +54,67 @@ macro_rules! say {
     ($log:expr, $level:ident, { $($field:ident = $value:expr),* $(,)? }, $($text:tt)+) => {{
         let line = format!($($text)+);
         $(let $field = $value;)*
-        $log.write(line, Box::new(move |line: &str| {
+        $log.write($crate::log::level!($level), line, Box::new(move |line: &str| {
             tracing::$level!(target: "graceful", $($field,)* "{line}");
         }));
     }};
 }
 
-pub(crate) use say;
+/// The level of this name.
+macro_rules! level {
+    (error) => {
+        tracing::Level::ERROR
+    };
+    (warn) => {
+        tracing::Level::WARN
+    };
+    (info) => {
+        tracing::Level::INFO
+    };
+    (debug) => {
+        tracing::Level::DEBUG
+    };
+}
 
-/// Whether this thread has a subscriber: one for the whole program. A subscriber that is set for
-/// another thread alone would not hear what is said here.
-pub(crate) fn is_traced() -> bool {
+pub(crate) use {level, say};
+
+/// Whether there is a subscriber for the whole program. One that is set for another thread alone
+/// would not hear what is written by the thread of the log.
+fn is_traced() -> bool {
     tracing::dispatcher::has_been_set()
         && tracing::dispatcher::get_default(|it| !it.is::<tracing::subscriber::NoSubscriber>())
+}
+
+/// Whether the program has a logger of the crate `log`. One that has switched everything off cannot be
+/// told from none.
+fn is_logged() -> bool {
+    #[cfg(feature = "log")]
+    return log::max_level() != log::LevelFilter::Off;
+    #[cfg(not(feature = "log"))]
+    false
+}
+
+/// Whether the subscriber wants events of this target at this level.
+///
+/// Asked anew each time: `enabled!` has the subscriber's filters look at the event, whatever they said
+/// of others before (`tracing_subscriber`'s per-layer filters keep what they said last).
+fn is_wanted(level: Level) -> bool {
+    match level {
+        Level::ERROR => tracing::enabled!(target: "graceful", Level::ERROR),
+        // Filtered by the event itself.
+        _ => true,
+    }
+}
+
+#[cfg(feature = "log")]
+fn log_level(level: Level) -> log::Level {
+    match level {
+        Level::ERROR => log::Level::Error,
+        Level::WARN => log::Level::Warn,
+        Level::INFO => log::Level::Info,
+        Level::DEBUG => log::Level::Debug,
+        Level::TRACE => log::Level::Trace,
+    }
 }
 
 /// The milliseconds of a field.
@@ -50,61 +123,82 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 }
 
 impl Log {
-    /// `stderr`: whether it is ours to write to.
+    /// `stderr`: whether it is ours to write to. `quiet`: only errors are written.
     ///
     /// # Errors
     ///
     /// If there is no thread to write from.
-    pub(crate) fn start(stderr: bool) -> io::Result<Self> {
+    pub(crate) fn start(stderr: bool, quiet: bool) -> io::Result<Self> {
         let stop = Arc::new(Mutex::new(tracing::Span::none()));
-        Ok(Self { writer: Writer::start()?, stderr, stop })
+        Ok(Self { writer: Writer::start()?, stderr, quiet, stop })
     }
 
     /// One that has nothing to say and needs no thread.
     #[cfg(test)]
     pub(crate) fn closed() -> Self {
         let stop = Arc::new(Mutex::new(tracing::Span::none()));
-        Self { writer: Writer::closed(), stderr: false, stop }
+        Self { writer: Writer::closed(), stderr: false, quiet: false, stop }
     }
 
-    /// Resolves once all is written. What is said afterwards is heard all the same.
+    /// The same for what somebody has asked for: it is not quiet.
+    pub(crate) fn asked(&self) -> Self {
+        Self { quiet: false, ..self.clone() }
+    }
+
+    /// Resolves once all is written. Later messages are still written.
     pub(crate) fn close(&self) -> impl Future<Output = ()> + use<> {
         self.writer.close()
     }
 
-    /// Waits until all is written, for `limit` at the most.
+    /// Waits until all is written, for at most `limit`.
     pub(crate) fn flush(&self, limit: Duration) {
         self.writer.flush(limit);
     }
 
-    /// Whether messages arrive anywhere.
+    /// Whether messages that are no errors arrive anywhere.
     pub(crate) fn is_heard(&self) -> bool {
-        self.stderr || is_traced()
+        !self.quiet && (self.stderr || is_traced() || is_logged())
     }
 
     /// Whether messages go to stderr, where a live line may stand between them.
     pub(crate) fn is_live(&self) -> bool {
-        self.stderr && !is_traced()
+        self.stderr && !self.quiet && !is_traced() && !is_logged()
+    }
+
+    /// Whether events of the level `debug` go anywhere. On stderr they would be noise.
+    #[cfg(feature = "net")]
+    pub(crate) fn is_debugged(&self) -> bool {
+        !self.quiet && (is_traced() || is_logged())
     }
 
     /// What `say!` comes to: boxed there, so that this is compiled once and not for each message.
-    pub(crate) fn write(&self, line: String, event: Box<dyn FnOnce(&str) + Send>) {
-        self.write_by(Box::new(|| line), event);
+    pub(crate) fn write(&self, level: Level, line: String, event: Box<dyn FnOnce(&str) + Send>) {
+        self.write_by(level, Box::new(|_| line), event);
     }
 
-    /// The same for a text that the thread of the log makes.
+    /// The same for a text that the thread of the log makes, in the form that fits where it goes.
     pub(crate) fn write_by(
         &self,
-        line: Box<dyn FnOnce() -> String + Send>,
+        level: Level,
+        text: Box<dyn FnOnce(Form) -> String + Send>,
         event: Box<dyn FnOnce(&str) + Send>,
     ) {
-        let (stderr_is_ours, stop) = (self.stderr, self.stop.clone());
+        if self.quiet && level != Level::ERROR {
+            return;
+        }
+        let log = (self.stderr, self.stop.clone());
         self.writer.push(Box::new(move || {
-            if is_traced() {
-                let _in_stop = lock_std(&stop).clone().entered();
-                event(&line());
-            } else if stderr_is_ours {
-                stderr::write(&line());
+            let (stderr_is_ours, stop) = log;
+            // Filters may depend on the span.
+            let in_stop = is_traced().then(|| lock_std(&stop).clone().entered());
+            match destination(level, in_stop.is_some(), stderr_is_ours) {
+                Destination::Tracing => event(&text(Form::Event)),
+                #[cfg(feature = "log")]
+                Destination::Logger => {
+                    log::log!(target: "graceful", log_level(level), "{}", text(Form::Event));
+                }
+                Destination::Stderr => stderr::write(&text(Form::Lines)),
+                Destination::Nowhere => {}
             }
         }));
     }
@@ -129,4 +223,29 @@ impl Log {
     pub(crate) fn live(&self, line: String) {
         self.writer.push(Box::new(move || stderr::write_live(&line)));
     }
+
+    /// A key has sent a signal, and the terminal has echoed it (`^C`): the next line takes its place.
+    pub(crate) fn key_pressed(&self) {
+        if self.stderr {
+            self.writer.push(Box::new(stderr::key_echoed));
+        }
+    }
+}
+
+fn destination(level: Level, is_traced: bool, stderr_is_ours: bool) -> Destination {
+    let fallback = match level {
+        _ if !stderr_is_ours => Destination::Nowhere,
+        Level::ERROR => Destination::Stderr,
+        _ if is_traced || is_logged() => Destination::Nowhere,
+        Level::WARN | Level::INFO => Destination::Stderr,
+        _ => Destination::Nowhere,
+    };
+    if is_traced && is_wanted(level) {
+        return Destination::Tracing;
+    }
+    #[cfg(feature = "log")]
+    if !is_traced && log::log_enabled!(target: "graceful", log_level(level)) {
+        return Destination::Logger;
+    }
+    fallback
 }

@@ -1,4 +1,4 @@
-//! Messages: to `tracing` where the program has installed a subscriber, else to stderr.
+//! Messages: to `tracing` or `log` where the program has installed either, else to stderr.
 //!
 //! May use: `util`. Must not know: what is said. Each concept says its own messages, with `say!`.
 
@@ -6,4 +6,4 @@ mod events;
 mod stderr;
 mod writer;
 
-pub(crate) use events::{Log, is_traced, millis, say};
+pub(crate) use events::{Form, Log, level, millis, say};

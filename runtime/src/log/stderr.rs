@@ -1,11 +1,11 @@
 //! Lines on stderr, and the one line of a terminal that is written again and again.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     sync::atomic::{AtomicBool, Ordering},
 };
 
-/// Whether a live line stands on the terminal.
+/// Whether the line of the cursor is to be wiped by what is written next.
 static LIVE: AtomicBool = AtomicBool::new(false);
 
 /// To the first column, and "erase in line" (ECMA-48, section 8.3.41).
@@ -20,15 +20,29 @@ pub(super) fn write(line: &str) {
 
 /// Rewrites the live line; an empty one wipes it.
 pub(super) fn write_live(line: &str) {
-    // Without a line break at the right margin (DECAWM), so that there is just one line to wipe.
     let text = match line {
         "" => String::new(),
-        line => format!("\x1b[?7l{line}\x1b[?7h"),
+        line => live_line(line),
     };
     let was_live = LIVE.swap(!line.is_empty(), Ordering::Relaxed);
     if was_live || !line.is_empty() {
         let mut stderr = io::stderr().lock();
         // A terminal that is gone shows nothing.
         let _ = write!(stderr, "{WIPE}{text}").and_then(|()| stderr.flush());
+    }
+}
+
+/// The line without a line break at the right margin (DECAWM), so that there is just one to wipe.
+///
+/// Then the cursor is moved to the right margin and writes a blank there: the next character that is
+/// printed, which may be the program's own, begins a new line, while a CR stays in this one.
+fn live_line(line: &str) -> String {
+    format!("\x1b[?7l{line}\x1b[?7h\x1b[999C ")
+}
+
+/// The terminal has echoed the key that sent a signal.
+pub(super) fn key_echoed() {
+    if io::stderr().is_terminal() {
+        LIVE.store(true, Ordering::Relaxed);
     }
 }

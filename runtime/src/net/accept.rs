@@ -7,6 +7,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -20,6 +21,7 @@ use super::{
 use crate::{
     stop::{Phase, Shared},
     util::{Failure, First, LocalAddr, Peer, race, within},
+    work::CountWaiting,
 };
 
 /// For how long a handshake that is under way holds the drain: a port scan leaves some behind that
@@ -29,6 +31,9 @@ const HANDSHAKE: Duration = Duration::from_secs(1);
 /// How often the kernel is asked whether a handshake has come to nothing. One that completes is
 /// heard of at once.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
+
+/// How often it is looked whether clients are still served, while one is late.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How many connections are accepted at the drain if new clients cannot be turned away: as many as
 /// Linux keeps in a queue, unless told otherwise (`net.core.somaxconn`, listen(2)). Clients that
@@ -88,6 +93,15 @@ impl AcceptLoop {
         &self.addr
     }
 
+    /// Counts the clients that wait in the kernel's queue.
+    pub(crate) fn waiting(&self) -> CountWaiting {
+        let (kernel, inode) = (self.kernel.clone(), self.listener.inode());
+        Box::new(move || match &kernel {
+            Some(kernel) => kernel.waiting(),
+            None => inode.map_or(0, Kernel::waiting_unix),
+        })
+    }
+
     /// Accepts until the drain has let in every client that was on the way. What is accepted late
     /// is served like the rest.
     pub(crate) async fn run(mut self) -> Result<(), Failure> {
@@ -102,11 +116,13 @@ impl AcceptLoop {
         let Some(late) = self.close().await else {
             return Ok(());
         };
-        // The handshake of a slow client. For as long as the rest of the drain takes anyway, the
+        // The handshake of a slow client. For as long as other clients are served anyway, the
         // connections that it leads to are accepted, too. This does not hold the drain.
         shared.spawn_quietly(async move {
             let over = self.shared.clone();
-            race(over.phase.reached(Phase::Cleanup), self.await_arriving(late, None)).await;
+            let alone = nobody_is_served(over.clone());
+            let over = race(over.phase.reached(Phase::Cleanup), alone);
+            race(over, self.await_arriving(late, None)).await;
         });
         Ok(())
     }
@@ -119,8 +135,8 @@ impl AcceptLoop {
     async fn serve(&mut self) -> std::convert::Infallible {
         let mut backoff = Backoff::default();
         loop {
-            let slot = self.slot().await;
-            match poll_fn(|cx| self.listener.poll_accept(cx)).await {
+            let (accepted, slot) = self.next().await;
+            match accepted {
                 Ok((stream, peer)) => {
                     backoff.end(&self.shared.log, &self.name);
                     self.admit(stream, peer, slot);
@@ -129,6 +145,34 @@ impl AcceptLoop {
                 Err(error) => {
                     backoff.wait(&self.shared.log, &self.name, &error, LONGEST_PAUSE).await;
                 }
+            }
+        }
+    }
+
+    /// The next client, with its place. A listener without clients holds no place: another of the same
+    /// server may need it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: what is accepted is returned within the same poll.
+    async fn next(&self) -> (io::Result<(Stream, Peer)>, Option<Slot>) {
+        loop {
+            let mut slot = Some(self.slot().await);
+            let is_limited = matches!(slot, Some(Some(_)));
+            let mut given_back = false;
+            let accepted = poll_fn(|cx| {
+                if given_back {
+                    // Woken by the listener: with a place, what has come can be accepted.
+                    return Poll::Ready(None);
+                }
+                let accepted = self.listener.poll_accept(cx);
+                if accepted.is_pending() && is_limited {
+                    (slot, given_back) = (None, true);
+                }
+                accepted.map(Some)
+            });
+            if let (Some(accepted), Some(slot)) = (accepted.await, slot) {
+                return (accepted, slot);
             }
         }
     }
@@ -176,7 +220,9 @@ impl AcceptLoop {
             if until.is_some_and(|until| Instant::now() >= until) {
                 return Some(arriving);
             }
-            within(Some(ASK_AGAIN), self.accept_one()).await;
+            // One that is late is not asked about so often.
+            let again = if until.is_some() { ASK_AGAIN } else { LOOK_AGAIN };
+            within(Some(again), self.accept_one()).await;
             // In this order, as above.
             let still = kernel.arriving()?;
             arriving.retain(|client| still.contains(client));
@@ -189,8 +235,8 @@ impl AcceptLoop {
     ///
     /// Cancel safe, as `serve` is.
     async fn accept_one(&mut self) {
-        let slot = self.slot().await;
-        match poll_fn(|cx| self.listener.poll_accept(cx)).await {
+        let (accepted, slot) = self.next().await;
+        match accepted {
             Ok((stream, peer)) => self.admit(stream, peer, slot),
             // `empty_queue` meets it, too; until then there is nothing to wait for.
             Err(_) => std::future::pending().await,
@@ -216,6 +262,15 @@ impl AcceptLoop {
                 Err(error) => backoff.wait(&self.shared.log, &self.name, &error, FIRST_PAUSE).await,
             }
         }
+    }
+}
+
+/// Resolves when there is no connection left but those that may still come. Whoever waits for the end of
+/// a service, as the receiver of a channel does whose sender is its, must not wait for a client that may
+/// never come: the accept loop holds the service.
+async fn nobody_is_served(shared: Arc<Shared>) {
+    while shared.work.counts().connections() > 0 {
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 

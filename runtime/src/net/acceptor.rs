@@ -10,7 +10,7 @@ use super::transport::Transport;
 /// and for tunnels of your own. [`Server::acceptor`](crate::Server::acceptor) takes one.
 ///
 /// The handshake does not hold up the accept loop. It may take as long as the
-/// [`header_timeout`](crate::Server::header_timeout), in the drain one second more. At the end of a
+/// [`header_timeout`](crate::Server::header_timeout); the drain waits for it for a second. At the end of a
 /// connection the stream's `poll_shutdown` is called, which should say so to the client (in TLS, by
 /// `close_notify`).
 ///
@@ -46,7 +46,7 @@ use super::transport::Transport;
 /// ```
 pub trait Acceptor: Send + Sync + 'static {
     /// The stream that the server speaks over.
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static;
 
     /// Shakes hands.
     ///
@@ -60,9 +60,22 @@ pub trait Acceptor: Send + Sync + 'static {
     fn transport(stream: &Self::Stream) -> &Transport;
 }
 
+/// What a layer has read and not yet handed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PendingInput {
+    /// Nothing, or what the layer has used up itself.
+    Nothing,
+    /// A part of a record: the rest of it has yet to come.
+    PartOfRecord,
+    /// Bytes of which only the layer knows what they are.
+    Unknown,
+}
+
 /// A stream over a socket, of whichever type.
-pub(crate) trait Layered: AsyncRead + AsyncWrite + Unpin + Send {
+pub(crate) trait Layered: AsyncRead + AsyncWrite + Unpin + Send + Sync {
     fn transport(&self) -> &Transport;
+
+    fn pending_input(&self) -> PendingInput;
 
     #[cfg(feature = "tls")]
     fn tls_info(&self) -> Option<super::tls::TlsInfo> {
@@ -91,17 +104,30 @@ impl<A: Acceptor> AnyAcceptor for Custom<A> {
     fn accept(self: Arc<Self>, transport: Transport) -> HandshakeFuture {
         Box::pin(async move {
             let stream = self.0.accept(transport).await?;
-            Ok(Box::new(CustomStream::<A>(stream)) as Box<dyn Layered>)
+            Ok(Box::new(CustomStream::<A> { stream, handed_on: 0 }) as Box<dyn Layered>)
         })
     }
 }
 
 /// Its stream: forwards all of it.
-struct CustomStream<A: Acceptor>(A::Stream);
+struct CustomStream<A: Acceptor> {
+    stream: A::Stream,
+    /// How much had been read from the socket when something was last handed on. Nothing has been to
+    /// begin with, although the handshake has read: it may have read a part of what follows.
+    handed_on: u64,
+}
 
 impl<A: Acceptor> Layered for CustomStream<A> {
     fn transport(&self) -> &Transport {
-        A::transport(&self.0)
+        A::transport(&self.stream)
+    }
+
+    fn pending_input(&self) -> PendingInput {
+        if self.transport().bytes_read() > self.handed_on {
+            PendingInput::Unknown
+        } else {
+            PendingInput::Nothing
+        }
     }
 }
 
@@ -111,7 +137,13 @@ impl<A: Acceptor> AsyncRead for CustomStream<A> {
         cx: &mut std::task::Context<'_>,
         buf: &mut tokio::io::ReadBuf<'_>,
     ) -> std::task::Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_read(cx, buf)
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            this.handed_on = this.transport().bytes_read();
+        }
+        read
     }
 }
 
@@ -121,7 +153,7 @@ impl<A: Acceptor> AsyncWrite for CustomStream<A> {
         cx: &mut std::task::Context<'_>,
         buf: &[u8],
     ) -> std::task::Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().0).poll_write(cx, buf)
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -129,24 +161,24 @@ impl<A: Acceptor> AsyncWrite for CustomStream<A> {
         cx: &mut std::task::Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> std::task::Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().0).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(
         self: Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_flush(cx)
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
     }
 
     fn poll_shutdown(
         self: Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }

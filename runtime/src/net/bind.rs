@@ -69,6 +69,7 @@ async fn bind_one(target: Target, options: &SocketOptions) -> Result<Vec<BoundSo
                 Err(Failure::new(format!("cannot listen on `{}`: {wrong}", text.escape_debug())))
             }
         },
+        Target::Path(path) => bind_address(Address::Path(path), &name, options).await,
         Target::Host(host, port) => bind_host(&host, port, options).await,
         Target::Addr(addr) => {
             let socket = bind_or_take(addr, options);

@@ -2,6 +2,7 @@
 
 use std::{fs, io, net::SocketAddr, os::unix::fs::MetadataExt, path::Path};
 
+use super::sockets;
 use crate::util::{Escaped, Failure};
 
 /// Names the address and the cause, and says what to do.
@@ -32,6 +33,14 @@ fn advice(addr: Option<SocketAddr>, error: &io::Error) -> Option<String> {
                  CAP_NET_BIND_SERVICE, or have systemd pass the socket (`systemd:{}`)",
             if addr.port() == 443 { "https" } else { "http" }
         )),
+        _ if addr.is_some_and(|addr| addr.is_ipv6() && addr.ip().is_unspecified())
+            && sockets::is_unavailable(error) =>
+        {
+            let port = addr.map_or(0, |addr| addr.port());
+            Some(format!(
+                "this machine has no IPv6: write `0.0.0.0:{port}`, or `:{port}` for whichever it has"
+            ))
+        }
         (io::ErrorKind::AddrNotAvailable, Some(_)) => {
             Some("this machine does not have that address: `ip addr` lists those it has".to_owned())
         }
@@ -76,4 +85,19 @@ fn holder(process: &Path, inodes: &[u64]) -> Option<String> {
     let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
     let this = if id == std::process::id() { ", this one" } else { "" };
     Some(format!("{} (process {id}{this})", Escaped(name.trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_ipv6_is_told_what_to_write() {
+        let no_family = || io::Error::from(nix::errno::Errno::EAFNOSUPPORT);
+        let any: SocketAddr = "[::]:8080".parse().unwrap();
+        let failure = explain("[::]:8080", Some(any), no_family()).to_string();
+        assert!(failure.contains("write `0.0.0.0:8080`, or `:8080`"), "{failure}");
+        let none = explain("[::1]:8080", Some("[::1]:8080".parse().unwrap()), no_family());
+        assert!(!none.to_string().contains("0.0.0.0"), "{none}");
+    }
 }

@@ -22,11 +22,12 @@ pub(crate) const LINGERING_CLOSE_DRAINING: Duration = Duration::from_secs(1);
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// Closes `stream`: in service as nginx's `lingering_close`; once the process is about to end,
-/// after the client's system has acknowledged everything, or the cut.
-pub(crate) async fn close<C: GuardedConn>(stream: Stream, guard: ConnGuard<C>) {
+/// after the client's system has acknowledged everything, or the cut. `goodbye`: how many of the bytes
+/// that were written last are no answer.
+pub(crate) async fn close<C: GuardedConn>(stream: Stream, guard: ConnGuard<C>, goodbye: u64) {
     let core = guard.conn().core();
     let since = Instant::now();
-    let mut closing = LingeringClose::new(stream);
+    let mut closing = LingeringClose::new(stream, goodbye);
     let mut drain: Option<ConnDrain> = None;
     let mut timer = Timer::default();
     poll_fn(|cx| {
@@ -39,6 +40,7 @@ pub(crate) async fn close<C: GuardedConn>(stream: Stream, guard: ConnGuard<C>) {
         let mut heard = false;
         let ended = closing.poll(cx, |_| heard = true).is_ready();
         core.set_sending(heard);
+        core.set_goodbye(closing.goodbye());
         loop {
             if phase < Phase::Stopping {
                 // The kernel sees to what is on its way.
@@ -53,13 +55,11 @@ pub(crate) async fn close<C: GuardedConn>(stream: Stream, guard: ConnGuard<C>) {
                 drain
             });
             // A client that has closed its side reads no more of what is not acknowledged yet.
-            let undelivered = drain.ask(core, since, false, || local);
+            let view = drain.ask(core, since, false, || local);
+            let undelivered = view.is_open();
             if ended && !undelivered {
                 return Poll::Ready(());
             }
-            let Some(view) = &drain.view else {
-                return Poll::Ready(());
-            };
             let deadline = if undelivered {
                 view.at + view.round_trip.max(TICK)
             } else {

@@ -8,10 +8,10 @@ use std::{
     time::Instant,
 };
 
-use super::{clock, kernel::Kernel, slots::Slot};
+use super::{acceptor::PendingInput, clock, kernel::Kernel, slots::Slot};
 use crate::{
     stop::{Phase, Shared},
-    util::sync::{AtomicBool, AtomicU32, AtomicUsize, AtomicWaker, Ordering, register},
+    util::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, AtomicWaker, Ordering, register},
     util::{Ends, Peer},
     work::{Doing, InFlight, WorkItem},
 };
@@ -39,6 +39,8 @@ pub(crate) struct ConnCore {
     ends: OnceLock<Box<Ends>>,
     /// Whether what comes before the protocol is still under way.
     is_shaking: AtomicBool,
+    /// Whether the drain does not wait for that any more.
+    is_late: AtomicBool,
     /// How many `ConnGuard`s there are. They alone change it.
     pub(super) guards: AtomicUsize,
     /// The connection's own task.
@@ -52,6 +54,14 @@ pub(crate) struct ConnCore {
     is_unread: AtomicBool,
     /// Whether the client goes on sending after its last response.
     is_sending: AtomicBool,
+    /// How many of the bytes that were written last are no answer: those of our own goodbye, of TLS
+    /// and HTTP/2, and what else these protocols say for themselves.
+    goodbye: AtomicU32,
+    /// Since when a part of something is there, of which nothing has been read by the protocol above:
+    /// a TLS record, a frame. By `clock`; 0: there is none.
+    partial_since: AtomicU64,
+    /// Whether that is known, and not only possible.
+    is_partial_certain: AtomicBool,
 }
 
 /// One direction of a stream.
@@ -77,6 +87,7 @@ impl ConnCore {
             _slot: slot,
             ends: OnceLock::new(),
             is_shaking: AtomicBool::new(false),
+            is_late: AtomicBool::new(false),
             // The one that `ConnGuard::first` makes.
             guards: AtomicUsize::new(1),
             task: AtomicWaker::new(),
@@ -84,6 +95,9 @@ impl ConnCore {
             undelivered: AtomicU32::new(0),
             is_unread: AtomicBool::new(false),
             is_sending: AtomicBool::new(false),
+            goodbye: AtomicU32::new(0),
+            partial_since: AtomicU64::new(0),
+            is_partial_certain: AtomicBool::new(false),
         }
     }
 
@@ -114,6 +128,15 @@ impl ConnCore {
 
     pub(super) fn set_shaking(&self, is_shaking: bool) {
         self.is_shaking.store(is_shaking, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_late(&self, is_late: bool) {
+        self.is_late.store(is_late, Ordering::Relaxed);
+    }
+
+    /// Whether it is at a handshake that nobody waits for: nothing is lost with it that was accepted.
+    pub(crate) fn is_late(&self) -> bool {
+        self.is_late.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_shaking(&self) -> bool {
@@ -174,6 +197,45 @@ impl ConnCore {
     pub(crate) fn unread(&self) -> Option<u32> {
         let is_unread = self.is_unread.load(Ordering::Relaxed);
         is_unread.then(|| self.undelivered.load(Ordering::Relaxed))
+    }
+
+    /// Of what was written last, so many bytes are no answer.
+    pub(crate) fn set_goodbye(&self, bytes: u64) {
+        self.goodbye.store(u32::try_from(bytes).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn goodbye(&self) -> u32 {
+        self.goodbye.load(Ordering::Relaxed)
+    }
+
+    /// What a layer has read, or a protocol, that is not complete.
+    #[inline]
+    pub(crate) fn note_input(&self, input: PendingInput) {
+        let since = self.partial_since.load(Ordering::Relaxed);
+        if input == PendingInput::Nothing {
+            if since != 0 {
+                self.partial_since.store(0, Ordering::Relaxed);
+            }
+            return;
+        }
+        self.is_partial_certain.store(input == PendingInput::PartOfRecord, Ordering::Relaxed);
+        if since == 0 {
+            self.partial_since.store(clock::now(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether there is a part of something.
+    #[inline]
+    pub(crate) fn is_partial(&self) -> bool {
+        self.partial_since.load(Ordering::Relaxed) != 0
+    }
+
+    /// Since when. In service only what is known counts: a layer may keep for good what it has read.
+    pub(crate) fn partial_since(&self) -> Option<Instant> {
+        let since = self.partial_since.load(Ordering::Relaxed);
+        let counts = since != 0
+            && (self.is_partial_certain.load(Ordering::Relaxed) || self.phase() >= Phase::Draining);
+        counts.then(|| clock::instant(since))
     }
 
     pub(crate) fn set_sending(&self, is_sending: bool) {

@@ -6,22 +6,17 @@ use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::Ordering,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    conn::{ConnCore, GuardedConn},
-    connect_info::ConnectInfo,
-    guarded_io::GuardedIo,
+    clock, conn::GuardedConn, connect_info::ConnectInfo, guarded_io::GuardedIo,
+    idle_shutdown::IdleShutdown, raw_conn::RawConn,
 };
-use crate::{
-    context::{Handle, Shutdown},
-    work::{Doing, InFlight, WorkItem, WorkKind},
-};
+use crate::context::{Handle, Shutdown};
 
 /// A connection of [`listen`](crate::listen): a stream of bytes, and who it is with.
 ///
@@ -61,10 +56,61 @@ impl Connection {
         &self.info
     }
 
-    /// A future that resolves when the drain starts: time to come to an end. The same as
-    /// [`graceful::shutdown()`](crate::shutdown()) in the handler.
+    /// A future that resolves when the drain starts: the same as
+    /// [`graceful::shutdown()`](crate::shutdown()) in the handler. For a protocol in which the server
+    /// speaks, such as a feed. Where the client asks and the server answers, it comes too early: see
+    /// [`idle_shutdown`](Self::idle_shutdown).
     pub fn shutdown(&self) -> Shutdown {
         Handle::of(self.io.conn().core().shared()).shutdown()
+    }
+
+    /// A future that resolves when this connection may go without a loss: the drain has started, and
+    /// the client has been silent for the [`linger`](crate::Config::linger), as it sees it. For
+    /// protocols of request and reply.
+    ///
+    /// A client that has just connected, or that was still in the accept queue when the drain started,
+    /// has its first request answered; so has one that sends the next before it can know of the stop.
+    /// Silent is a client of which nothing has come since the last read and the last write, whose
+    /// system has acknowledged all that was written, and of which no bytes wait to be read. How far
+    /// away it is is asked of the kernel (on Linux).
+    ///
+    /// Make it once, before the loop, and await it beside each read.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    ///
+    /// async fn lines(connection: graceful::Connection) -> std::io::Result<()> {
+    ///     let mut idle = connection.idle_shutdown();
+    ///     let mut lines = BufReader::new(connection).lines();
+    ///     loop {
+    ///         let line = tokio::select! {
+    ///             line = lines.next_line() => line?,
+    ///             () = &mut idle => None,
+    ///         };
+    ///         let Some(line) = line else { return Ok(()) };
+    ///         lines.get_mut().write_all(format!("{line}\n").as_bytes()).await?;
+    ///     }
+    /// }
+    /// ```
+    pub fn idle_shutdown(&self) -> IdleShutdown {
+        let conn = self.io.guard().conn();
+        // From here on the time of each read and write is noted.
+        conn.is_watched.store(true, Ordering::Relaxed);
+        IdleShutdown::new(conn.clone(), self.io.stream_ref().local_addr())
+    }
+
+    /// Something has been read, or written.
+    #[inline]
+    fn note_activity(&self, has_read: bool) {
+        let conn = self.io.conn();
+        if has_read && !conn.has_read.load(Ordering::Relaxed) {
+            conn.has_read.store(true, Ordering::Relaxed);
+        }
+        if conn.is_watched.load(Ordering::Relaxed) {
+            conn.active.store(clock::now(), Ordering::Relaxed);
+        }
     }
 }
 
@@ -91,8 +137,9 @@ impl AsyncRead for Connection {
         let this = self.get_mut();
         let before = buf.remaining();
         let read = Pin::new(&mut this.io).poll_read(cx, buf);
-        if this.until_read.is_some() && buf.remaining() < before {
+        if buf.remaining() < before {
             this.until_read = None;
+            this.note_activity(true);
         }
         read
     }
@@ -105,7 +152,12 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.io).poll_write(cx, buf);
+        if written.is_ready() {
+            this.note_activity(false);
+        }
+        written
     }
 
     #[inline]
@@ -114,7 +166,12 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        if written.is_ready() {
+            this.note_activity(false);
+        }
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -130,63 +187,15 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// A `Connection`, as the table of work sees it.
-#[derive(Debug)]
-pub(super) struct RawConn {
-    core: ConnCore,
-    is_closing: AtomicBool,
-}
+#[cfg(test)]
+mod tests {
+    use super::Connection;
 
-impl RawConn {
-    pub(super) fn new(core: ConnCore) -> Self {
-        Self { core, is_closing: AtomicBool::new(false) }
-    }
-
-    fn doing(&self) -> Doing {
-        match self.core.unread() {
-            _ if self.core.is_shaking() => Doing::Handshake,
-            _ if !self.is_closing.load(Ordering::Relaxed) => Doing::Handling,
-            Some(bytes) => Doing::Delivering(bytes),
-            None if self.core.is_sending() => Doing::Closing,
-            None => Doing::Nothing,
-        }
-    }
-}
-
-impl GuardedConn for RawConn {
-    fn core(&self) -> &ConnCore {
-        &self.core
-    }
-
-    fn closed(&self) {
-        let work = &self.core.shared().work;
-        work.piece_finished(|| self.core.in_words(Instant::now(), Doing::Handling));
-    }
-}
-
-impl WorkItem for RawConn {
-    fn describe(&self, now: Instant, out: &mut Vec<InFlight>) {
-        out.push(self.core.in_words(now, self.doing()));
-    }
-
-    fn oldest(&self) -> Option<Instant> {
-        (self.doing() != Doing::Nothing).then(|| self.core.accepted_at())
-    }
-
-    fn kind(&self) -> WorkKind {
-        WorkKind::Connection
-    }
-
-    fn drain(&self) {
-        self.core.wake();
-    }
-
-    fn cut(&self) {
-        self.core.wake_all();
-    }
-
-    fn has_ended(&self) -> bool {
-        // The cut ends it, or its handler has: that is not known apart.
-        false
+    #[test]
+    fn a_connection_goes_wherever_a_tcp_stream_goes() {
+        fn check<T: Send + Sync + Unpin + 'static>() {}
+        check::<tokio::net::TcpStream>();
+        check::<Connection>();
+        check::<super::IdleShutdown>();
     }
 }

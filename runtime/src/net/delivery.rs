@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{conn::ConnCore, kernel::Facts};
+use super::{
+    conn::ConnCore,
+    kernel::{Answer, Facts},
+};
+use crate::stop::Phase;
 
 /// A connection's part of the drain.
 #[derive(Debug)]
@@ -22,15 +26,26 @@ pub(crate) struct ConnDrain {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KernelView {
     pub(crate) at: Instant,
+    /// Whether the kernel has yet to answer: nothing below is known.
+    pub(crate) is_to_come: bool,
     pub(crate) round_trip: Duration,
     /// When the client has last acknowledged something.
     pub(crate) last_ack: Option<Instant>,
     /// Whether something had not reached the client's system.
     pub(crate) undelivered: bool,
+    /// Whether bytes of the client waited to be read.
+    pub(crate) unread: bool,
     /// How much that has room for; more than before, where the client has read meanwhile.
     pub(crate) window: Option<u32>,
     /// When the client had last certainly not read everything.
     pub(crate) last_unread: Option<Instant>,
+}
+
+impl KernelView {
+    /// Whether something is not delivered, or that is not known yet.
+    pub(crate) fn is_open(&self) -> bool {
+        self.undelivered || self.is_to_come
+    }
 }
 
 impl ConnDrain {
@@ -47,31 +62,38 @@ impl ConnDrain {
     /// Asks the kernel. What it cannot say counts as delivered, and as near.
     ///
     /// `active` is when the connection has last done anything. With `window_counts`, a client whose
-    /// window grows is still reading. Returns whether something has not been delivered.
+    /// window grows is still reading.
     pub(crate) fn ask(
         &mut self,
         core: &ConnCore,
         active: Instant,
         window_counts: bool,
         local: impl FnOnce() -> Option<SocketAddr>,
-    ) -> bool {
-        let facts = self.facts(core, active, local);
+    ) -> KernelView {
+        let answer = self.facts(core, active, local);
         let at = Instant::now();
-        let undelivered = facts.map_or(0, |facts| facts.undelivered);
+        let facts = match answer {
+            Answer::Known(facts) => Some(facts),
+            Answer::Later | Answer::Unknown => None,
+        };
+        let undelivered = facts.map_or(0, |facts| owed(core, &facts, at));
         let window = facts.and_then(|facts| facts.window);
         let before = self.view.as_ref();
         let reads = window_counts && before.is_some_and(|before| before.window < window);
         let last_unread = before.and_then(|before| before.last_unread);
-        self.view = Some(KernelView {
+        let view = KernelView {
             at,
+            is_to_come: answer == Answer::Later,
             round_trip: facts.map(|facts| facts.round_trip).unwrap_or_default(),
             last_ack: facts.and_then(|facts| facts.last_ack),
             undelivered: undelivered > 0,
+            unread: facts.is_some_and(|facts| facts.unread),
             window,
             last_unread: if undelivered > 0 || reads { Some(at) } else { last_unread },
-        });
+        };
+        self.view = Some(view);
         core.set_delivery(undelivered, undelivered > 0 || reads);
-        undelivered > 0
+        view
     }
 
     fn facts(
@@ -79,18 +101,36 @@ impl ConnDrain {
         core: &ConnCore,
         active: Instant,
         local: impl FnOnce() -> Option<SocketAddr>,
-    ) -> Option<Facts> {
-        let (kernel, peer) = core.kernel()?;
+    ) -> Answer {
+        let Some((kernel, peer)) = core.kernel() else {
+            return Answer::Unknown;
+        };
         if self.local.is_none() {
-            let at_the_drain = kernel.at_the_drain(peer);
+            let at_the_drain = match kernel.at_the_drain(peer, active) {
+                Answer::Known(facts) => Some(facts),
+                Answer::Unknown => None,
+                Answer::Later => return Answer::Later,
+            };
             self.local = at_the_drain.map(|facts| facts.local).or_else(local);
             // That holds if the connection has done nothing since, and is asked again where it says
             // that something is on its way.
-            let holds = |facts: &Facts| facts.undelivered == 0 && active < facts.at;
+            let holds = |facts: &Facts| facts.undelivered <= core.goodbye() && active < facts.at;
             if let Some(facts) = at_the_drain.filter(holds) {
-                return Some(facts);
+                return Answer::Known(facts);
             }
         }
-        kernel.ask(self.local?, peer)
+        self.local.map_or(Answer::Unknown, |local| kernel.ask(local, peer, active))
     }
+}
+
+/// How long a client may acknowledge nothing of what it is owed, where the process serves on and only
+/// this connection is to end: as long as the probes of `tcp_keepalive` wait by default.
+const ABANDONED: Duration = Duration::from_secs(15);
+
+/// How many bytes of answers have not reached the client's system. Our goodbye is no answer: it was
+/// written last, so it is the last to be acknowledged.
+fn owed(core: &ConnCore, facts: &Facts, now: Instant) -> u32 {
+    let owed = facts.undelivered.saturating_sub(core.goodbye());
+    let is_gone = || facts.last_ack.is_some_and(|ack| now > ack + ABANDONED);
+    if core.phase() < Phase::Stopping && is_gone() { 0 } else { owed }
 }

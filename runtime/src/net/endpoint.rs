@@ -64,7 +64,10 @@ impl Endpoint {
         // First: what is wrong with a certificate is found before anything is bound.
         #[cfg(feature = "tls")]
         if let Some(tls) = self.tls {
-            self.preamble.acceptor = Some(Arc::new(tls.acceptor(shared, is_http)?));
+            let shared = shared.clone();
+            let acceptor = move || tls.acceptor(&shared, is_http);
+            let acceptor = crate::util::on_own_thread("graceful-tls", acceptor).await;
+            self.preamble.acceptor = Some(Arc::new(acceptor.map_err(Failure::from_error)??));
         }
         let listeners = Listener::bind(self.target, &self.sockets).await?;
         let maker = maker(shared.clone(), self.preamble);

@@ -23,6 +23,8 @@ pub(crate) struct GuardedIo<C: GuardedConn> {
     stream: Stream,
     /// Whether the client has closed its side.
     ended: bool,
+    /// How many bytes had been written when this was made, as by a TLS handshake.
+    written_before: u64,
     /// The tasks that the cut wakes: those that have last read and written.
     owners: Option<Box<[Option<Waker>; 2]>>,
     /// Dropped last: the stream is closed when the drain stops waiting for it.
@@ -31,7 +33,8 @@ pub(crate) struct GuardedIo<C: GuardedConn> {
 
 impl<C: GuardedConn> GuardedIo<C> {
     pub(crate) fn new(stream: Stream, guard: ConnGuard<C>) -> Self {
-        Self { stream, ended: false, owners: None, guard }
+        let written_before = stream.bytes_written();
+        Self { stream, ended: false, written_before, owners: None, guard }
     }
 
     #[inline]
@@ -64,7 +67,10 @@ impl<C: GuardedConn> GuardedIo<C> {
         }
         let shared = self.conn().core().shared().clone();
         let (stream, guard) = (self.take_stream(), self.guard.clone());
-        shared.spawn_quietly(InContext::new(&shared, close(stream, guard)));
+        // Where the program has written nothing there is no answer.
+        let written = stream.bytes_written();
+        let goodbye = if written == self.written_before { written } else { 0 };
+        shared.spawn_quietly(InContext::new(&shared, close(stream, guard, goodbye)));
     }
 
     /// Takes the stream out and leaves its end behind.
@@ -95,7 +101,8 @@ impl<C: GuardedConn> GuardedIo<C> {
 
 #[cold]
 fn cut_off() -> io::Error {
-    let error = "cut off by the limit of the graceful shutdown";
+    // By its limit, or by a second signal.
+    let error = "cut off by the graceful shutdown";
     io::Error::new(io::ErrorKind::ConnectionAborted, error)
 }
 
@@ -110,6 +117,9 @@ impl<C: GuardedConn> AsyncRead for GuardedIo<C> {
         this.check_cut()?;
         let before = buf.remaining();
         if this.stream().poll_read(cx, buf)?.is_pending() {
+            if this.stream.is_layered() {
+                this.conn().core().note_input(this.stream.pending_input());
+            }
             return this.wait_for_cut(Half::Read, cx);
         }
         // Nothing into some room: the end.

@@ -13,11 +13,12 @@ use super::{
 };
 use crate::stop::Phase;
 
-/// How long a handshake may take once the drain has started.
+/// For how long a handshake holds the drain once that has started.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Runs what comes before the protocol, within `limit` from the accept, and within a second once the
-/// drain has started. `None`: the connection has come to nothing.
+/// Runs what comes before the protocol, within `limit` from the accept. Once the drain has started it
+/// is waited for for a second; after that it goes on for as long as the drain takes anyway. `None`: the
+/// connection has come to nothing.
 pub(crate) async fn before_protocol<T>(
     core: &ConnCore,
     limit: Option<Duration>,
@@ -26,6 +27,7 @@ pub(crate) async fn before_protocol<T>(
     core.set_shaking(true);
     let mut shaking = pin!(shaking);
     let mut timer = Timer::default();
+    let mut not_awaited = None;
     let shaken = poll_fn(|cx| {
         // Before the look, so that no change slips in between.
         core.register(cx.waker());
@@ -38,14 +40,23 @@ pub(crate) async fn before_protocol<T>(
         let accepted = core.accepted_at();
         let draining = core.shared().drain_started.get();
         let grace = draining.map(|&draining: &Instant| draining.max(accepted) + GRACE);
-        let limit = limit.map(|limit| accepted + limit);
-        match grace.into_iter().chain(limit).min() {
+        if not_awaited.is_none() && grace.is_some_and(|grace| timer.has_passed(grace, cx)) {
+            core.set_late(true);
+            not_awaited = Some(core.shared().work.not_awaited());
+        }
+        match limit.map(|limit| accepted + limit) {
             Some(deadline) if timer.has_passed(deadline, cx) => Poll::Ready(None),
             Some(_) | None => Poll::Pending,
         }
     })
     .await;
     core.set_shaking(false);
+    if not_awaited.take().is_some() {
+        if core.phase() >= Phase::Cleanup {
+            return None;
+        }
+        core.set_late(false);
+    }
     shaken
 }
 
@@ -67,8 +78,7 @@ impl Preamble {
         self.acceptor.is_none()
     }
 
-    /// Shakes hands, within `limit` from the accept, and within a second once the drain has
-    /// started. `None`: the connection has come to nothing.
+    /// Shakes hands, as `before_protocol` bounds it. `None`: the connection has come to nothing.
     pub(crate) async fn shake(
         &self,
         core: &ConnCore,

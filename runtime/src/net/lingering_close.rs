@@ -20,13 +20,58 @@ const READS: usize = 16;
 #[derive(Debug)]
 pub(crate) struct LingeringClose {
     stream: Stream,
-    shut: bool,
+    progress: Progress,
     ended: bool,
+    /// How many of the bytes that were written last are no answer, so far.
+    goodbye: u64,
+    /// How many had been written then.
+    written: u64,
+}
+
+/// What has been done of the close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Nothing: a layer may still hold what was written.
+    Open,
+    /// All of it is with the kernel.
+    Flushed,
+    /// The write side is shut, and the end has been said.
+    Shut,
 }
 
 impl LingeringClose {
-    pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, shut: false, ended: false }
+    /// `goodbye`: how many of the bytes that were written last are no answer.
+    pub(crate) fn new(stream: Stream, goodbye: u64) -> Self {
+        let written = stream.bytes_written();
+        Self { stream, progress: Progress::Open, ended: false, goodbye, written }
+    }
+
+    /// How many of the bytes that were written last are no answer.
+    pub(crate) fn goodbye(&self) -> u64 {
+        match self.progress {
+            Progress::Open => self.goodbye,
+            Progress::Flushed | Progress::Shut => {
+                self.goodbye + (self.stream.bytes_written() - self.written)
+            }
+        }
+    }
+
+    fn poll_shut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.progress == Progress::Open {
+            // What is broken cannot be flushed or shut, as the next read will tell.
+            let _ = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+            let written = self.stream.bytes_written();
+            if written != self.written {
+                // There was more to come of what had been written before.
+                (self.goodbye, self.written) = (0, written);
+            }
+            self.progress = Progress::Flushed;
+        }
+        if self.progress == Progress::Flushed {
+            let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
+            self.progress = Progress::Shut;
+        }
+        Poll::Ready(())
     }
 
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
@@ -41,11 +86,7 @@ impl LingeringClose {
         cx: &mut Context<'_>,
         mut dropped: impl FnMut(&[u8]),
     ) -> Poll<()> {
-        if !self.shut {
-            // A connection that cannot be shut is broken, as the next read will tell.
-            let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
-            self.shut = true;
-        }
+        ready!(self.poll_shut(cx));
         self.stream.register_acknowledged(cx);
         let mut scratch = [MaybeUninit::uninit(); 4096];
         for _ in 0..READS {

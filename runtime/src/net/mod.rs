@@ -20,6 +20,7 @@ mod guard;
 mod guarded_io;
 mod handshake;
 mod holders;
+mod idle_shutdown;
 #[cfg_attr(not(feature = "systemd"), path = "not_inherited.rs")]
 mod inherited;
 mod kernel;
@@ -29,6 +30,7 @@ mod options;
 #[cfg(feature = "proxy-protocol")]
 mod proxy_header;
 mod raw;
+mod raw_conn;
 mod server_options;
 mod slots;
 mod sockets;
@@ -41,7 +43,7 @@ mod transport;
 
 pub(crate) use self::{
     accept::{AcceptLoop, Accepted, MakeConnection},
-    acceptor::Custom,
+    acceptor::{Custom, PendingInput},
     close::{LINGERING_CLOSE, LINGERING_CLOSE_DRAINING, TICK},
     conn::{ConnCore, GuardedConn},
     delivery::{ConnDrain, KernelView},
@@ -62,6 +64,6 @@ pub(crate) use self::{
 };
 
 pub use {
-    acceptor::Acceptor, connect_info::ConnectInfo, connection::Connection, target::Listen,
-    transport::Transport,
+    acceptor::Acceptor, connect_info::ConnectInfo, connection::Connection,
+    idle_shutdown::IdleShutdown, target::Listen, transport::Transport,
 };

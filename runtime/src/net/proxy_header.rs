@@ -30,8 +30,11 @@ pub(super) async fn read(transport: &mut Transport) -> io::Result<Option<Ends>> 
         header.resize(FIXED, 0);
         transport.read_exact(&mut header[SIGNATURE.len()..]).await?;
         let length = usize::from(u16::from_be_bytes([header[14], header[15]]));
-        header.resize(FIXED + length, 0);
-        transport.read_exact(&mut header[FIXED..]).await?;
+        // As the bytes come: 16 of them can declare 65,535, which nobody ever sends.
+        let read = transport.take(length as u64).read_to_end(&mut header).await?;
+        if read < length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         let header = v2::Header::try_from(&header[..]).map_err(|_| io::ErrorKind::InvalidData)?;
         return Ok(ends_v2(&header));
     }

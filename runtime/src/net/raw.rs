@@ -6,10 +6,11 @@ use super::{
     accept::{Accepted, MakeConnection},
     conn::{ConnCore, GuardedConn},
     connect_info::ConnectInfo,
-    connection::{Connection, RawConn},
+    connection::Connection,
     guard::ConnGuard,
     guarded_io::GuardedIo,
     handshake::Preamble,
+    raw_conn::RawConn,
 };
 use crate::{context::InContext, stop::Shared};
 
@@ -38,6 +39,7 @@ where
             let Some(stream) = preamble.shake(core, stream, Some(HANDSHAKE)).await else {
                 return;
             };
+            guard.conn().begins();
             let info = ConnectInfo::of(&stream, core);
             let connection = Connection::new(GuardedIo::new(stream, guard.clone()), info);
             // `guard` goes last: what the handler owns is dropped before the drain stops waiting.

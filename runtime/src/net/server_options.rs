@@ -144,9 +144,10 @@ macro_rules! server_options {
             ///
             /// A server of HTTP offers `h2` and `http/1.1` by ALPN, unless `config` says otherwise.
             /// Handshakes do not hold up the accept loop; they may take as long as the
-            /// [`header_timeout`](crate::Server::header_timeout) of a server of HTTP, or 30 s, and
-            /// one that is under way when the drain starts has a second to complete, after which
-            /// its request is answered. The end of each connection is said (`close_notify`), so
+            /// [`header_timeout`](crate::Server::header_timeout) of a server of HTTP, or 30 s. One
+            /// that is under way when the drain starts holds it for at most a second, and may
+            /// complete for as long as the drain takes anyway, as a handshake of TCP does; its
+            /// request is answered then. The end of each connection is said (`close_notify`), so
             /// that no client takes it for cut off.
             ///
             /// # Examples
@@ -170,10 +171,11 @@ macro_rules! server_options {
             /// and a key from files in PEM. Needs rustls's default crypto provider to be installed.
             ///
             /// The files are read again when they have changed, as by certbot and cert-manager,
-            /// which renew in place: this is looked at with a handshake, once in a second at the
-            /// most, or at the next one after [`Handle::reload_tls`](crate::Handle::reload_tls).
-            /// While they cannot be read the certificate from before stays, and that is said. Files
-            /// that cannot be read at the start are an error.
+            /// which renew in place. A handshake has them looked at, at most once a second, and
+            /// [`Handle::reload_tls`](crate::Handle::reload_tls) does so at once. That is done by a
+            /// thread of its own: the handshakes of that moment still get the certificate from
+            /// before. While the files cannot be read that one stays; each look is another try, and
+            /// the reason is said once. Files that cannot be read at the start are an error.
             ///
             /// # Examples
             ///

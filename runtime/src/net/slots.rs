@@ -47,7 +47,8 @@ impl Slots {
             let max = limited.max;
             say!(
                 log, warn, { server = server.to_owned(), max_connections = max },
-                "{server}: {max} connections, as many as there may be: others wait until one ends"
+                "{server}: connection limit reached (max_connections = {max}); new clients wait in the \
+                 accept queue"
             );
         }
         // Never closed.

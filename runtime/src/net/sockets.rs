@@ -95,8 +95,14 @@ pub(super) fn bind_path(path: &Path, options: &SocketOptions) -> io::Result<StdU
 /// it.
 fn is_stale(path: &Path) -> bool {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
+    // Without waiting: one whose queue is full is served by somebody.
+    let connect = || {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(path)?)
+    };
     let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    is_socket && std::os::unix::net::UnixStream::connect(path).is_err_and(refused)
+    is_socket && connect().is_err_and(refused)
 }
 
 /// Binds a Unix socket in the abstract namespace.

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    acceptor::Layered,
+    acceptor::{Layered, PendingInput},
     sockets::{UnixCredentials, UnixStream},
     transport::{Received, Socket, Transport},
 };
@@ -31,11 +31,11 @@ pub(crate) enum Stream {
 
 impl Stream {
     pub(super) fn tcp(tcp: TcpStream) -> Self {
-        Self::Plain(Transport(Socket::Tcp(tcp)))
+        Self::Plain(Transport::new(Socket::Tcp(tcp)))
     }
 
     pub(crate) fn unix(unix: UnixStream) -> Self {
-        Self::Plain(Transport(Socket::Unix(unix)))
+        Self::Plain(Transport::new(Socket::Unix(unix)))
     }
 
     /// Takes the stream out and leaves its end behind.
@@ -78,6 +78,19 @@ impl Stream {
     pub(super) fn register_acknowledged(&self, cx: &mut Context<'_>) {
         if let Some(transport) = self.transport() {
             transport.register_acknowledged(cx);
+        }
+    }
+
+    /// How many bytes the socket has taken so far.
+    pub(crate) fn bytes_written(&self) -> u64 {
+        self.transport().map_or(0, Transport::bytes_written)
+    }
+
+    /// What has been read from the socket and has not come out of the layer above it.
+    pub(crate) fn pending_input(&self) -> PendingInput {
+        match self {
+            Self::Layered(layered) => layered.pending_input(),
+            Self::Plain(_) | Self::Taken => PendingInput::Nothing,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
+    path::{Path, PathBuf},
 };
 
 use super::sockets::{StdUnixListener, UnixListener};
@@ -25,7 +26,7 @@ use super::sockets::{StdUnixListener, UnixListener};
 ///
 /// These can be a `&str` or `String`, from code or from the environment:
 /// `serve(env::var("LISTEN")?, app)`. `("host", port)`, `(IpAddr, port)` and `SocketAddr` are
-/// addresses as well; listeners are those of tokio and std, TCP and Unix. Several are an array, a
+/// addresses as well, `Path` and `PathBuf` are Unix sockets; listeners are those of tokio and std, TCP and Unix. Several are an array, a
 /// slice or a `Vec`: all of them are bound, or none. Sealed.
 ///
 /// # Examples
@@ -57,6 +58,7 @@ pub enum Target {
     Text(String),
     Host(String, u16),
     Addr(SocketAddr),
+    Path(PathBuf),
     Tcp(std::net::TcpListener),
     TokioTcp(tokio::net::TcpListener),
     Unix(StdUnixListener),
@@ -70,6 +72,7 @@ impl fmt::Display for Target {
             Self::Text(text) => f.write_str(text),
             Self::Host(host, port) => write!(f, "{host}:{port}"),
             Self::Addr(addr) => addr.fmt(f),
+            Self::Path(path) => write!(f, "unix:{}", path.display()),
             Self::Tcp(_) | Self::TokioTcp(_) | Self::Unix(_) | Self::TokioUnix(_) => {
                 f.write_str("a listener that was handed in")
             }
@@ -107,6 +110,9 @@ listen! {
     (IpAddr, u16) => |at| Target::Addr(at.into());
     (Ipv4Addr, u16) => |at| Target::Addr(at.into());
     (Ipv6Addr, u16) => |at| Target::Addr(at.into());
+    PathBuf => |path| Target::Path(path);
+    &PathBuf => |path| Target::Path(path.clone());
+    &Path => |path| Target::Path(path.to_owned());
     SocketAddr => |addr| Target::Addr(addr);
     &SocketAddr => |addr| Target::Addr(*addr);
     SocketAddrV4 => |addr| Target::Addr(addr.into());

@@ -19,7 +19,12 @@ use super::sockets::{UnixCredentials, UnixStream};
 /// An accepted connection as the kernel has it, before any protocol: what an
 /// [`Acceptor`](crate::Acceptor) is handed.
 #[derive(Debug)]
-pub struct Transport(pub(super) Socket);
+pub struct Transport {
+    socket: Socket,
+    /// How many bytes have been read and written so far.
+    read: u64,
+    written: u64,
+}
 
 #[derive(Debug)]
 pub(super) enum Socket {
@@ -37,8 +42,28 @@ pub(crate) enum Received {
 }
 
 impl Transport {
+    pub(super) fn new(socket: Socket) -> Self {
+        Self { socket, read: 0, written: 0 }
+    }
+
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.read
+    }
+
+    pub(super) fn bytes_written(&self) -> u64 {
+        self.written
+    }
+
+    #[inline]
+    fn note_written(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = written {
+            self.written += count as u64;
+        }
+        written
+    }
+
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
-        match &self.0 {
+        match &self.socket {
             Socket::Tcp(tcp) => tcp.local_addr().ok(),
             Socket::Unix(_) => None,
         }
@@ -46,7 +71,7 @@ impl Transport {
 
     /// Of the client of a Unix socket.
     pub(crate) fn peer_credentials(&self) -> Option<UnixCredentials> {
-        match &self.0 {
+        match &self.socket {
             Socket::Unix(unix) => unix.peer_cred().ok(),
             Socket::Tcp(_) => None,
         }
@@ -57,7 +82,7 @@ impl Transport {
     /// change of the socket's state, which is an event of the edge-triggered kind that tokio waits
     /// for.
     pub(super) fn register_acknowledged(&self, cx: &mut Context<'_>) {
-        if let Socket::Tcp(tcp) = &self.0
+        if let Socket::Tcp(tcp) = &self.socket
             && let Poll::Ready(Ok(())) = tcp.poll_write_ready(cx)
         {
             // It is always writable, in order to report the error: that is what has to be forgotten
@@ -71,7 +96,7 @@ impl Transport {
     /// Looks into the kernel's receive buffer, past the runtime: that it has not heard of any bytes
     /// yet does not say that there are none.
     pub(super) fn peek(&self) -> Received {
-        let socket = match &self.0 {
+        let socket = match &self.socket {
             Socket::Tcp(tcp) => SockRef::from(tcp),
             Socket::Unix(unix) => SockRef::from(unix),
         };
@@ -87,7 +112,7 @@ impl Transport {
 
 macro_rules! each {
     ($self:expr, $socket:ident => $call:expr) => {
-        match &mut $self.get_mut().0 {
+        match &mut $self.socket {
             Socket::Tcp($socket) => $call,
             Socket::Unix($socket) => $call,
         }
@@ -101,7 +126,11 @@ impl AsyncRead for Transport {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        each!(self, socket => Pin::new(socket).poll_read(cx, buf))
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let read = each!(this, socket => Pin::new(socket).poll_read(cx, buf));
+        this.read += (buf.filled().len() - before) as u64;
+        read
     }
 }
 
@@ -112,7 +141,9 @@ impl AsyncWrite for Transport {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        each!(self, socket => Pin::new(socket).poll_write(cx, buf))
+        let this = self.get_mut();
+        let written = each!(this, socket => Pin::new(socket).poll_write(cx, buf));
+        this.note_written(written)
     }
 
     #[inline]
@@ -121,7 +152,9 @@ impl AsyncWrite for Transport {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        each!(self, socket => Pin::new(socket).poll_write_vectored(cx, bufs))
+        let this = self.get_mut();
+        let written = each!(this, socket => Pin::new(socket).poll_write_vectored(cx, bufs));
+        this.note_written(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -134,6 +167,7 @@ impl AsyncWrite for Transport {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, socket => Pin::new(socket).poll_shutdown(cx))
+        let this = self.get_mut();
+        each!(this, socket => Pin::new(socket).poll_shutdown(cx))
     }
 }

@@ -121,11 +121,12 @@ impl BoundListener {
         for accept_loop in bound {
             let name = TaskName::Text(accept_loop.name().to_owned().into());
             let accepting = Ticket::new(&progress, |progress| &mut progress.accepting);
-            let task = handle.spawn_tracked(Role::Server, name, async move {
-                let _accepting = accepting;
-                // It ends when the drain has let in all that were on their way.
-                accept_loop.run().await
-            });
+            let task =
+                handle.spawn_tracked(Role::Server(Some(accept_loop.waiting())), name, async move {
+                    let _accepting = accepting;
+                    // It ends when the drain has let in all that were on their way.
+                    accept_loop.run().await
+                });
             loops.push(task.abort_handle());
         }
         let linger = handle.shared().limits.linger;

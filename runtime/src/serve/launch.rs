@@ -17,7 +17,7 @@ use crate::{
 pub(crate) fn spawn(handle: &Handle, servers: Servers) -> JoinHandle<()> {
     // Held until the servers hold guards of their own.
     let starting =
-        TaskGuard::new(&handle.shared().work, Role::Server, TaskName::Text("binding".into()));
+        TaskGuard::new(&handle.shared().work, Role::Server(None), TaskName::Text("binding".into()));
     let task = handle.clone();
     let shared = handle.shared();
     shared.runtime().spawn(InContext::new(shared, async move {
@@ -47,21 +47,23 @@ pub(crate) async fn bind(handle: &Handle, servers: Servers) -> Result<Vec<Bound>
 /// Spawns a task for each server and says that it listens.
 pub(crate) fn serve(handle: &Handle, bound: Vec<Bound>) -> Vec<Running> {
     let shared = handle.shared();
-    // Before it is said that it listens. Without a server there is nothing that could be ready.
+    // State first, then the word: whoever is told that the program is ready finds that it is. Without
+    // a server there is nothing that could be ready.
     if !bound.is_empty() {
-        shared.tell(Event::Serving);
+        shared.phase.advance(Phase::Serving);
     }
     let listening = bound.iter().map(|bound| (bound.name.clone(), bound.addr.clone()));
     let listening = (!bound.is_empty()).then(|| Listening::new(listening));
     let mut running = Vec::with_capacity(bound.len());
-    for Bound { name, addr, run, apart, says_its_end } in bound {
+    for Bound { name, addr, run, apart, says_its_end, waiting } in bound {
         if addr.is_some() {
             say!(shared.log, info, { addr = name.clone() }, "listening on {name}");
         }
         let server = watched(handle.clone(), name.clone(), run, says_its_end && apart.is_none());
         let is_apart = apart.is_some();
         let context = apart.unwrap_or_else(|| handle.clone());
-        let task = context.spawn_tracked(Role::Server, TaskName::Text(name.into()), server);
+        let task =
+            context.spawn_tracked(Role::Server(waiting), TaskName::Text(name.into()), server);
         running.push(Running { task, is_apart });
     }
     if let Some(listening) = listening {
@@ -103,6 +105,28 @@ pub(crate) async fn ended(handle: &Handle, running: Vec<Running>) {
         }
     }
     handle.shared().tell(Event::Finished);
+}
+
+#[cfg(all(test, not(graceful_loom)))]
+mod tests {
+    use super::*;
+    use crate::stop::Limits;
+
+    /// There is no sentinel here: so whatever the phase is when `serve` returns, it was before anybody
+    /// was told.
+    #[tokio::test]
+    async fn the_program_serves_before_anybody_is_told() {
+        let handle = Handle::for_test(Limits::NONE);
+        handle.shared().set_runtime(tokio::runtime::Handle::current());
+        let (told, mut phase_when_told) = tokio::sync::mpsc::unbounded_channel();
+        let looks = handle.clone();
+        handle.shared().ready.call(Box::new(move |_| {
+            told.send(looks.shared().phase.now()).unwrap();
+        }));
+        let run = Box::pin(std::future::ready(Ok(())));
+        serve(&handle, vec![Bound::other("a server".into(), None, run)]);
+        assert_eq!(phase_when_told.recv().await, Some(Phase::Serving));
+    }
 }
 
 /// Runs a server and tells the sentinel how it has ended, if not well: from within, so that the

@@ -5,7 +5,7 @@ use std::{fmt, future::Future, sync::Arc};
 use super::{Bound, Serve, Servers, servers::sealed};
 use crate::{
     context::{Handle, Unserved},
-    log::{is_traced, say},
+    log::say,
     net::{Connection, Endpoint, Listen, MakeConnection, Preamble, RawMaker, server_options},
     stop::Shared,
     util::{Outcome, Sealed},
@@ -58,7 +58,7 @@ where
                         return;
                     };
                     // On stderr it would be noise: how a connection ends is its client's affair.
-                    if is_traced() {
+                    if log.is_debugged() {
                         say!(
                             log, debug, { peer = peer.to_string(), error = failure.to_string() },
                             "connection from {peer}: {failure}"

@@ -3,7 +3,7 @@
 use std::{any::TypeId, future::Future};
 
 use super::{Serve, Servers};
-use crate::util::{Fail, Failure, Outcome, Sealed, failure_of, via};
+use crate::util::{Fail, Failure, Never, Outcome, Sealed, failure_of, via};
 
 /// What an async `main` under [`graceful::main`](macro@crate::main) may return:
 ///
@@ -93,19 +93,6 @@ where
 
     fn into_servers(self, servers: &mut Servers, _: Sealed) -> Result<(), Failure> {
         self.map_err(failure_of)?.into_servers(servers, Sealed)
-    }
-}
-
-/// The type of what never returns, which has no name yet on stable Rust.
-type Never = <fn() -> ! as sealed::Function>::Output;
-
-mod sealed {
-    pub trait Function {
-        type Output;
-    }
-
-    impl<T> Function for fn() -> T {
-        type Output = T;
     }
 }
 

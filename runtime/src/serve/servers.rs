@@ -5,6 +5,7 @@ use std::{fmt, future::Future, pin::Pin};
 use crate::{
     context::Handle,
     util::{Failure, LocalAddr},
+    work::CountWaiting,
 };
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -108,6 +109,8 @@ pub(crate) struct Bound {
     pub(crate) apart: Option<Handle>,
     /// Whether an end of its own is worth a word.
     pub(crate) says_its_end: bool,
+    /// Counts the clients that wait to be accepted.
+    pub(crate) waiting: Option<CountWaiting>,
 }
 
 impl Bound {
@@ -117,6 +120,7 @@ impl Bound {
         Self {
             name: accept_loop.name().to_owned(),
             addr: Some(accept_loop.local_addr().clone()),
+            waiting: Some(accept_loop.waiting()),
             run: Box::pin(accept_loop.run()),
             apart: None,
             says_its_end: false,
@@ -129,7 +133,7 @@ impl Bound {
         addr: Option<LocalAddr>,
         run: BoxFuture<Result<(), Failure>>,
     ) -> Self {
-        Self { name, addr, run, apart: None, says_its_end: false }
+        Self { name, addr, run, apart: None, says_its_end: false, waiting: None }
     }
 }
 

@@ -4,8 +4,6 @@ use crate::util::Failure;
 
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// Every listener is bound.
-    Serving,
     /// The program calls for the drain.
     Stop,
     /// `main` or a server failed.

@@ -14,7 +14,7 @@ use crate::signal::process_is_ending;
 /// | code | meaning |
 /// |---|---|
 /// | 0 | everything was drained |
-/// | 1 | `main` or a server failed |
+/// | 1 | `main`, a server or a cleanup hook failed |
 /// | 101 | `main` panicked |
 /// | 124 | the limit cut something off (as `timeout(1)` says it) |
 /// | 128+n | a second signal, number n, forced the end |
@@ -47,6 +47,24 @@ pub struct Exit {
 const LEAST: Duration = Duration::from_millis(15);
 
 impl Exit {
+    /// The code 0: for a `fn main() -> graceful::Exit` that has nothing to run.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// fn main() -> graceful::Exit {
+    ///     if std::env::args().any(|arg| arg == "--version") {
+    ///         println!("{}", env!("CARGO_PKG_VERSION"));
+    ///         return graceful::Exit::SUCCESS;
+    ///     }
+    ///     graceful::Config::new().run(async || {})
+    /// }
+    /// ```
+    pub const SUCCESS: Self = Self { code: 0, rest: None };
+
+    /// The code 1: for a `fn main() -> graceful::Exit` that ends before anything runs.
+    pub const FAILURE: Self = Self { code: 1, rest: None };
+
     pub(crate) fn new(code: u8, rest: Option<Duration>) -> Self {
         Self { code, rest: rest.map(|rest| rest.max(LEAST)) }
     }

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::util::sync::{Mutex, lock};
+use crate::util::{
+    Failure,
+    sync::{Mutex, lock},
+};
 
 /// The hooks that have not run yet, and the one that runs.
 #[derive(Default)]
@@ -21,14 +24,14 @@ struct State {
 
 pub(crate) struct Hook {
     pub(crate) line: &'static Location<'static>,
-    pub(crate) future: Pin<Box<dyn Future<Output = ()> + Send>>,
+    pub(crate) future: Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>,
 }
 
 impl Hooks {
     pub(crate) fn push(
         &self,
         line: &'static Location<'static>,
-        future: impl Future<Output = ()> + Send + 'static,
+        future: impl Future<Output = Result<(), Failure>> + Send + 'static,
     ) {
         let future = Box::pin(future);
         lock(&self.0).waiting.push(Hook { line, future });

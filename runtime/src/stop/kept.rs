@@ -11,17 +11,25 @@ use crate::util::sync::{Mutex, lock};
 pub(crate) struct Kept(Mutex<State>);
 
 struct State {
-    values: Vec<Box<dyn Any + Send>>,
+    values: Vec<Value>,
+    /// What is being dropped, by its type.
+    dropping: Option<&'static str>,
     /// All have been dropped: what comes now is not kept.
     is_over: bool,
 }
 
+struct Value {
+    type_name: &'static str,
+    value: Box<dyn Any + Send>,
+}
+
 impl Kept {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(State { values: Vec::new(), is_over: false }))
+        Self(Mutex::new(State { values: Vec::new(), dropping: None, is_over: false }))
     }
 
-    pub(crate) fn push(&self, value: Box<dyn Any + Send>) {
+    pub(crate) fn push<T: Send + 'static>(&self, value: T) {
+        let value = Value { type_name: std::any::type_name::<T>(), value: Box::new(value) };
         let late = {
             let mut state = lock(&self.0);
             if state.is_over {
@@ -49,10 +57,18 @@ impl Kept {
         }
     }
 
+    /// The types of those that have not been dropped, the one that is being dropped first.
+    pub(super) fn left(&self) -> Vec<&'static str> {
+        let state = lock(&self.0);
+        let waiting = state.values.iter().rev().map(|value| value.type_name);
+        state.dropping.into_iter().chain(waiting).collect()
+    }
+
     fn pop(&self) -> Option<Box<dyn Any + Send>> {
         let mut state = lock(&self.0);
         let value = state.values.pop();
         state.is_over = value.is_none();
-        value
+        state.dropping = value.as_ref().map(|value| value.type_name);
+        value.map(|value| value.value)
     }
 }

@@ -7,7 +7,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    log::{Log, is_traced, millis, say},
+    log::{Form, Log, level, millis, say},
     signal::Signal,
     util::{Failure, HumanDuration},
     work::{Brief, Counts, InFlight, Oldest},
@@ -16,6 +16,9 @@ use crate::{
 /// The first stop signal, or what stands for it.
 pub(super) fn stopping(log: &Log, cause: &Cause, delay: Duration, limit: Option<Duration>) {
     log.begin_stop(cause.to_string());
+    if let Cause::Signal(signal) = cause {
+        note_key(log, *signal);
+    }
     let delay_text = match delay {
         Duration::ZERO => String::new(),
         delay => format!("still accepting for {}, then ", HumanDuration(delay)),
@@ -38,8 +41,16 @@ pub(super) fn stopping(log: &Log, cause: &Cause, delay: Duration, limit: Option<
     );
 }
 
+/// Signals that a key sends: `^C` and `^\\`, which the terminal echoes (termios(3), `ECHOCTL`).
+pub(super) fn note_key(log: &Log, signal: Signal) {
+    if matches!(signal, Signal::SIGINT | Signal::SIGQUIT) {
+        log.key_pressed();
+    }
+}
+
 /// A first signal while the program is already stopping by itself.
 pub(super) fn already_stopping(log: &Log, signal: Signal) {
+    note_key(log, signal);
     say!(
         log,
         info,
@@ -71,7 +82,7 @@ pub(super) fn progress(
 /// has limits to keep.
 pub(super) fn in_flight(shared: &Arc<Shared>, signal: Signal) {
     let (told, counted) = (shared.clone(), shared.work.counts());
-    let line = move || {
+    let line = move |form| {
         let mut all = told.in_flight();
         all.retain(|work| !work.is_idle());
         let mut text = format!("{signal} received, in flight: ");
@@ -80,26 +91,24 @@ pub(super) fn in_flight(shared: &Arc<Shared>, signal: Signal) {
             let _ = write!(text, "{counted}");
         }
         let mut text = text.trim_end().to_owned();
-        let (first, between) = if is_traced() { (": ", "; ") } else { ("\n  ", "\n  ") };
+        let (first, between) = match form {
+            Form::Event => (": ", "; "),
+            Form::Lines => ("\n  ", "\n  "),
+        };
         // A `String` takes everything.
         let _ = write_list(&mut text, &all, first, between);
         text
     };
     let (requests, connections, tasks) =
         (counted.requests(), counted.connections(), counted.tasks());
-    shared.log.write_by(
+    // Also where the program is quiet.
+    shared.log.asked().write_by(
+        level!(info),
         Box::new(line),
         Box::new(move |line: &str| {
             let signal = signal.to_string();
             tracing::info!(target: "graceful", signal, requests, connections, tasks, "{line}");
         }),
-    );
-}
-
-pub(super) fn hook_panicked(log: &Log, hook: &str, message: &str) {
-    say!(
-        log, error, { hook = hook.to_owned(), panic = message.to_owned() },
-        "hook {hook} panicked: {message}"
     );
 }
 
@@ -123,18 +132,37 @@ pub(super) fn program_blocked(log: &Log) {
     );
 }
 
+/// Values of `keep` have not been dropped, and the process ends.
+pub(super) fn left_behind(log: &Log, types: &[&str]) {
+    let left = types.join(", ");
+    say!(
+        log,
+        error,
+        { kept = left.clone() },
+        "error: kept values are left behind, the first of them while it is being dropped: {left}"
+    );
+}
+
 /// The end: the report.
 pub(super) fn ended(log: &Log, report: &Report) {
-    // A field of an event is one line.
-    let text = if is_traced() { report.line() } else { report.to_string() };
+    let (line, lines) = (report.line(), report.to_string());
+    let text = Box::new(move |form| match form {
+        Form::Event => line,
+        Form::Lines => lines,
+    });
+    let (elapsed_ms, connections) = (millis(report.elapsed()), report.connections());
+    let (requests, tasks, cut) = (report.requests(), report.tasks(), report.cut().len());
     /// The level of an event is a part of its callsite: one for each.
     macro_rules! ended {
         ($level:ident) => {
-            say!(
-                log, $level,
-                { elapsed_ms = millis(report.elapsed()), connections = report.connections(),
-                  requests = report.requests(), tasks = report.tasks(), cut = report.cut().len() },
-                "{text}"
+            log.write_by(
+                level!($level),
+                text,
+                Box::new(move |line: &str| {
+                    tracing::$level!(
+                        target: "graceful", elapsed_ms, connections, requests, tasks, cut, "{line}"
+                    );
+                }),
             )
         };
     }
@@ -149,6 +177,19 @@ pub(super) fn ended(log: &Log, report: &Report) {
 impl Log {
     /// `main`, a server, or the start of the process failed.
     pub(crate) fn failed(&self, failure: &Failure) {
-        say!(self, error, { error = failure.to_string() }, "error: {failure}");
+        let (line, report) = (failure.to_string(), failure.report());
+        let error = line.clone();
+        let event_report = report.clone();
+        self.write_by(
+            level!(error),
+            Box::new(move |form| match (form, report) {
+                (Form::Lines, Some(report)) => format!("error: {report}"),
+                (Form::Event | Form::Lines, _) => format!("error: {line}"),
+            }),
+            Box::new(move |line: &str| {
+                let report = event_report.map(tracing::field::display);
+                tracing::error!(target: "graceful", error, report, "{line}");
+            }),
+        );
     }
 }

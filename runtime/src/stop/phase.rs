@@ -1,4 +1,5 @@
-//! Where in its life the process is: one byte, written by the sentinel alone.
+//! Where in its life the process is: one byte. The sentinel writes it, except for `Serving`, which
+//! whoever has bound the listeners does: before anybody is told that the program is ready.
 
 use tokio::sync::Notify;
 

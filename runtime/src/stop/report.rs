@@ -116,7 +116,7 @@ impl Report {
         &self.cut
     }
 
-    /// What failed: `main`, servers.
+    /// What failed: `main`, servers, cleanup hooks.
     #[must_use]
     pub fn failures(&self) -> &[Failure] {
         &self.failures

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, Location, catch_unwind},
     sync::Arc,
     time::Duration,
 };
@@ -14,9 +14,12 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{carrier::Scope, hooks::Hook, limits::LET_GO, messages, phase::Phase, shared::Shared};
+use super::{
+    carrier::Scope, event::Event, hooks::Hook, limits::LET_GO, messages, phase::Phase,
+    shared::Shared,
+};
 use crate::{
-    util::{First, panic_message, race, threads_can_be_had},
+    util::{Failure, First, panic_message, race, threads_can_be_had},
     work::InFlight,
 };
 
@@ -110,9 +113,11 @@ fn run_all(shared: &Arc<Shared>, runtime: Runtime, done: oneshot::Sender<()>) {
         let run = || runtime.block_on(race(shared.phase.reached(Phase::Over), future));
         match catch_unwind(AssertUnwindSafe(run)) {
             Ok(First::Left(())) => break,
-            Ok(First::Right(())) => {}
+            Ok(First::Right(Ok(()))) => {}
+            Ok(First::Right(Err(failure))) => hook_failed(shared, line, failure),
             Err(panic) => {
-                messages::hook_panicked(&shared.log, &line.to_string(), &panic_message(&*panic));
+                let panicked = Failure::new(format!("panicked: {}", panic_message(&*panic)));
+                hook_failed(shared, line, panicked);
             }
         }
     }
@@ -130,6 +135,11 @@ fn run_all(shared: &Arc<Shared>, runtime: Runtime, done: oneshot::Sender<()>) {
         // As for the program's runtime: see `AnyRuntime::end`.
         std::mem::forget(runtime);
     }
+}
+
+/// A failure of the stop, before its end is said: so that it is in the report.
+fn hook_failed(shared: &Shared, line: &Location<'_>, failure: Failure) {
+    shared.tell(Event::Failed(failure.context(&format!("hook {line}"))));
 }
 
 fn build(shared: &Arc<Shared>) -> io::Result<Runtime> {

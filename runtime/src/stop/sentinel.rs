@@ -30,7 +30,7 @@ use crate::{
 const BOUNCE: Duration = Duration::from_millis(200);
 
 /// How long the last messages may take if the limits are used up, or a second signal has come.
-const LAST_WORDS: Duration = Duration::from_millis(15);
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(15);
 
 /// How a run has ended, and what is left to see to.
 pub(crate) struct Ended {
@@ -98,7 +98,7 @@ impl Sentinel {
         let started = Instant::now();
         let Self { shared, mut events, mut signals } = self;
         let limits = shared.limits;
-        // What was told before the cause came, such as that every listener is bound.
+        // What was told before the cause came.
         while let Ok(event) = events.try_recv() {
             problems.note(&shared, event);
         }
@@ -195,26 +195,19 @@ impl Sentinel {
 
     /// Until something starts the drain.
     async fn serve(&mut self, problems: &mut Problems) -> Cause {
-        loop {
-            let event = match race(self.signals.next(), self.events.recv()).await {
-                First::Left(signal) => return Cause::Signal(signal),
-                // `Shared` holds a sender: the channel is never closed.
-                First::Right(event) => event.unwrap_or(Event::Stop),
-            };
-            match event {
-                Event::Serving => problems.note(&self.shared, event),
-                Event::Stop => return Cause::Stop,
-                Event::Finished => return Cause::Finished,
-                Event::Failed(_) => {
-                    problems.note(&self.shared, event);
-                    return Cause::Failed;
-                }
-                Event::Panicked => {
-                    problems.note(&self.shared, event);
-                    return Cause::Panicked;
-                }
-            }
-        }
+        let event = match race(self.signals.next(), self.events.recv()).await {
+            First::Left(signal) => return Cause::Signal(signal),
+            // `Shared` holds a sender: the channel is never closed.
+            First::Right(event) => event.unwrap_or(Event::Stop),
+        };
+        let cause = match event {
+            Event::Stop => Cause::Stop,
+            Event::Finished => Cause::Finished,
+            Event::Failed(_) => Cause::Failed,
+            Event::Panicked => Cause::Panicked,
+        };
+        problems.note(&self.shared, event);
+        cause
     }
 }
 
@@ -227,8 +220,6 @@ impl Problems {
                 self.failures.push(failure);
             }
             Event::Panicked => self.panicked = true,
-            // Too late for that once the stop has begun: no phase is passed backwards.
-            Event::Serving => shared.phase.advance(Phase::Serving),
             Event::Stop | Event::Finished => {}
         }
     }

@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     pub(crate) hooks: Hooks,
     pub(crate) log: Log,
     pub(crate) manager: Manager,
-    pub(crate) kept: Kept,
+    pub(crate) kept: Arc<Kept>,
     pub(crate) ready: WhenReady,
     not_ready: NotReady,
     pub(crate) turns: Turns,
@@ -54,9 +54,9 @@ pub(crate) struct Shared {
     unserved: Mutex<Option<String>>,
     /// When the drain has started. The sentinel sets it once, before the phase says so.
     pub(crate) drain_started: OnceLock<Instant>,
-    /// How often the program has asked for certificates to be read again.
+    /// What is read again when the program says so.
     #[cfg(feature = "tls")]
-    tls_reloads: std::sync::atomic::AtomicU64,
+    reloads: Mutex<Vec<Box<dyn Fn() + Send>>>,
     /// What the cleanup hooks have to themselves.
     pub(crate) cleanup: Cleanup,
     events: mpsc::UnboundedSender<Event>,
@@ -82,7 +82,7 @@ impl Shared {
             phase: PhaseCell::new(),
             work: Arc::new(Work::new(log.clone())),
             hooks: Hooks::default(),
-            kept: Kept::new(),
+            kept: Arc::new(Kept::new()),
             ready: WhenReady::new(),
             not_ready: NotReady::default(),
             turns: Turns::new(),
@@ -93,7 +93,7 @@ impl Shared {
             unserved: Mutex::new(None),
             drain_started: OnceLock::new(),
             #[cfg(feature = "tls")]
-            tls_reloads: std::sync::atomic::AtomicU64::new(0),
+            reloads: Mutex::new(Vec::new()),
             cleanup: Cleanup::new(log.clone()),
             log,
             manager,
@@ -243,20 +243,22 @@ impl Shared {
         lock(&self.unserved).take()
     }
 
-    /// Has certificates that came from files read again, at the next handshake.
+    /// Calls `reload` whenever the program asks for files to be read again. It returns at once.
+    #[cfg(feature = "tls")]
+    pub(crate) fn on_reload(&self, reload: Box<dyn Fn() + Send>) {
+        let program = self.program.as_deref().unwrap_or(self);
+        lock(&program.reloads).push(reload);
+    }
+
+    /// Has certificates that came from files read again.
     #[cfg(feature = "tls")]
     pub(crate) fn reload_tls(&self) {
-        self.tls_reloads.fetch_add(1, Ordering::Relaxed);
+        let program = self.program.as_deref().unwrap_or(self);
+        lock(&program.reloads).iter().for_each(|reload| reload());
         // Else it is not ready yet, or stops: there is nothing that could be said to go on.
         if self.phase.now() == Phase::Serving {
             self.manager.reloads();
         }
-    }
-
-    #[cfg(feature = "tls")]
-    pub(crate) fn tls_reloads(&self) -> u64 {
-        let program = self.program.as_deref().unwrap_or(self);
-        program.tls_reloads.load(Ordering::Relaxed)
     }
 
     /// What runs now: the program's, the oldest first, and that of the hooks.

@@ -10,10 +10,13 @@ use tokio::sync::oneshot;
 
 use super::{
     exit::Exit,
+    kept::Kept,
+    messages,
     report::Report,
-    sentinel::Ended,
+    sentinel::{Ended, LAST_WORDS},
     watch::{self, Watch},
 };
+use crate::log::Log;
 
 /// How long the main thread may take to let go of the runtime at least. If it is stuck in the
 /// program's code, the sentinel ends the process.
@@ -26,9 +29,11 @@ pub(crate) struct ProcessEnd {
 }
 
 /// Lets the main thread go: sends `report` and `over_to`, then waits for `released` to hang up, and
-/// ends the process if that takes too long. `standing_down` hangs up when the signals are settled.
+/// ends the process if that takes too long, after a word about what of `kept` is left behind then. `standing_down` hangs up when the signals are settled.
 pub(crate) fn stand_down(
     ended: Ended,
+    log: &Log,
+    kept: &Kept,
     report: oneshot::Sender<Report>,
     over_to: &mpsc::Sender<ProcessEnd>,
     released: &mpsc::Receiver<()>,
@@ -63,6 +68,11 @@ pub(crate) fn stand_down(
         is_released = wait(released, patience);
     }
     if !is_released {
+        let left = kept.left();
+        if !left.is_empty() {
+            messages::left_behind(log, &left);
+            log.flush(LAST_WORDS);
+        }
         watch::exit(exit.code());
     }
     let signals = settled.map(|settled| (settled, signals));

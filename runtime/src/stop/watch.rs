@@ -69,8 +69,11 @@ impl Watch {
 pub(super) fn over_the_end(code: u8, rest: Option<Duration>) {
     lock_std(&STATE).end = Some(End { code, at: rest.map(|rest| Instant::now() + rest) });
     CHANGED.notify_all();
-    // There is no such thread yet if no run has come to its end.
-    if let Some(watch) = Watch::claim() {
+    // There is no such thread yet if no run has come to its end. Without a limit there is nothing to
+    // watch for.
+    if rest.is_some()
+        && let Some(watch) = Watch::claim()
+    {
         let thread = std::thread::Builder::new().name("graceful-watch".to_owned());
         // If no thread can be had, there is no watch, and the process ends as every other.
         let _ = thread.spawn(|| watch.stand(None));

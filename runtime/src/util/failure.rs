@@ -1,12 +1,15 @@
 //! An error with its chain of causes, as text and as a value.
 
-use std::{error::Error, fmt, sync::Arc};
+use std::{error::Error, fmt, io, sync::Arc};
 
 use super::Escaped;
 
 /// Why a server or `main` failed.
 ///
-/// Its [`Display`](fmt::Display) form is the error and its causes in one line.
+/// Its [`Display`](fmt::Display) form is the error and its causes in one line. Where the error's own
+/// `{:?}` form has more than one line, as those of `anyhow`, `eyre` and `miette` do, the process prints
+/// that in its place at the end.
+///
 /// [`source`](Error::source) is the error itself, so that a caller can ask it what happened. It is
 /// shared and not copied when a failure is cloned, as a [`Report`](crate::Report) has to be.
 ///
@@ -34,28 +37,48 @@ use super::Escaped;
 #[derive(Clone, Debug)]
 pub struct Failure {
     line: String,
+    /// The error as the program prints it in full, where that is more than one line.
+    report: Option<String>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { line: message.into(), source: None }
+        Self { line: message.into(), report: None, source: None }
     }
 
     pub(crate) fn from_error(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        let error: Arc<dyn Error + Send + Sync> = error.into().into();
-        Self { line: chain(&*error), source: Some(error) }
+        let error = match error.into().downcast::<Self>() {
+            // One that has come through `main`.
+            Ok(failure) => return *failure,
+            Err(error) => error,
+        };
+        let text = Self::from_text_of(&*error);
+        Self { source: Some(error.into()), ..text }
     }
 
     /// One of which only the text is kept: it cannot be sent to the thread that reports it.
     pub(crate) fn from_text_of(error: &dyn Error) -> Self {
-        Self::new(chain(error))
+        Self { report: in_full(error), ..Self::new(chain(error)) }
     }
 
     /// `what` was being done when this happened.
     pub(crate) fn context(self, what: &str) -> Self {
-        Self { line: format!("{what}: {}", self.line), ..self }
+        let report = self.report.map(|report| format!("{what}: {report}"));
+        Self { line: format!("{what}: {}", self.line), report, ..self }
     }
+
+    /// The error as the program prints it in full, where that is more than one line.
+    pub(crate) fn report(&self) -> Option<String> {
+        self.report.clone()
+    }
+}
+
+/// How the error prints itself for people: the program's choice, by the type of its errors. A derived
+/// `Debug` is one line.
+fn in_full(error: &dyn Error) -> Option<String> {
+    let report = format!("{error:?}");
+    report.trim_end().contains('\n').then_some(report)
 }
 
 /// An error and its causes, in one line.
@@ -75,6 +98,32 @@ fn chain(error: &dyn Error) -> String {
 }
 
 impl Failure {
+    /// The kind of the I/O error that is the cause: `AddrInUse`, `PermissionDenied`, … An error that
+    /// has none among its causes is [`Other`](io::ErrorKind::Other).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    /// # let app = axum::Router::new();
+    /// let server = graceful::serve(taken.local_addr().unwrap(), app);
+    /// let failure = graceful::Config::new().start(server).await.unwrap_err();
+    /// assert_eq!(failure.kind(), std::io::ErrorKind::AddrInUse);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn kind(&self) -> io::ErrorKind {
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                return error.kind();
+            }
+            cause = error.source();
+        }
+        io::ErrorKind::Other
+    }
+
     /// What to do about it.
     pub(crate) fn hint(self, what: &str) -> Self {
         Self { line: format!("{}: {what}", self.line), ..self }

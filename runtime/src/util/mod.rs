@@ -20,11 +20,13 @@ pub use failure::Failure;
 pub use outcome::{Fail, Outcome};
 
 pub(crate) use addr::{Ends, LocalAddr, Peer};
-pub(crate) use outcome::failure_of;
+pub(crate) use outcome::{Never, failure_of};
 pub(crate) use panic::{panic_message, poll_catching_panics};
 pub(crate) use race::{First, race, within};
 #[cfg(all(test, not(graceful_loom)))]
 pub(crate) use random::Random;
 pub(crate) use sealed::Sealed;
 pub(crate) use text::{Escaped, HumanDuration, one_line};
+#[cfg(feature = "tls")]
+pub(crate) use threads::on_own_thread;
 pub(crate) use threads::threads_can_be_had;

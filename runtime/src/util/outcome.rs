@@ -19,6 +19,26 @@ impl Outcome<via::Unit> for () {
     }
 }
 
+/// The type of what never returns, which has no name yet on stable Rust.
+pub(crate) type Never = <fn() -> ! as sealed::Function>::Output;
+
+mod sealed {
+    pub trait Function {
+        type Output;
+    }
+
+    impl<T> Function for fn() -> T {
+        type Output = T;
+    }
+}
+
+/// It panics, or goes on for good.
+impl Outcome<via::Never> for Never {
+    fn outcome(self, _: Sealed) -> Result<(), Failure> {
+        self
+    }
+}
+
 impl<E: Fail<EVia>, EVia> Outcome<via::Result<via::Unit, EVia>> for Result<(), E> {
     fn outcome(self, _: Sealed) -> Result<(), Failure> {
         self.map_err(failure_of)

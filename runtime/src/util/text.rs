@@ -8,7 +8,7 @@ pub(crate) struct Escaped<'a>(pub(crate) &'a str);
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in self.0.chars() {
-            if c.is_control() || is_line_end(c) || is_bidi(c) {
+            if c.is_control() || is_line_end(c) || is_bidi(c) || is_invisible(c) {
                 write!(f, "{}", c.escape_unicode())?;
             } else {
                 fmt::Write::write_char(f, c)?;
@@ -28,6 +28,16 @@ fn is_bidi(c: char) -> bool {
     matches!(
         c,
         '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    )
+}
+
+/// Characters that show nothing and change nothing of how others are shown, so that two texts which look
+/// alike are told apart: zero-width spaces and joiners of words, invisible operators, the byte order
+/// mark, soft hyphens, and the tag characters (Unicode, sections 23.2, 23.8 and 23.9).
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{180e}' | '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}'
     )
 }
 
@@ -81,6 +91,11 @@ mod tests {
     fn control_characters_are_escaped() {
         let text = "/\x1b[2J\u{202e}\u{61c}\u{2028}é";
         assert_eq!(Escaped(text).to_string(), "/\\u{1b}[2J\\u{202e}\\u{61c}\\u{2028}é");
+        let text = "/a\u{200b}b\u{feff}c\u{e0041}d\u{e007f}";
+        assert_eq!(Escaped(text).to_string(), "/a\\u{200b}b\\u{feff}c\\u{e0041}d\\u{e007f}");
+        // Joined emoji stay as they are.
+        let family = "👩\u{200d}👧";
+        assert_eq!(Escaped(family).to_string(), family);
     }
 
     #[test]

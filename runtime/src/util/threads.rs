@@ -1,6 +1,27 @@
-//! Whether the system has threads to give.
+//! Threads: whether the system has any to give, and work that would block a worker.
 
 use std::{io, sync::RwLock, thread};
+
+/// Runs `f` on a thread of its own. What may block must not block a worker, and not be in a pool that
+/// the end of a runtime waits for.
+///
+/// # Errors
+///
+/// If there is no thread to be had, or `f` panics.
+///
+/// # Cancel safety
+///
+/// Dropping the future changes nothing about the thread.
+#[cfg(feature = "tls")]
+pub(crate) async fn on_own_thread<T: Send + 'static>(
+    name: &str,
+    f: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let (done, result) = tokio::sync::oneshot::channel();
+    let run = move || drop(done.send(f()));
+    thread::Builder::new().name(name.to_owned()).spawn(run)?;
+    result.await.map_err(|_| io::Error::other("panicked"))
+}
 
 /// Checks that `workers` threads, and one more, can be started.
 ///

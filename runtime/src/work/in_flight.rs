@@ -76,6 +76,9 @@ pub enum InFlight {
     Server {
         /// Its address or line.
         name: String,
+        /// How many connections it has not accepted yet, as far as the kernel says: in the accept
+        /// queue, as behind [`max_connections`](crate::Server::max_connections).
+        waiting: usize,
         /// Since it was started.
         age: Duration,
     },
@@ -198,7 +201,14 @@ impl fmt::Display for InFlight {
                 }
             }
             Self::Task { name, .. } => write!(f, "task {}", Escaped(name)),
-            Self::Server { name, .. } => write!(f, "server {}", Escaped(name)),
+            Self::Server { name, waiting, .. } => {
+                write!(f, "server {}", Escaped(name))?;
+                match waiting {
+                    0 => Ok(()),
+                    1 => f.write_str(", 1 connection waiting, never accepted"),
+                    waiting => write!(f, ", {waiting} connections waiting, never accepted"),
+                }
+            }
             Self::Hook { name, .. } => write!(f, "hook {}", Escaped(name)),
             Self::Main { asked: true, .. } => f.write_str("main"),
             Self::Main { asked: false, .. } => {

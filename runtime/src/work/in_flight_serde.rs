@@ -44,6 +44,7 @@ impl Serialize for InFlight {
         match self {
             Self::Request { progress, .. } => map.serialize_entry("progress", progress)?,
             Self::Connection { doing, .. } => map.serialize_entry("doing", doing)?,
+            Self::Server { waiting, .. } => map.serialize_entry("waiting", waiting)?,
             Self::Main { asked, .. } => map.serialize_entry("asked", asked)?,
             _ => {}
         }

@@ -22,4 +22,4 @@ pub(crate) use item::WorkItem;
 pub(crate) use overview::Oldest;
 pub(crate) use registry::Key;
 pub(crate) use table::{InFlightSnapshot, Work};
-pub(crate) use task::{Role, TaskGuard, TaskName, spawn, spawn_blocking};
+pub(crate) use task::{CountWaiting, Role, TaskGuard, TaskName, spawn, spawn_blocking};

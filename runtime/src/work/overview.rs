@@ -13,29 +13,48 @@ use super::{
 impl Work {
     /// How much there is of each kind, and the oldest piece of it: that connection or task alone is
     /// described.
-    /// Servers and `main` are one only where there is nothing else.
+    /// Requests and connections come first: a task that runs for as long as the program is always the
+    /// oldest, and is seldom what matters. Servers and `main` are one only where there is nothing else.
     pub(crate) fn overview(&self) -> (Counts, Option<InFlight>) {
         let mut counts = Counts::default();
-        let mut oldest: Option<((bool, Instant), Arc<dyn WorkItem>)> = None;
+        let mut oldest: Option<((WorkRank, Instant), Arc<dyn WorkItem>)> = None;
         self.items.for_each(|item| {
             counts.add(item.kind(), 1);
             counts.add(WorkKind::Request, item.requests());
             if let Some(since) = item.oldest() {
-                let rank = (!item.kind().is_counted(), since);
+                let rank = (WorkRank::of(item.kind()), since);
                 if oldest.as_ref().is_none_or(|(first, _)| rank < *first) {
                     oldest = Some((rank, item.clone()));
                 }
             }
         });
         let mut described = Vec::new();
-        if let Some(((is_program, _), item)) = oldest
-            && (!is_program || counts.is_nothing())
+        if let Some(((rank, _), item)) = oldest
+            && (rank != WorkRank::Program || counts.is_nothing())
         {
             item.describe(Instant::now(), &mut described);
         }
         described.retain(|work| !work.is_idle());
         sort_oldest_first(&mut described);
         (counts, described.into_iter().next())
+    }
+}
+
+/// What is named first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum WorkRank {
+    Client,
+    Task,
+    Program,
+}
+
+impl WorkRank {
+    fn of(kind: WorkKind) -> Self {
+        match kind {
+            WorkKind::Request | WorkKind::Connection => Self::Client,
+            WorkKind::Task => Self::Task,
+            WorkKind::Server | WorkKind::Main => Self::Program,
+        }
     }
 }
 
@@ -83,6 +102,32 @@ mod tests {
         fn has_ended(&self) -> bool {
             false
         }
+    }
+
+    /// A task that runs for as long as the program hides no request.
+    #[test]
+    fn a_connection_comes_before_a_task_that_is_older() {
+        struct Connection(Instant);
+        impl WorkItem for Connection {
+            fn describe(&self, _: Instant, out: &mut Vec<InFlight>) {
+                let (peer, age) = ("a client".into(), Duration::from_secs(1));
+                out.push(InFlight::Connection { peer, age, doing: crate::work::Doing::Handling });
+            }
+            fn oldest(&self) -> Option<Instant> {
+                Some(self.0)
+            }
+            fn kind(&self) -> WorkKind {
+                WorkKind::Connection
+            }
+            fn has_ended(&self) -> bool {
+                false
+            }
+        }
+        let (work, now) = (Work::new(Log::closed()), Instant::now());
+        work.add(Arc::new(Task(now, 3_600)));
+        work.add(Arc::new(Connection(now)));
+        let (_, oldest) = work.overview();
+        assert!(matches!(oldest, Some(InFlight::Connection { .. })), "{oldest:?}");
     }
 
     #[test]

@@ -5,9 +5,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use crate::util::sync::{AtomicUsize, AtomicWaker, Ordering, register};
+use crate::util::sync::{AtomicUsize, AtomicWaker, Ordering, fence, register};
 
 /// Counts work; one waiter, the sentinel, learns when none is left.
+///
+/// Work that is under way and not worth waiting for takes itself off, and adds itself again before it
+/// looks at the phase: either the waiter sees it, or it sees that the drain is over.
 ///
 /// Who owns what: each piece of work adds one before it becomes visible to other threads and takes
 /// it off when its guard is dropped. Work that begets work (an accept loop its connections, a task
@@ -25,9 +28,10 @@ impl Pending {
     }
 
     pub(crate) fn add(&self) {
-        // Relaxed, as in `Arc::clone`: the caller already holds a piece of work, or is the start of
-        // the program, so nothing needs to be ordered by the increment itself.
         self.count.fetch_add(1, Ordering::Relaxed);
+        // With the fence in `poll_none`: a caller that looks at the phase after this sees what the
+        // waiter stored before it looked, or the waiter sees this work.
+        fence(Ordering::SeqCst);
     }
 
     pub(crate) fn remove(&self) {
@@ -45,6 +49,7 @@ impl Pending {
     fn poll_none(&self, cx: &mut Context<'_>) -> Poll<()> {
         // Registered before the check: a `remove` that the check misses finds the waker.
         register(&self.waiter, cx.waker());
+        fence(Ordering::SeqCst);
         // Acquire: pairs with the release of the last `remove`.
         if self.count.load(Ordering::Acquire) == 0 { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -64,6 +69,34 @@ mod loom_models {
     use loom::{future::block_on, sync::Arc, thread};
 
     use super::Pending;
+
+    /// A handshake that is not waited for any more completes while the drain comes to its end: it is
+    /// waited for again, or turned away.
+    #[test]
+    fn loom_what_comes_back_is_waited_for_or_turned_away() {
+        use loom::sync::atomic::{AtomicBool, Ordering};
+        loom::model(|| {
+            let pending = Arc::new(Pending::new());
+            let (over, served) =
+                (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+            let handshake = {
+                let (pending, over, served) = (pending.clone(), over.clone(), served.clone());
+                thread::spawn(move || {
+                    pending.add();
+                    let begins = !over.load(Ordering::Relaxed);
+                    served.store(begins, Ordering::Relaxed);
+                    pending.remove();
+                    begins
+                })
+            };
+            block_on(pending.none());
+            // As `Phase::Cleanup`.
+            over.store(true, Ordering::Relaxed);
+            block_on(pending.none());
+            let was_served = served.load(Ordering::Relaxed);
+            assert_eq!(handshake.join().unwrap(), was_served, "begun, and not waited for");
+        });
+    }
 
     /// An accept loop that ends while its connection still runs, against the waiter.
     #[test]

@@ -143,6 +143,14 @@ impl Work {
         self.pending.count() == 0
     }
 
+    /// Does not wait for a piece of work that is under way, as long as the guard exists; it stays
+    /// listed. Whoever drops the guard looks at the phase *afterwards*.
+    #[cfg(feature = "net")]
+    pub(crate) fn not_awaited(&self) -> NotAwaited<'_> {
+        self.pending.remove();
+        NotAwaited(self)
+    }
+
     /// What runs now, the oldest first.
     pub(crate) fn in_flight(&self) -> Vec<InFlight> {
         let now = Instant::now();
@@ -180,6 +188,17 @@ impl Work {
     /// How much came to its end by itself while draining.
     pub(crate) fn drained(&self) -> Counts {
         self.drained.counts()
+    }
+}
+
+/// A piece of work that the drain does not wait for.
+#[cfg(feature = "net")]
+pub(crate) struct NotAwaited<'a>(&'a Work);
+
+#[cfg(feature = "net")]
+impl Drop for NotAwaited<'_> {
+    fn drop(&mut self) {
+        self.0.pending.add();
     }
 }
 

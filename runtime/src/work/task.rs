@@ -48,11 +48,14 @@ impl fmt::Display for TaskName {
 }
 
 /// What the tracked future is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Task,
-    Server,
+    /// With the clients that wait to be accepted, where that can be asked.
+    Server(Option<CountWaiting>),
 }
+
+/// Counts the clients that wait to be accepted.
+pub(crate) type CountWaiting = Box<dyn Fn() -> usize + Send + Sync>;
 
 /// A tracked future, as the table of work sees it.
 struct Task {
@@ -69,10 +72,17 @@ impl Task {
     fn in_words(&self, now: Instant) -> InFlight {
         let age = now.saturating_duration_since(self.started);
         let name = self.name.to_string();
-        match self.role {
+        match &self.role {
             Role::Task => InFlight::Task { name, age },
-            Role::Server => InFlight::Server { name, age },
+            Role::Server(count) => {
+                let waiting = count.as_ref().map_or(0, |count| count());
+                InFlight::Server { name, waiting, age }
+            }
         }
+    }
+
+    fn is_server(&self) -> bool {
+        matches!(self.role, Role::Server(_))
     }
 }
 
@@ -88,7 +98,7 @@ impl WorkItem for Task {
     fn kind(&self) -> WorkKind {
         match self.role {
             Role::Task => WorkKind::Task,
-            Role::Server => WorkKind::Server,
+            Role::Server(_) => WorkKind::Server,
         }
     }
 
@@ -130,7 +140,7 @@ impl TaskGuard {
     }
 
     fn log_panic(&self, panic: &(dyn Any + Send)) {
-        if self.task.role == Role::Task {
+        if !self.task.is_server() {
             let (task, message) = (self.task.name.to_string(), panic_message(panic));
             say!(
                 self.work.log(), error, { task = task.clone(), panic = message.clone() },
@@ -142,7 +152,7 @@ impl TaskGuard {
 
 impl Drop for TaskGuard {
     fn drop(&mut self) {
-        if self.task.role == Role::Task && self.task.has_ended() {
+        if !self.task.is_server() && self.task.has_ended() {
             self.work.piece_finished(|| self.task.in_words(Instant::now()));
         }
         self.work.finished(self.key);

@@ -1,5 +1,7 @@
 //! The body of an HTTP/2 response. It is handed to h2 long before its bytes are written, so each
-//! piece of its data keeps the request in the table.
+//! piece of its data keeps the request in the table. A response is complete when its body has come to
+//! an end and h2 has written every piece of it: a piece that is dropped before, as at the limit or when
+//! the client resets the stream, was not delivered.
 
 use std::{
     io::IoSlice,
@@ -24,12 +26,16 @@ enum Held {
 }
 
 impl Held {
-    /// The response is complete, as soon as nothing holds the request any more.
-    fn complete(&mut self) {
+    fn change(&mut self, change: impl FnOnce(&mut RequestGuard)) {
         match self {
-            Self::One(guard) => guard.complete = true,
-            Self::Shared(guard) => lock_std(guard).complete = true,
+            Self::One(guard) => change(guard),
+            Self::Shared(guard) => change(&mut lock_std(guard)),
         }
+    }
+
+    /// The response is complete as soon as nothing holds the request any more, unless a piece is lost.
+    fn body_ended(&mut self) {
+        self.change(|guard| guard.body_ended = true);
     }
 }
 
@@ -47,7 +53,7 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if let (true, Some(held)) = (*this.ended, this.held) {
-                held.complete();
+                held.body_ended();
             }
         }
     }
@@ -71,7 +77,7 @@ impl<B: Body> Body for Http2Body<B> {
         let frame = ready!(this.body.as_mut().poll_frame(cx));
         *this.ended = frame.is_none() || this.body.is_end_stream();
         let ended = *this.ended;
-        let guarded = |data| GuardedData { data, _held: hold(this.held, ended) };
+        let guarded = |data| GuardedData { data, held: hold(this.held, ended) };
         Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(guarded))))
     }
 
@@ -89,7 +95,7 @@ impl<B: Body> Body for Http2Body<B> {
 fn hold(held: &mut Option<Held>, is_last: bool) -> Option<Held> {
     match held.take()? {
         mut last if is_last => {
-            last.complete();
+            last.body_ended();
             Some(last)
         }
         Held::Shared(guard) => {
@@ -105,9 +111,19 @@ fn hold(held: &mut Option<Held>, is_last: bool) -> Option<Held> {
 }
 
 /// Data of a body, and the request that it answers.
-pub(crate) struct GuardedData<D> {
+pub(crate) struct GuardedData<D: Buf> {
     data: D,
-    _held: Option<Held>,
+    held: Option<Held>,
+}
+
+impl<D: Buf> Drop for GuardedData<D> {
+    fn drop(&mut self) {
+        if self.data.has_remaining()
+            && let Some(held) = &mut self.held
+        {
+            held.change(|guard| guard.piece_lost = true);
+        }
+    }
 }
 
 impl<D: Buf> Buf for GuardedData<D> {

@@ -41,7 +41,7 @@ where
         let conn = self.0.conn();
         let slot = conn.streams().task();
         let upgraded = UPGRADING.take();
-        let held = Held { slot, conn: self.0.clone(), _upgraded: upgraded };
+        let held = Held { slot, conn: self.0.clone(), upgraded };
         let shared = conn.core().shared();
         let join = shared.runtime().spawn(InContext::new(shared, StreamTask { future, held }));
         conn.stream_task_spawned(slot, join.abort_handle());
@@ -74,11 +74,15 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
 struct Held {
     slot: usize,
     conn: ConnGuard<HttpConn>,
-    _upgraded: Option<RequestGuard>,
+    upgraded: Option<RequestGuard>,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
+        // In this order: until its bytes are written, something is left.
+        if let Some(guard) = self.upgraded.take() {
+            guard.upgrade_ended();
+        }
         self.conn.conn().stream_task_ended(self.slot);
     }
 }

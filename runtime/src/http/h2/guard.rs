@@ -12,7 +12,11 @@ pub(super) struct RequestGuard {
     /// The place of its stream.
     stream: usize,
     rule: ResponseRule,
-    pub(super) complete: bool,
+    /// Whether all of the body has been handed to h2.
+    pub(super) body_ended: bool,
+    /// Whether a piece of it was dropped before it was written.
+    pub(super) piece_lost: bool,
+    is_upgrade_over: bool,
 }
 
 /// What the method says about the response.
@@ -34,21 +38,40 @@ impl RequestGuard {
             Method::CONNECT => ResponseRule::Tunnel,
             _ => ResponseRule::Usual,
         };
-        Self { conn: conn.clone(), stream, rule, complete: false }
+        Self {
+            conn: conn.clone(),
+            stream,
+            rule,
+            body_ended: false,
+            piece_lost: false,
+            is_upgrade_over: false,
+        }
     }
 
     /// The head of the response is about to be written. Returns whether it leaves HTTP.
     pub(super) fn responds(&mut self, status: StatusCode) -> bool {
         let upgraded = self.rule == ResponseRule::Tunnel && status.is_success();
-        self.complete = self.rule == ResponseRule::WithoutBody;
+        self.body_ended = self.rule == ResponseRule::WithoutBody;
         self.conn.streams().responds(self.stream, upgraded);
         upgraded
     }
 }
 
+impl RequestGuard {
+    /// The task of the upgraded stream has ended. From here on what is on the wire says when it is over.
+    pub(super) fn upgrade_ended(mut self) {
+        self.is_upgrade_over = true;
+        self.conn.upgrade_ended(self.stream);
+    }
+}
+
 impl Drop for RequestGuard {
     fn drop(&mut self) {
-        self.conn.stream_closed(self.stream, self.complete);
+        if self.is_upgrade_over {
+            return;
+        }
+        let complete = self.body_ended && !self.piece_lost;
+        self.conn.stream_closed(self.stream, complete);
     }
 }
 

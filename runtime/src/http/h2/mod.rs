@@ -2,8 +2,10 @@
 
 mod body;
 mod executor;
+mod frames;
 mod guard;
 mod service;
 
 pub(super) use executor::ConnExecutor;
+pub(super) use frames::Wire;
 pub(super) use service::Http2;

@@ -22,6 +22,9 @@ const PONG_GRACE: Duration = Duration::from_secs(1);
 /// all.
 const END_GRACE: Duration = Duration::from_secs(1);
 
+/// How often the kernel is asked for an answer that it has yet to give.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+
 /// All that a bound may depend on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moments {
@@ -37,6 +40,8 @@ pub(crate) struct Moments {
     pub(crate) view: Option<KernelView>,
     /// Whether an HTTP/2 stream is still worked on, or its response not yet all written.
     pub(crate) has_streams: bool,
+    /// Since when half a record of TLS has been there, or half a frame of HTTP/2.
+    pub(crate) partial: Option<Instant>,
 }
 
 /// What bounds a connection while nothing drains, where the program has set it.
@@ -79,6 +84,17 @@ impl Moments {
         view.last_unread.map_or(entered, |seen| seen.max(entered))
     }
 
+    /// Half a record where nothing is under way is half a head.
+    fn half_a_head(&self, state: State) -> Option<Instant> {
+        self.partial.filter(|_| matches!(state, Fresh | Idle | Delivering))
+    }
+
+    /// How long half a head of this moment may take, once the drain has started.
+    fn head_grace(&self, since: Instant, draining: Instant) -> Instant {
+        let grace = since.max(draining) + HEAD_GRACE;
+        self.header_deadline(since).map_or(grace, |limit| limit.min(grace))
+    }
+
     fn header_deadline(&self, since: Instant) -> Option<Instant> {
         self.header_timeout.map(|limit| since + limit)
     }
@@ -99,17 +115,21 @@ impl State {
                 Upgraded | Closed => None,
             };
         };
+        if let Some(since) = moments.half_a_head(self) {
+            return Some(moments.head_grace(since, draining));
+        }
         let entered = since.max(draining);
         // Where the kernel has not been asked yet, that comes first.
         let known = |deadline: &dyn Fn(&KernelView) -> Instant| {
-            Some(moments.view.as_ref().map_or(draining, deadline))
+            Some(match &moments.view {
+                None => draining,
+                Some(view) if view.is_to_come => view.at + ASK_AGAIN,
+                Some(view) => deadline(view),
+            })
         };
         match self {
             Fresh => known(&|view| since + linger + 2 * view.round_trip),
-            Head => {
-                let grace = entered + HEAD_GRACE;
-                Some(moments.header_deadline(since).map_or(grace, |limit| limit.min(grace)))
-            }
+            Head => Some(moments.head_grace(since, draining)),
             Named | Queued => Some(entered + HEAD_GRACE),
             Idle => known(&|view| {
                 // As the client sees it: its next request takes as long to come here as this took
@@ -120,7 +140,10 @@ impl State {
             Delivering => known(&|view| view.at + view.round_trip.max(TICK)),
             Expired => Some(since + END_GRACE),
             Http2 if moments.has_streams => None,
-            Http2 => known(&|view| moments.after_reading(draining, view) + PONG_GRACE),
+            Http2 => known(&|view| {
+                let read = moments.after_reading(draining, view);
+                moments.partial.map_or(read, |since| since.max(read)) + PONG_GRACE
+            }),
             Closing => known(&|view| {
                 if view.undelivered {
                     view.at + view.round_trip.max(TICK)
@@ -138,6 +161,9 @@ impl State {
     fn deadline_in_service(self, moments: &Moments) -> Option<Instant> {
         let Moments { since, in_service, has_streams, .. } = moments;
         let own = match self {
+            Idle | Delivering if moments.partial.is_some() => {
+                moments.partial.and_then(|since| moments.header_deadline(since))
+            }
             Idle | Delivering => in_service.keep_alive.map(|limit| *since + limit),
             Http2 if !has_streams => in_service.keep_alive.map(|limit| *since + limit),
             Busy | Responding | Flushing | Answered => in_service.body_deadline(),
@@ -149,10 +175,11 @@ impl State {
     /// What is to be done when that has passed.
     pub(crate) fn due(self, moments: &Moments) -> Due {
         let in_service = moments.draining.is_none();
-        let known = moments.view.as_ref();
+        let known = moments.view.as_ref().filter(|view| !view.is_to_come);
         match self {
             Fresh | Head | Expired | Closing if in_service => Due::End,
             _ if in_service && self.deadline(moments) == moments.in_service.retires => Due::Retire,
+            _ if moments.half_a_head(self).is_some() => Due::End,
             Idle | Delivering if in_service => Due::Expire,
             Http2 if in_service => Due::Retire,
             Busy | Responding | Flushing | Answered => Due::FailBody,

@@ -25,15 +25,18 @@ fn moments(start: Instant) -> Moments {
         linger: ms(250),
         view: None,
         has_streams: false,
+        partial: None,
     }
 }
 
 fn view(start: Instant) -> KernelView {
     KernelView {
         at: start + ms(20_100),
+        is_to_come: false,
         round_trip: ms(70),
         last_ack: Some(start + ms(10_500)),
         undelivered: false,
+        unread: false,
         window: None,
         last_unread: None,
     }

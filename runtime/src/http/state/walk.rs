@@ -73,6 +73,7 @@ impl Walk {
             linger: LINGER,
             view: None,
             has_streams: false,
+            partial: None,
         };
         Self { state, now, moments, delivered: true, ended: false }
     }
@@ -117,9 +118,11 @@ impl Walk {
                 let before = self.moments.view.and_then(|look| look.last_unread);
                 self.moments.view = Some(KernelView {
                     at: self.now,
+                    is_to_come: false,
                     round_trip: ROUND_TRIP,
                     last_ack: Some(self.moments.since + ROUND_TRIP),
                     undelivered: !self.delivered,
+                    unread: false,
                     window: None,
                     last_unread: if self.delivered { before } else { Some(self.now) },
                 });

@@ -1,6 +1,8 @@
 //! A line of the kernel's table of TCP sockets, however it was read.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Instant};
+
+use crate::net::clock;
 
 /// One socket. Addresses are canonical: an IPv4 client of a dual-stack listener has its IPv4
 /// address.
@@ -9,6 +11,10 @@ pub(super) struct Entry {
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
     pub(super) state: State,
+    /// The socket's inode; 0: it is not known.
+    pub(super) inode: u64,
+    /// Bytes that were received and not read; of a listener, the connections in its queue.
+    pub(super) received: u32,
     /// Bytes that were written and that the peer's kernel has not acknowledged (`SIOCOUTQ`,
     /// tcp(7)). A FIN counts as one.
     pub(super) unacknowledged: u32,
@@ -32,6 +38,7 @@ pub(super) struct Timing {
 pub(super) enum State {
     /// A handshake under way: the SYN has been answered, the final ACK has not come.
     SynRecv,
+    Listen,
     /// Our side is shut and the FIN not yet acknowledged (`FIN_WAIT1`, `LAST_ACK`, `CLOSING`).
     FinSent,
     Other,
@@ -41,6 +48,7 @@ impl State {
     pub(super) fn from_number(number: u8) -> Self {
         match number {
             3 => Self::SynRecv,
+            10 => Self::Listen,
             4 | 9 | 11 => Self::FinSent,
             _ => Self::Other,
         }
@@ -54,6 +62,7 @@ pub(super) struct States(u32);
 impl States {
     pub(super) const ALL: Self = Self(u32::MAX);
     pub(super) const SYN_RECV: Self = Self(1 << 3);
+    pub(super) const LISTEN: Self = Self(1 << 10);
     /// Whoever may still receive something: not the listener, and not `TIME_WAIT`, of which a busy
     /// machine has many.
     pub(super) const CONNECTED: Self = Self(!(1 << 10) & !(1 << 6) & !(1 << 7));
@@ -68,5 +77,20 @@ impl Entry {
     pub(super) fn undelivered(&self) -> u32 {
         let fin = u32::from(self.state == State::FinSent);
         self.unacknowledged.saturating_sub(fin)
+    }
+}
+
+/// The moment before a question: what a connection does later is not in the answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) exact: Instant,
+    /// By the clock that connections note their times by: what is before this was before the
+    /// question.
+    pub(super) at: Instant,
+}
+
+impl Asked {
+    pub(super) fn now() -> Self {
+        Self { exact: Instant::now(), at: clock::instant(clock::now()) }
     }
 }

@@ -2,22 +2,18 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    io,
     net::{IpAddr, SocketAddr},
     sync::OnceLock,
     time::{Duration, Instant},
 };
 
 use super::{
-    Facts,
-    entry::{Entry, State, States},
-    proc_net,
+    Answer, Facts,
+    entry::{Asked, Entry, State, States},
+    proc_net::{self, Read},
     sock_diag::SockDiag,
 };
-use crate::{
-    net::clock,
-    util::sync::{Mutex, lock},
-};
+use crate::util::sync::{Mutex, lock};
 
 /// What the kernel knows of the connections of one listener.
 #[derive(Debug)]
@@ -38,51 +34,102 @@ impl Kernel {
     /// For the listener that is bound to `listener`; `inode` is its socket's.
     pub(crate) fn new(listener: SocketAddr, inode: Option<u64>) -> Self {
         let diag = SockDiag::open().ok().map(Mutex::new);
+        if diag.is_none() {
+            proc_net::watch(listener);
+        }
         Self { listener, inode, diag, table: OnceLock::new() }
     }
 
     /// The clients whose handshake with the listener is under way.
     pub(crate) fn arriving(&self) -> Option<HashSet<SocketAddr>> {
         // A dump passes every socket of the machine, so it is not asked for in vain.
-        if self.inode.and_then(|inode| proc_net::has_clients(self.listener, inode)) == Some(false) {
+        if self.listening().is_some_and(|listening| !listening.has_clients) {
             return Some(HashSet::new());
         }
+        let Some(diag) = &self.diag else {
+            // Somebody, whoever it is: new clients are turned away by now, so it is nobody else the
+            // next time.
+            return self.listening().map(|_| HashSet::from([self.listener]));
+        };
         let mut arriving = HashSet::new();
-        self.dump(States::SYN_RECV, |entry| {
-            if entry.state == State::SynRecv && self.is_local(entry.local.ip()) {
-                arriving.insert(entry.peer);
-            }
-        })
-        .ok()?;
+        lock(diag)
+            .dump(self.listener, States::SYN_RECV, |entry| {
+                if entry.state == State::SynRecv && self.is_local(entry.local.ip()) {
+                    arriving.insert(entry.peer);
+                }
+            })
+            .ok()?;
         Some(arriving)
     }
 
-    /// What was known of the connection to `peer` soon after the drain started. The first call
-    /// asks, for all connections at once.
-    pub(crate) fn at_the_drain(&self, peer: SocketAddr) -> Option<Facts> {
-        let table = self.table.get_or_init(|| self.table()).as_ref()?;
-        table.get(&canonical(peer)).copied()
-    }
-
-    /// What is known of a connection now.
-    pub(crate) fn ask(&self, local: SocketAddr, peer: SocketAddr) -> Option<Facts> {
-        let asked = Asked::now();
-        let entry = self.one(local, peer)?;
-        let mut facts = facts(&entry, &asked);
-        // All that was sent to this very host has arrived: loopback hands it over within the call.
-        // A peer that is slow to acknowledge, as Linux is by up to 40 ms, need not be waited for.
-        let all_sent = entry.timing.is_some_and(|timing| timing.unsent == Some(0));
-        if facts.undelivered > 0 && all_sent && self.one(peer, local).is_some() {
-            facts.undelivered = 0;
-            facts.last_ack = Some(asked.exact);
+    /// How many clients wait in the queue of the listener.
+    pub(crate) fn waiting(&self) -> usize {
+        let mut waiting = None;
+        if let (Some(diag), Some(inode)) = (&self.diag, self.inode) {
+            // What cannot be asked is read below.
+            let _ = lock(diag).dump(self.listener, States::LISTEN, |entry| {
+                if entry.inode == inode {
+                    waiting = Some(entry.received);
+                }
+            });
         }
-        Some(facts)
+        let waiting = waiting.or_else(|| self.listening().map(|listening| listening.waiting));
+        waiting.unwrap_or(0) as usize
     }
 
-    fn table(&self) -> Option<Table> {
+    /// The same for the Unix listener with this inode.
+    pub(crate) fn waiting_unix(inode: u64) -> usize {
+        let waiting = SockDiag::open().and_then(|mut diag| diag.unix_queue(inode));
+        waiting.unwrap_or(0) as usize
+    }
+
+    /// The beginning of the kernel's table, where the listeners are: cheap, however long that is.
+    fn listening(&self) -> Option<proc_net::Listening> {
+        proc_net::listening(self.listener, self.inode?)
+    }
+
+    /// What was known of the connection to `peer` soon after the drain started. The first call
+    /// asks, for all connections at once. `active`: when the connection has last done anything.
+    pub(crate) fn at_the_drain(&self, peer: SocketAddr, active: Instant) -> Answer {
+        let Some(diag) = &self.diag else {
+            return self.read(None, peer, active);
+        };
+        let table = self.table.get_or_init(|| self.table(diag));
+        let facts = table.as_ref().and_then(|table| table.get(&canonical(peer)));
+        facts.map_or(Answer::Unknown, |facts| Answer::Known(*facts))
+    }
+
+    /// What is known of a connection now, or at least of a moment after `active`.
+    pub(crate) fn ask(&self, local: SocketAddr, peer: SocketAddr, active: Instant) -> Answer {
+        match &self.diag {
+            Some(diag) => ask_now(diag, local, peer).map_or(Answer::Unknown, Answer::Known),
+            None => self.read(Some(local), peer, active),
+        }
+    }
+
+    /// By `/proc/net/tcp`.
+    fn read(&self, local: Option<SocketAddr>, peer: SocketAddr, active: Instant) -> Answer {
+        let snapshot = match proc_net::newer_than(self.listener, active) {
+            Read::Done(snapshot) => snapshot,
+            Read::Later => return Answer::Later,
+            Read::Impossible => return Answer::Unknown,
+        };
+        let (local, peer) = (local.map(canonical), canonical(peer));
+        let is_it = |entry: &&Entry| {
+            entry.local.port() == self.listener.port()
+                && entry.peer == peer
+                && local.map_or_else(|| self.is_local(entry.local.ip()), |it| it == entry.local)
+        };
+        match snapshot.of(peer).iter().find(is_it) {
+            Some(entry) => Answer::Known(facts(entry, &snapshot.asked)),
+            None => Answer::Unknown,
+        }
+    }
+
+    fn table(&self, diag: &Mutex<SockDiag>) -> Option<Table> {
         let mut table = Table::new();
         let asked = Asked::now();
-        self.dump(States::CONNECTED, |entry| {
+        let each = |entry: Entry| {
             if !self.is_local(entry.local.ip()) {
                 return;
             }
@@ -90,11 +137,12 @@ impl Kernel {
             // A client may have one port at two addresses of ours: then what holds for either holds
             // for both.
             let both = table.entry(entry.peer).or_insert(facts);
+            both.unread |= facts.unread;
             both.undelivered = both.undelivered.max(facts.undelivered);
             both.round_trip = both.round_trip.max(facts.round_trip);
             both.last_ack = both.last_ack.max(facts.last_ack);
-        })
-        .ok()?;
+        };
+        lock(diag).dump(self.listener, States::CONNECTED, each).ok()?;
         Some(table)
     }
 
@@ -102,50 +150,32 @@ impl Kernel {
         let own = self.listener.ip();
         own.is_unspecified() || own.to_canonical() == ip
     }
+}
 
-    fn dump(&self, states: States, mut each: impl FnMut(Entry)) -> io::Result<()> {
-        if let Some(diag) = &self.diag {
-            let mut entries = Vec::new();
-            if lock(diag).dump(self.listener, states, |entry| entries.push(entry)).is_ok() {
-                entries.into_iter().for_each(each);
-                return Ok(());
-            }
-        }
-        proc_net::dump(self.listener, &mut each)
+/// What is known of a connection now.
+fn ask_now(diag: &Mutex<SockDiag>, local: SocketAddr, peer: SocketAddr) -> Option<Facts> {
+    let asked = Asked::now();
+    let entry = one(diag, local, peer)?;
+    let mut facts = facts(&entry, &asked);
+    // All that was sent to this very host has arrived: loopback hands it over within the call.
+    // A peer that is slow to acknowledge, as Linux is by up to 40 ms, need not be waited for.
+    let all_sent = entry.timing.is_some_and(|timing| timing.unsent == Some(0));
+    if facts.undelivered > 0 && all_sent && one(diag, peer, local).is_some() {
+        facts.undelivered = 0;
+        facts.last_ack = Some(asked.exact);
     }
+    Some(facts)
+}
 
-    fn one(&self, local: SocketAddr, peer: SocketAddr) -> Option<Entry> {
-        let (at, to) = (canonical(local), canonical(peer));
-        let is_asked_for = |entry: &Entry| entry.local == at && entry.peer == to;
-        if let Some(diag) = &self.diag
-            && let Ok(entry) = lock(diag).one(at, to)
-        {
-            return entry.filter(is_asked_for);
-        }
-        let mut found = None;
-        // The family of the listener is that of its connections.
-        let family = SocketAddr::new(self.listener.ip(), local.port());
-        proc_net::dump(family, |entry| found = found.or(Some(entry).filter(is_asked_for))).ok()?;
-        found
-    }
+/// The socket of a connection.
+fn one(diag: &Mutex<SockDiag>, local: SocketAddr, peer: SocketAddr) -> Option<Entry> {
+    let (at, to) = (canonical(local), canonical(peer));
+    let entry = lock(diag).one(at, to).ok()??;
+    (entry.local == at && entry.peer == to).then_some(entry)
 }
 
 fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
-}
-
-/// The moment before a question: what a connection does later is not in the answer.
-struct Asked {
-    exact: Instant,
-    /// By the clock that connections note their times by: what is before this was before the
-    /// question.
-    at: Instant,
-}
-
-impl Asked {
-    fn now() -> Self {
-        Self { exact: Instant::now(), at: clock::instant(clock::now()) }
-    }
 }
 
 fn facts(entry: &Entry, asked: &Asked) -> Facts {
@@ -155,6 +185,7 @@ fn facts(entry: &Entry, asked: &Asked) -> Facts {
     Facts {
         at: asked.at,
         local: entry.local,
+        unread: entry.received > 0,
         undelivered: entry.undelivered(),
         window: entry.timing.and_then(|timing| timing.window),
         round_trip: Duration::from_micros(round_trip.into()),
@@ -189,6 +220,7 @@ mod tests {
         let netlink = new();
         assert!(netlink.diag.is_some());
         let proc_net = Kernel { diag: None, ..new() };
+        proc_net::watch(proc_net.listener);
         [netlink, proc_net]
     }
 
@@ -197,15 +229,34 @@ mod tests {
         for bound in ["127.0.0.1:0", "[::1]:0", "[::]:0"] {
             let listener = TcpListener::bind(bound).unwrap();
             let kernel = &both(&listener)[0];
-            let has_clients = || proc_net::has_clients(kernel.listener, kernel.inode.unwrap());
-            assert_eq!(has_clients(), Some(false), "{bound}");
-            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            assert_eq!(has_clients(), Some(true), "{bound}: in the queue");
-            let accepted = listener.accept().unwrap();
-            assert_eq!(has_clients(), Some(false), "{bound}: accepted");
-            drop((client, accepted));
-            assert_eq!(proc_net::has_clients(kernel.listener, u64::MAX), None);
+            let kernels = both(&listener);
+            let check = |clients: usize, what: &str| {
+                let listening = kernel.listening().unwrap();
+                assert_eq!(listening.has_clients, clients > 0, "{bound}: {what}");
+                for kernel in &kernels {
+                    assert_eq!(kernel.waiting(), clients, "{bound}: {what}");
+                }
+            };
+            check(0, "nobody");
+            let clients = [(); 3].map(|()| TcpStream::connect(listener.local_addr().unwrap()));
+            check(3, "in the queue");
+            let accepted = [(); 3].map(|()| listener.accept().unwrap());
+            check(0, "accepted");
+            drop((clients, accepted));
+            assert_eq!(proc_net::listening(kernel.listener, u64::MAX), None);
         }
+    }
+
+    #[test]
+    fn counts_the_queue_of_a_unix_listener() {
+        let path = std::env::temp_dir().join(format!("graceful-queue-{}", std::process::id()));
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let inode = crate::net::sockets::inode(&listener).unwrap();
+        assert_eq!(Kernel::waiting_unix(inode), 0);
+        let connect = || std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let _clients = [connect(), connect()];
+        assert_eq!(Kernel::waiting_unix(inode), 2);
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]
@@ -220,22 +271,31 @@ mod tests {
             client.write_all(b"x").unwrap();
             server.read_exact(&mut [0]).unwrap();
             let (local, peer) = (server.local_addr().unwrap(), server.peer_addr().unwrap());
+            let active = Instant::now();
+            let known = |ask: &dyn Fn() -> Answer| loop {
+                match ask() {
+                    Answer::Known(facts) => break Some(facts),
+                    Answer::Later => std::thread::yield_now(),
+                    Answer::Unknown => break None,
+                }
+            };
             for kernel in both(&listener) {
-                let listed = kernel.at_the_drain(peer).unwrap_or_else(|| panic!("{bound} {to}"));
+                let listed = known(&|| kernel.at_the_drain(peer, active));
+                let listed = listed.unwrap_or_else(|| panic!("{bound} {to}"));
                 assert_eq!(listed.local, canonical(local));
                 assert_eq!(listed.undelivered, 0);
                 assert_eq!(listed.last_ack.is_some(), kernel.diag.is_some());
                 assert!(listed.round_trip < Duration::from_millis(300), "{listed:?}");
                 for local in [local, listed.local] {
-                    let facts = kernel.ask(local, peer).unwrap_or_else(|| panic!("{bound} {to}"));
+                    let facts = known(&|| kernel.ask(local, peer, active));
+                    let facts = facts.unwrap_or_else(|| panic!("{bound} {to}"));
                     assert_eq!((facts.local, facts.undelivered), (listed.local, 0));
                 }
                 assert_eq!(kernel.arriving().unwrap().len(), 0);
                 // The listener would take such a connection, and is none.
                 let nobody = SocketAddr::new(peer.ip(), 1);
-                assert!(
-                    kernel.ask(local, nobody).is_none() && kernel.at_the_drain(nobody).is_none()
-                );
+                assert_eq!(known(&|| kernel.ask(local, nobody, active)), None);
+                assert_eq!(known(&|| kernel.at_the_drain(nobody, active)), None);
             }
         }
     }

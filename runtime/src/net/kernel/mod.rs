@@ -2,8 +2,8 @@
 //! each client is, and what has not reached it yet. Asked when the drain starts, and while it
 //! lasts; never before.
 //!
-//! By `sock_diag`, else from `/proc/net/tcp`; where neither is to be had, and on other systems than
-//! Linux, every answer is `None`: not known.
+//! By `sock_diag`, else from `/proc/net/tcp`, which is read as seldom as can be, by a thread of its own;
+//! where neither is to be had, and on other systems than Linux, nothing is known.
 
 #[cfg(target_os = "linux")]
 mod entry;
@@ -26,6 +26,16 @@ pub(crate) use linux::Kernel;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use unknown::Kernel;
 
+/// What has come of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Known(Facts),
+    /// It is being found out: to be asked again.
+    Later,
+    /// There is no such connection, or it cannot be found out.
+    Unknown,
+}
+
 /// What the kernel has said of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
@@ -33,6 +43,8 @@ pub(crate) struct Facts {
     pub(crate) at: Instant,
     /// The local address of the connection: with the peer's, its name in the next question.
     pub(crate) local: SocketAddr,
+    /// Whether bytes of the peer wait to be read.
+    pub(crate) unread: bool,
     /// Bytes of responses that have not reached the peer's kernel, as far as this one can tell.
     pub(crate) undelivered: u32,
     /// How much the peer has room for, where that is known: it grows as the client reads.

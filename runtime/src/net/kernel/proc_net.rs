@@ -1,13 +1,128 @@
 //! `/proc/net/tcp` and `/proc/net/tcp6` (`proc_pid_net(5)`): the same table as text, for processes
-//! that may not use netlink. Slower: the kernel formats every socket of the machine.
+//! that may not use netlink. The kernel formats every socket of the machine: with 50,000 of them a look
+//! takes a tenth of a second. So a thread of its own reads it, for all connections of the process at
+//! once, and at most a fifth of the time.
 
 use std::{
+    collections::HashMap,
     fs::File,
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
-use super::entry::{Entry, State, Timing};
+use super::entry::{Asked, Entry, State, Timing};
+use crate::util::sync::lock_std;
+
+/// How long a read may take until nobody waits for it any more.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long it is at least from the end of one read to the next, and how much longer than that took.
+const LEAST_PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: u32 = 4;
+
+/// One reader for each family.
+static V4: Mutex<Reader> = Mutex::new(Reader::new("/proc/net/tcp"));
+/// IPv4 clients of a dual-stack listener are in this file, too; where there is no IPv6 there is no
+/// such file, and no such listener.
+static V6: Mutex<Reader> = Mutex::new(Reader::new("/proc/net/tcp6"));
+
+struct Reader {
+    file: &'static str,
+    /// The ports of the process: nobody asks for others.
+    ports: Vec<u16>,
+    latest: Option<Arc<Snapshot>>,
+    /// Since when a thread reads.
+    reading: Option<Instant>,
+    /// When the next read may begin.
+    next: Option<Instant>,
+}
+
+/// All sockets at the ports of the process, at one moment.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) asked: Asked,
+    by_peer: HashMap<SocketAddr, Vec<Entry>>,
+}
+
+/// What has come of a wish to know the table.
+pub(super) enum Read {
+    Done(Arc<Snapshot>),
+    /// It is being read, or will be.
+    Later,
+    Impossible,
+}
+
+impl Reader {
+    const fn new(file: &'static str) -> Self {
+        Self { file, ports: Vec::new(), latest: None, reading: None, next: None }
+    }
+}
+
+impl Snapshot {
+    /// The connections with this peer.
+    pub(super) fn of(&self, peer: SocketAddr) -> &[Entry] {
+        self.by_peer.get(&peer).map_or(&[], Vec::as_slice)
+    }
+}
+
+fn reader(listener: SocketAddr) -> &'static Mutex<Reader> {
+    match listener {
+        SocketAddr::V4(_) => &V4,
+        SocketAddr::V6(_) => &V6,
+    }
+}
+
+/// Connections of this listener will be asked for.
+pub(super) fn watch(listener: SocketAddr) {
+    let mut reader = lock_std(reader(listener));
+    if !reader.ports.contains(&listener.port()) {
+        reader.ports.push(listener.port());
+    }
+}
+
+/// The table as of a moment after `active`. Returns at once; what is not known yet is read.
+pub(super) fn newer_than(listener: SocketAddr, active: Instant) -> Read {
+    let this = reader(listener);
+    let mut reader = lock_std(this);
+    if let Some(latest) = reader.latest.as_ref().filter(|latest| latest.asked.at > active) {
+        return Read::Done(latest.clone());
+    }
+    let now = Instant::now();
+    if let Some(since) = reader.reading {
+        return if now < since + PATIENCE { Read::Later } else { Read::Impossible };
+    }
+    if reader.next.is_some_and(|next| now < next) {
+        return Read::Later;
+    }
+    let thread = std::thread::Builder::new().name("graceful-proc".to_owned());
+    if thread.spawn(|| read(this)).is_err() {
+        return Read::Impossible;
+    }
+    reader.reading = Some(now);
+    Read::Later
+}
+
+fn read(reader: &'static Mutex<Reader>) {
+    let (file, ports) = {
+        let reader = lock_std(reader);
+        (reader.file, reader.ports.clone())
+    };
+    let asked = Asked::now();
+    let start = Instant::now();
+    let mut by_peer: HashMap<_, Vec<_>> = HashMap::new();
+    let read = dump(file, &ports, |entry| by_peer.entry(entry.peer).or_default().push(entry));
+    let end = Instant::now();
+    let mut reader = lock_std(reader);
+    reader.reading = None;
+    reader.next = Some(end + LEAST_PAUSE.max((end - start) * PAUSE));
+    // What cannot be read says of nobody that anything is on its way.
+    reader.latest = Some(Arc::new(Snapshot {
+        asked,
+        by_peer: if read.is_ok() { by_peer } else { HashMap::new() },
+    }));
+}
 
 /// A tick of the times in there: `USER_HZ` is 100 on every architecture that tokio runs on.
 const TICK_US: u32 = 10_000;
@@ -15,33 +130,39 @@ const TICK_US: u32 = 10_000;
 /// The kernel's retransmission timeout is the round-trip time and at least this (`TCP_RTO_MIN`).
 const LEAST_VARIANCE_US: u32 = 200_000;
 
-/// Every socket of the machine's network namespace at this local port.
-pub(super) fn dump(local: SocketAddr, mut each: impl FnMut(Entry)) -> io::Result<()> {
-    let files: &[_] = match local {
-        SocketAddr::V4(_) => &["/proc/net/tcp"],
-        // IPv4 clients of a dual-stack listener are in the second file, too; where there is no IPv6
-        // there is no such file, and no such listener.
-        SocketAddr::V6(_) => &["/proc/net/tcp6"],
-    };
-    for file in files {
-        let text = std::fs::read_to_string(file)?;
-        text.lines().skip(1).filter_map(parse).for_each(|entry| {
-            if entry.local.port() == local.port() {
-                each(entry);
-            }
-        });
+/// Every socket of the machine's network namespace at one of these local ports.
+fn dump(file: &str, ports: &[u16], mut each: impl FnMut(Entry)) -> io::Result<()> {
+    let mut text = Vec::new();
+    File::open(file)?.read_to_end(&mut text)?;
+    let text = String::from_utf8_lossy(&text);
+    for line in text.lines().skip(1) {
+        let local = line.split_ascii_whitespace().nth(1);
+        let port = local.and_then(|local| local.rsplit_once(':'));
+        let port = port.and_then(|(_, port)| u16::from_str_radix(port, 16).ok());
+        // Most lines are of others, and need not be read further.
+        if port.is_some_and(|port| ports.contains(&port)) {
+            parse(line).into_iter().for_each(&mut each);
+        }
     }
     Ok(())
 }
 
-/// Whether any client is on the way to the listener with this inode, or waits in its queue; `None`:
-/// the listener is not listed.
+/// A listening socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Listening {
+    /// The connections in its queue.
+    pub(super) waiting: u32,
+    /// Whether any client is on the way to it, or waits in its queue.
+    pub(super) has_clients: bool,
+}
+
+/// The listener with this inode; `None`: it is not listed.
 ///
 /// Each client holds a reference to the listening socket (`inet_reqsk_alloc()` in the kernel,
 /// since Linux 4.4), whose count is in this table; the process holds one. Listeners come first in
 /// it, so that it need not be read to its end: cheap where the whole table is large, as it is with
 /// many sockets in `TIME_WAIT`.
-pub(super) fn has_clients(local: SocketAddr, inode: u64) -> Option<bool> {
+pub(super) fn listening(local: SocketAddr, inode: u64) -> Option<Listening> {
     const LISTEN: &str = "0A";
     let file = if local.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
     let lines = BufReader::with_capacity(4096, File::open(file).ok()?).lines().skip(1);
@@ -50,10 +171,13 @@ pub(super) fn has_clients(local: SocketAddr, inode: u64) -> Option<bool> {
         if fields.next() != Some(LISTEN) {
             return None;
         }
-        // Behind queues, timer, retransmissions, user, timeout.
-        let own = fields.nth(5).and_then(|it| it.parse::<u64>().ok()) == Some(inode);
+        let (_, waiting) = fields.next()?.split_once(':')?;
+        // Behind timer, retransmissions, user, timeout.
+        let own = fields.nth(4).and_then(|it| it.parse::<u64>().ok()) == Some(inode);
         if own {
-            return fields.next()?.parse::<u32>().ok().map(|references| references > 1);
+            let references: u32 = fields.next()?.parse().ok()?;
+            let waiting = u32::from_str_radix(waiting, 16).ok()?;
+            return Some(Listening { waiting, has_clients: references > 1 });
         }
     }
     None
@@ -64,9 +188,11 @@ fn parse(line: &str) -> Option<Entry> {
     let local = address(fields.nth(1)?)?;
     let peer = address(fields.next()?)?;
     let state = State::from_number(u8::from_str_radix(fields.next()?, 16).ok()?);
-    let (unacknowledged, _) = fields.next()?.split_once(':')?;
-    // Behind timer, retransmissions, user, timeout, inode, references, address.
-    let timeout = fields.nth(7).and_then(|ticks| ticks.parse::<u32>().ok());
+    let (unacknowledged, received) = fields.next()?.split_once(':')?;
+    // Behind timer, retransmissions, user, timeout.
+    let inode = fields.nth(4).and_then(|inode| inode.parse().ok()).unwrap_or(0);
+    // Behind references, address.
+    let timeout = fields.nth(2).and_then(|ticks| ticks.parse::<u32>().ok());
     let timing = timeout.map(|ticks| Timing {
         round_trip_us: ticks.saturating_mul(TICK_US).saturating_sub(LEAST_VARIANCE_US),
         since_last_ack_ms: None,
@@ -74,7 +200,8 @@ fn parse(line: &str) -> Option<Entry> {
         window: None,
     });
     let unacknowledged = u32::from_str_radix(unacknowledged, 16).ok()?;
-    Some(Entry { local, peer, state, unacknowledged, timing })
+    let received = u32::from_str_radix(received, 16).ok()?;
+    Some(Entry { local, peer, state, inode, received, unacknowledged, timing })
 }
 
 /// Words of 32 bits, each in the machine's byte order, in hexadecimal.

@@ -76,7 +76,41 @@ impl SockDiag {
         }
     }
 
-    fn ask(&mut self, mut request: Vec<u8>, mut each: impl FnMut(Entry)) -> io::Result<()> {
+    /// How many clients are in the queue of the Unix listener with this inode (`linux/unix_diag.h`).
+    pub(super) fn unix_queue(&mut self, inode: u64) -> io::Result<u32> {
+        const AF_UNIX: u8 = 1;
+        const UDIAG_SHOW_RQLEN: u32 = 0x10;
+        const UNIX_DIAG_RQLEN: u16 = 4;
+        /// `struct unix_diag_req`, `struct unix_diag_msg`.
+        const UNIX_REQUEST: usize = 24;
+        const UNIX_MESSAGE: usize = 16;
+        let inode = u32::try_from(inode).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let mut request = header(HEADER + UNIX_REQUEST, 0);
+        request.extend([AF_UNIX, 0, 0, 0]);
+        request.extend(States::ALL.bits().to_ne_bytes());
+        request.extend(inode.to_ne_bytes());
+        request.extend(UDIAG_SHOW_RQLEN.to_ne_bytes());
+        // Any cookie.
+        request.extend([0xff; 8]);
+        let mut length = None;
+        self.exchange(request, |body| {
+            length = attribute(body.get(UNIX_MESSAGE..)?, UNIX_DIAG_RQLEN)
+                .and_then(|value| read_u32(value, 0));
+            Some(())
+        })?;
+        length.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    fn ask(&mut self, request: Vec<u8>, mut each: impl FnMut(Entry)) -> io::Result<()> {
+        self.exchange(request, |body| parse(body).map(&mut each))
+    }
+
+    /// Sends a question and hands on the body of each answer; `None`: it makes no sense.
+    fn exchange(
+        &mut self,
+        mut request: Vec<u8>,
+        mut each: impl FnMut(&[u8]) -> Option<()>,
+    ) -> io::Result<()> {
         let Self { socket, buffer, sequence } = self;
         buffer.resize(BUFFER, 0);
         *sequence = sequence.wrapping_add(1);
@@ -92,7 +126,7 @@ impl SockDiag {
                     // The rest of an answer that could not be read to its end.
                     _ if message.sequence != *sequence => {}
                     SOCK_DIAG_BY_FAMILY => {
-                        each(parse(message.body).ok_or(io::ErrorKind::InvalidData)?);
+                        each(message.body).ok_or(io::ErrorKind::InvalidData)?;
                         if !message.multipart {
                             return Ok(());
                         }
@@ -128,14 +162,19 @@ fn take_message<'a>(rest: &mut &'a [u8]) -> Option<Message<'a>> {
     Some(Message { kind, multipart, sequence, body })
 }
 
-fn request(local: SocketAddr, peer: SocketAddr, states: States, flags: u16) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEADER + REQUEST);
-    let length = u32::try_from(HEADER + REQUEST).unwrap_or_default();
-    bytes.extend(length.to_ne_bytes());
+/// The header of a question of this length.
+fn header(length: usize, flags: u16) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(length);
+    bytes.extend(u32::try_from(length).unwrap_or_default().to_ne_bytes());
     bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     bytes.extend((NLM_F_REQUEST | flags).to_ne_bytes());
-    // The sequence number, which `ask` fills in, and the sender, which the kernel does.
+    // The sequence number, which `exchange` fills in, and the sender, which the kernel does.
     bytes.extend([0; 8]);
+    bytes
+}
+
+fn request(local: SocketAddr, peer: SocketAddr, states: States, flags: u16) -> Vec<u8> {
+    let mut bytes = header(HEADER + REQUEST, flags);
     let family = match local {
         SocketAddr::V4(_) => AF_INET,
         SocketAddr::V6(_) => AF_INET6,
@@ -183,18 +222,25 @@ fn parse(body: &[u8]) -> Option<Entry> {
         local: addr(4, 8)?,
         peer: addr(6, 24)?,
         state: State::from_number(*body.get(1)?),
+        inode: read_u32(body, 68)?.into(),
+        received: read_u32(body, 56)?,
         unacknowledged: read_u32(body, 60)?,
         timing: None,
     };
-    let mut rest = body.get(MESSAGE..)?;
-    while let (Some(length), Some(kind)) = (read_u16(rest, 0), read_u16(rest, 2)) {
+    entry.timing = attribute(body.get(MESSAGE..)?, INET_DIAG_INFO).and_then(parse_tcp_info);
+    Some(entry)
+}
+
+/// The value of the attribute of this kind (`struct rtattr`, rtnetlink(7)).
+fn attribute(mut rest: &[u8], wanted: u16) -> Option<&[u8]> {
+    loop {
+        let (length, kind) = (read_u16(rest, 0)?, read_u16(rest, 2)?);
         let value = rest.get(4..usize::from(length))?;
-        if kind == INET_DIAG_INFO {
-            entry.timing = parse_tcp_info(value);
+        if kind == wanted {
+            return Some(value);
         }
         rest = rest.get(usize::from(length).next_multiple_of(4)..).unwrap_or_default();
     }
-    Some(entry)
 }
 
 /// The fields of `struct tcp_info` (`linux/tcp.h`) that are asked for; `tcpi_notsent_bytes` is

@@ -1,8 +1,8 @@
 //! A kernel that cannot be asked.
 
-use std::{collections::HashSet, net::SocketAddr};
+use std::{collections::HashSet, net::SocketAddr, time::Instant};
 
-use super::Facts;
+use super::Answer;
 
 #[derive(Debug)]
 pub(crate) struct Kernel;
@@ -16,11 +16,19 @@ impl Kernel {
         None
     }
 
-    pub(crate) fn at_the_drain(&self, _: SocketAddr) -> Option<Facts> {
-        None
+    pub(crate) fn waiting(&self) -> usize {
+        0
     }
 
-    pub(crate) fn ask(&self, _: SocketAddr, _: SocketAddr) -> Option<Facts> {
-        None
+    pub(crate) fn waiting_unix(_: u64) -> usize {
+        0
+    }
+
+    pub(crate) fn at_the_drain(&self, _: SocketAddr, _: Instant) -> Answer {
+        Answer::Unknown
+    }
+
+    pub(crate) fn ask(&self, _: SocketAddr, _: SocketAddr, _: Instant) -> Answer {
+        Answer::Unknown
     }
 }

@@ -2,9 +2,10 @@
 
 use std::{
     fmt,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
-    time::{Duration, Instant, SystemTime},
+    sync::{Arc, Mutex, Weak},
+    time::{Duration, Instant},
 };
 
 use tokio_rustls::rustls::{
@@ -22,7 +23,7 @@ use crate::{
     util::{Failure, sync::lock_std},
 };
 
-/// How often the files are looked at, at the most: a look is two system calls of a handshake.
+/// How often the files are looked at, at the most.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Where the certificate (its chain, its own first) and the key are, both in PEM.
@@ -45,19 +46,27 @@ impl CertifiedFiles {
             ));
         };
         let provider = provider.clone();
-        let current = self.read(&provider)?;
+        // In this order: what changes while they are read is seen by the first look.
         let stamps = self.stamps();
-        let reloads = shared.tls_reloads();
-        let state = State { current, stamps, looked: Instant::now(), reloads };
-        let resolver = Resolver {
+        let current = self.read(&provider)?;
+        let look =
+            Look { stamps, at: Instant::now(), is_running: false, failure: None, is_due: false };
+        let resolver = Arc::new(Resolver {
             files: self,
             provider: provider.clone(),
-            shared: shared.clone(),
-            state: Mutex::new(state),
-        };
+            shared: Arc::downgrade(shared),
+            current: Mutex::new(current),
+            look: Mutex::new(look),
+        });
+        let reloaded = Arc::downgrade(&resolver);
+        shared.on_reload(Box::new(move || {
+            if let Some(resolver) = reloaded.upgrade() {
+                resolver.look(true);
+            }
+        }));
         let builder = ServerConfig::builder_with_provider(provider);
         let builder = builder.with_safe_default_protocol_versions().map_err(Failure::from_error)?;
-        Ok(builder.with_no_client_auth().with_cert_resolver(Arc::new(resolver)))
+        Ok(builder.with_no_client_auth().with_cert_resolver(Arc::new(Certificates(resolver))))
     }
 
     fn read(&self, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, Failure> {
@@ -137,67 +146,146 @@ impl CertifiedFiles {
     }
 
     /// By which a change is seen. Certbot replaces a link, cert-manager the folder that it leads
-    /// into: both are seen through the links.
-    fn stamps(&self) -> [Option<SystemTime>; 2] {
-        [&self.certificate, &self.key]
-            .map(|path| std::fs::metadata(path).and_then(|it| it.modified()).ok())
+    /// into: both are seen through the links. A copy may keep the time of its original, and a file may
+    /// be written twice within a tick of its clock: hence all of these.
+    fn stamps(&self) -> Stamps {
+        [&self.certificate, &self.key].map(|path| {
+            let metadata = std::fs::metadata(path).ok()?;
+            Some(Stamp {
+                file: (metadata.dev(), metadata.ino()),
+                size: metadata.size(),
+                modified: (metadata.mtime(), metadata.mtime_nsec()),
+                changed: (metadata.ctime(), metadata.ctime_nsec()),
+            })
+        })
     }
 }
 
+/// Of the certificate and of the key; `None`: there is no such file, or it cannot be looked at.
+type Stamps = [Option<Stamp>; 2];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// The certificate in use, and how it comes to be read again: by a thread of its own, since files may
+/// be slow, and one that is a FIFO may never be read to its end.
 struct Resolver {
     files: CertifiedFiles,
     provider: Arc<CryptoProvider>,
-    shared: Arc<Shared>,
-    state: Mutex<State>,
+    shared: Weak<Shared>,
+    current: Mutex<Arc<CertifiedKey>>,
+    look: Mutex<Look>,
 }
 
-struct State {
-    current: Arc<CertifiedKey>,
-    stamps: [Option<SystemTime>; 2],
-    looked: Instant,
-    /// How often `Handle::reload_tls` had been called when the files were read.
-    reloads: u64,
+/// What is known of the files.
+struct Look {
+    /// As of what is in use.
+    stamps: Stamps,
+    /// When they were last looked at.
+    at: Instant,
+    /// Whether a thread looks at them now.
+    is_running: bool,
+    /// What was wrong with them at the last look, and has been said.
+    failure: Option<String>,
+    /// Whether the program has asked for another look since the last one began.
+    is_due: bool,
 }
 
-impl ResolvesServerCert for Resolver {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let mut state = lock_std(&self.state);
-        let reloads = self.shared.tls_reloads();
-        if state.reloads == reloads && state.looked.elapsed() < LOOK {
-            return Some(state.current.clone());
-        }
-        state.looked = Instant::now();
-        let stamps = self.files.stamps();
-        if state.reloads == reloads && state.stamps == stamps {
-            return Some(state.current.clone());
-        }
-        state.reloads = reloads;
-        match self.files.read(&self.provider) {
-            Ok(certified) => {
-                (state.current, state.stamps) = (certified, stamps);
-                let file = self.files.certificate.display().to_string();
-                say!(
-                    self.shared.log,
-                    info,
-                    { certificate = file.clone() },
-                    "read the certificate {file} again"
-                );
+impl Resolver {
+    /// Has a thread look at the files, unless one does, or has a moment ago.
+    fn look(self: &Arc<Self>, due: bool) {
+        {
+            let mut look = lock_std(&self.look);
+            look.is_due |= due;
+            if look.is_running || !look.is_due && look.at.elapsed() < LOOK {
+                return;
             }
-            // One file has been replaced and the other has not yet, perhaps: the next look is
-            // another try, and what is there is said once.
-            Err(failure) => {
-                if state.stamps != stamps {
-                    state.stamps = stamps;
-                    say!(
-                        self.shared.log,
-                        warn,
-                        { error = failure.to_string() },
-                        "{failure}; going on with the certificate from before"
-                    );
+            look.is_running = true;
+        }
+        let this = self.clone();
+        let thread = std::thread::Builder::new().name("graceful-tls".to_owned());
+        if thread.spawn(move || this.look_now()).is_err() {
+            // No thread can be had now: the next handshake is another try.
+            lock_std(&self.look).is_running = false;
+        }
+    }
+
+    fn look_now(&self) {
+        loop {
+            let stamps = self.files.stamps();
+            let before = {
+                let mut look = lock_std(&self.look);
+                look.at = Instant::now();
+                let is_asked_for = std::mem::take(&mut look.is_due);
+                if look.stamps == stamps && look.failure.is_none() && !is_asked_for {
+                    look.is_running = false;
+                    return;
                 }
+                look.failure.clone()
+            };
+            let failure = match self.files.read(&self.provider) {
+                Ok(certified) => {
+                    *lock_std(&self.current) = certified;
+                    self.say_read();
+                    None
+                }
+                Err(failure) => {
+                    let failure = failure.to_string();
+                    if before.as_ref() != Some(&failure) {
+                        self.say_failed(&failure);
+                    }
+                    Some(failure)
+                }
+            };
+            let mut look = lock_std(&self.look);
+            if failure.is_none() {
+                look.stamps = stamps;
+            }
+            look.failure = failure;
+            if !look.is_due {
+                look.is_running = false;
+                return;
             }
         }
-        Some(state.current.clone())
+    }
+
+    fn say_read(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            let file = self.files.certificate.display().to_string();
+            say!(
+                shared.log,
+                info,
+                { certificate = file.clone() },
+                "read the certificate {file} again"
+            );
+        }
+    }
+
+    fn say_failed(&self, failure: &str) {
+        if let Some(shared) = self.shared.upgrade() {
+            say!(
+                shared.log,
+                warn,
+                { error = failure.to_owned() },
+                "{failure}; going on with the certificate from before"
+            );
+        }
+    }
+}
+
+/// What rustls asks.
+#[derive(Debug)]
+struct Certificates(Arc<Resolver>);
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.look(false);
+        Some(lock_std(&self.0.current).clone())
     }
 }
 

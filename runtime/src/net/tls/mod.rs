@@ -4,6 +4,7 @@
 
 mod files;
 mod info;
+mod records;
 mod rustls_acceptor;
 
 pub use info::TlsInfo;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 
-use super::{files::CertifiedFiles, info::TlsInfo};
+use super::{files::CertifiedFiles, info::TlsInfo, records::Records};
 use crate::{
     net::{
-        acceptor::{AnyAcceptor, HandshakeFuture, Layered},
+        acceptor::{AnyAcceptor, HandshakeFuture, Layered, PendingInput},
         transport::Transport,
     },
     stop::Shared,
@@ -53,14 +53,23 @@ impl TlsSource {
 
 impl AnyAcceptor for RustlsAcceptor {
     fn accept(self: Arc<Self>, transport: Transport) -> HandshakeFuture {
-        let handshake = self.0.accept(transport);
+        let handshake = self.0.accept(Records::new(transport));
         Box::pin(async { handshake.await.map(|stream| Box::new(stream) as Box<dyn Layered>) })
     }
 }
 
-impl Layered for TlsStream<Transport> {
+impl Layered for TlsStream<Records> {
     fn transport(&self) -> &Transport {
-        self.get_ref().0
+        self.get_ref().0.transport()
+    }
+
+    fn pending_input(&self) -> PendingInput {
+        // Of whole records rustls has made plaintext, or they were for it alone.
+        if self.get_ref().0.is_inside() {
+            PendingInput::PartOfRecord
+        } else {
+            PendingInput::Nothing
+        }
     }
 
     fn tls_info(&self) -> Option<TlsInfo> {

@@ -1,0 +1,294 @@
+//! The frames of an HTTP/2 connection as they pass (RFC 9113, section 4.1): which streams are open on
+//! the wire, whether what was written last is an answer, and whether half a frame has been read.
+//!
+//! h2 keeps what it is given until the client's windows have room for it, and says nothing of that. A
+//! response that is in its hands is not written; the frame that ends its stream says when it is.
+
+/// How long the head of a frame is.
+const HEAD: usize = 9;
+/// How much of GOAWAY is read beyond that: the last stream that is served.
+const LAST_STREAM: usize = 4;
+
+/// What the client sends first, before any frame (section 3.4).
+const PREFACE: usize = 24;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 0x1;
+const END_HEADERS: u8 = 0x4;
+
+/// Both directions of a connection.
+#[derive(Debug)]
+pub(in crate::http) struct Wire {
+    reads: Walk,
+    writes: Walk,
+    /// The streams that the client has opened and that we have not ended.
+    open: Vec<u32>,
+    /// The highest that the client has opened.
+    latest: u32,
+    /// One of which the head is not complete: `CONTINUATION` follows.
+    opening: Option<u32>,
+    /// The highest that is served, once GOAWAY has said so.
+    last: u32,
+    /// Whether something of an answer has been written since that was asked for.
+    answered: bool,
+}
+
+impl Wire {
+    pub(in crate::http) fn new() -> Self {
+        Self {
+            reads: Walk { skip: PREFACE, ..Walk::default() },
+            writes: Walk::default(),
+            open: Vec::new(),
+            latest: 0,
+            opening: None,
+            last: u32::MAX,
+            answered: false,
+        }
+    }
+
+    /// How many streams are open: a client has asked for something, and the end of the answer has not
+    /// been written.
+    pub(in crate::http) fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether half a frame has been read.
+    pub(in crate::http) fn is_inside(&self) -> bool {
+        self.reads.is_inside()
+    }
+
+    /// Whether something of an answer has been written since the last call.
+    pub(in crate::http) fn take_answered(&mut self) -> bool {
+        std::mem::take(&mut self.answered)
+    }
+
+    pub(in crate::http) fn read(&mut self, bytes: &[u8]) {
+        let Self { reads, open, latest, opening, last, .. } = self;
+        reads.feed(bytes, |frame| match frame.kind {
+            // Others are trailers.
+            HEADERS if frame.stream > *latest => {
+                *latest = frame.stream;
+                *opening = Some(frame.stream);
+                if frame.flags & END_HEADERS != 0 && frame.stream <= *last {
+                    open.extend(opening.take());
+                }
+            }
+            CONTINUATION if frame.flags & END_HEADERS != 0 && frame.stream <= *last => {
+                open.extend(opening.take());
+            }
+            RST_STREAM => open.retain(|stream| *stream != frame.stream),
+            _ => {}
+        });
+    }
+
+    pub(in crate::http) fn write(&mut self, bytes: &[u8]) {
+        let Self { writes, open, last, answered, .. } = self;
+        writes.feed(bytes, |frame| {
+            let ends = match frame.kind {
+                DATA | HEADERS => {
+                    *answered = true;
+                    frame.flags & END_STREAM != 0
+                }
+                CONTINUATION => {
+                    *answered = true;
+                    false
+                }
+                RST_STREAM => true,
+                GOAWAY => {
+                    *last = frame.last_stream;
+                    // What is above that is not answered, by anything.
+                    open.retain(|stream| *stream <= *last);
+                    false
+                }
+                _ => false,
+            };
+            if ends {
+                open.retain(|stream| *stream != frame.stream);
+            }
+        });
+        // The beginning of one is something of an answer, too.
+        self.answered |= self.writes.is_inside_answer();
+    }
+}
+
+/// A frame that has passed.
+struct Frame {
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    /// Of GOAWAY alone.
+    last_stream: u32,
+}
+
+/// How far into the frames of one direction.
+#[derive(Debug, Default)]
+struct Walk {
+    head: [u8; HEAD + LAST_STREAM],
+    /// How much of that has been read of the current frame.
+    read: usize,
+    /// How much is missing of the current frame, once its head is complete.
+    skip: usize,
+}
+
+impl Walk {
+    fn is_inside(&self) -> bool {
+        self.read > 0
+    }
+
+    fn is_inside_answer(&self) -> bool {
+        self.read >= HEAD && matches!(self.head[3], DATA | HEADERS | CONTINUATION)
+    }
+
+    /// How long the beginning of a frame is that is kept.
+    fn wanted(&self) -> usize {
+        let is_goaway = self.read >= HEAD && self.head[3] == GOAWAY;
+        // Any GOAWAY is longer; one that is not is an error, after which nothing matters.
+        if is_goaway && self.length() >= LAST_STREAM { HEAD + LAST_STREAM } else { HEAD }
+    }
+
+    fn length(&self) -> usize {
+        u32::from_be_bytes([0, self.head[0], self.head[1], self.head[2]]) as usize
+    }
+
+    /// Calls `on` with each frame that ends in `bytes`.
+    fn feed(&mut self, mut bytes: &[u8], mut on: impl FnMut(Frame)) {
+        loop {
+            if self.skip > 0 {
+                let skipped = self.skip.min(bytes.len());
+                self.skip -= skipped;
+                bytes = &bytes[skipped..];
+                if self.skip > 0 {
+                    return;
+                }
+                self.end(&mut on);
+            }
+            while self.read < self.wanted() {
+                let taken = (self.wanted() - self.read).min(bytes.len());
+                if taken == 0 {
+                    return;
+                }
+                self.head[self.read..][..taken].copy_from_slice(&bytes[..taken]);
+                self.read += taken;
+                bytes = &bytes[taken..];
+            }
+            self.skip = HEAD + self.length() - self.read;
+            if self.skip == 0 {
+                self.end(&mut on);
+            }
+        }
+    }
+
+    fn end(&mut self, on: &mut impl FnMut(Frame)) {
+        // The preface is no frame.
+        if std::mem::take(&mut self.read) == 0 {
+            return;
+        }
+        let word = |at: usize| {
+            let bytes = [self.head[at], self.head[at + 1], self.head[at + 2], self.head[at + 3]];
+            // Without the bit that is reserved.
+            u32::from_be_bytes(bytes) & (u32::MAX >> 1)
+        };
+        on(Frame {
+            kind: self.head[3],
+            flags: self.head[4],
+            stream: word(5),
+            last_stream: word(HEAD),
+        });
+    }
+}
+
+#[cfg(all(test, not(graceful_loom)))]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let mut frame = length[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        frame
+    }
+
+    /// The same whatever the splits are.
+    fn each_split(bytes: &[u8], check: impl Fn(&[&[u8]])) {
+        for first in 0..=bytes.len() {
+            for second in first..=bytes.len() {
+                check(&[&bytes[..first], &bytes[first..second], &bytes[second..]]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_is_open_until_its_end_is_written() {
+        let mut reads = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        reads.extend(frame(4, 0, 0, &[]));
+        reads.extend(frame(HEADERS, END_HEADERS | END_STREAM, 1, b"head"));
+        reads.extend(frame(HEADERS, 0, 3, b"he"));
+        reads.extend(frame(CONTINUATION, END_HEADERS, 3, b"ad"));
+        reads.extend(frame(DATA, 0, 3, b"body"));
+        // Trailers open nothing.
+        reads.extend(frame(HEADERS, END_HEADERS | END_STREAM, 3, b"trailers"));
+        reads.extend(frame(HEADERS, END_HEADERS, 5, b"head"));
+        reads.extend(frame(RST_STREAM, 0, 5, &[0; 4]));
+        each_split(&reads, |pieces| {
+            let mut wire = Wire::new();
+            for piece in pieces {
+                wire.read(piece);
+            }
+            assert_eq!((&*wire.open, wire.is_inside()), (&[1, 3][..], false));
+        });
+        let mut writes = frame(4, 0, 0, &[]);
+        writes.extend(frame(HEADERS, END_HEADERS, 1, b"head"));
+        writes.extend(frame(DATA, 0, 1, b"da"));
+        writes.extend(frame(DATA, END_STREAM, 1, b"ta"));
+        writes.extend(frame(DATA, END_STREAM, 3, &[]));
+        each_split(&writes, |pieces| {
+            let mut wire = Wire::new();
+            wire.read(&reads);
+            for piece in pieces {
+                wire.write(piece);
+            }
+            assert_eq!(wire.open(), 0);
+            assert!(wire.take_answered() && !wire.take_answered());
+        });
+    }
+
+    #[test]
+    fn half_a_head_opens_nothing_and_is_noticed() {
+        let head = frame(HEADERS, END_HEADERS, 1, b"head");
+        for read in 1..head.len() {
+            let mut wire = Wire::new();
+            wire.read(&[b'x'; PREFACE]);
+            assert!(!wire.is_inside());
+            wire.read(&head[..read]);
+            assert_eq!((wire.open(), wire.is_inside()), (0, true), "{read}");
+            wire.read(&head[read..]);
+            assert_eq!((wire.open(), wire.is_inside()), (1, false), "{read}");
+        }
+    }
+
+    #[test]
+    fn goaway_is_no_answer_and_ends_what_it_leaves_out() {
+        let mut wire = Wire::new();
+        wire.read(&[b'x'; PREFACE]);
+        for stream in [1, 3, 5] {
+            wire.read(&frame(HEADERS, END_HEADERS, stream, b"head"));
+        }
+        let goaway = frame(GOAWAY, 0, 0, &[0, 0, 0, 3, 0, 0, 0, 0]);
+        goaway.chunks(3).for_each(|piece| wire.write(piece));
+        wire.write(&frame(6, 0, 0, &[0; 8]));
+        assert!(!wire.take_answered());
+        assert_eq!(wire.open, [1, 3]);
+        wire.read(&frame(HEADERS, END_HEADERS, 7, b"head"));
+        assert_eq!(wire.open(), 2);
+        // The first half of an answer is something of it.
+        wire.write(&frame(DATA, 0, 1, b"data")[..11]);
+        assert!(wire.take_answered());
+    }
+}

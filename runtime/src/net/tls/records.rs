@@ -1,0 +1,139 @@
+//! Where the records of TLS begin and end (RFC 8446, section 5.1), so that it is known whether a part of
+//! one has been read: rustls keeps it, and nobody above can tell.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::net::transport::Transport;
+
+/// Type, version and length.
+const HEADER: usize = 5;
+
+/// The socket below TLS, which follows the records that are read.
+#[derive(Debug)]
+pub(super) struct Records {
+    transport: Transport,
+    position: Position,
+}
+
+/// How far into a record.
+#[derive(Debug, Default)]
+struct Position {
+    header: [u8; HEADER],
+    /// How much of the header has been read.
+    read: usize,
+    /// How much of the record behind the header is missing.
+    missing: usize,
+}
+
+impl Records {
+    pub(super) fn new(transport: Transport) -> Self {
+        Self { transport, position: Position::default() }
+    }
+
+    pub(super) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// Whether a part of a record has been read.
+    pub(super) fn is_inside(&self) -> bool {
+        self.position.is_inside()
+    }
+}
+
+impl Position {
+    fn is_inside(&self) -> bool {
+        self.read > 0 || self.missing > 0
+    }
+
+    fn feed(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.missing > 0 {
+                let skipped = self.missing.min(bytes.len());
+                self.missing -= skipped;
+                bytes = &bytes[skipped..];
+                continue;
+            }
+            let taken = (HEADER - self.read).min(bytes.len());
+            self.header[self.read..][..taken].copy_from_slice(&bytes[..taken]);
+            self.read += taken;
+            bytes = &bytes[taken..];
+            if self.read == HEADER {
+                self.read = 0;
+                self.missing = u16::from_be_bytes([self.header[3], self.header[4]]).into();
+            }
+        }
+    }
+}
+
+impl AsyncRead for Records {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.transport).poll_read(cx, buf);
+        this.position.feed(&buf.filled()[before..]);
+        read
+    }
+}
+
+impl AsyncWrite for Records {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().transport).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().transport).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.transport.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().transport).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().transport).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_every_split() {
+        let records = b"\x16\x03\x01\0\x03abc\x17\x03\x03\0\0\x17\x03\x03\0\x01x";
+        let ends = [8, 13, 19];
+        for first in 0..=records.len() {
+            for second in first..=records.len() {
+                let mut position = Position::default();
+                let mut at = 0;
+                for end in [first, second, records.len()] {
+                    position.feed(&records[at..end]);
+                    at = end;
+                    let between = at == 0 || ends.contains(&at);
+                    assert_eq!(position.is_inside(), !between, "{first} {second} {at}");
+                }
+            }
+        }
+    }
+}
