@@ -20,6 +20,7 @@
 //! |---|---|
 //! | serve HTTP, from any tower or hyper service | [`serve`], [`Server`] |
 //! | serve another protocol, over TCP, Unix sockets or TLS | [`listen`], [`Connection`] |
+//! | end a connection of another protocol without a loss | [`Connection::idle_shutdown`] |
 //! | know who asks | [`Server::connect_info`], [`ConnectInfo`] |
 //! | serve with another framework | [`serve_fn`]; `axum::serve(…)` as it is with the feature `axum`; [`bind`] for its listener; [`actix!`], [`rocket!`] |
 //! | serve several at once | a tuple or `Vec` of them, [`Serve`] |
@@ -37,7 +38,8 @@
 //! # Messages
 //!
 //! Where the program has installed a [`tracing`] subscriber, messages are events of the target
-//! `graceful`; else they are lines on stderr. The events of a stop are in a span named `stop`, with
+//! `graceful`; with the feature `log`, where it has a logger of the crate `log` instead, they are its
+//! records; else they are lines on stderr. The events of a stop are in a span named `stop`, with
 //! the field `cause`, which is closed after the last of them. Their fields:
 //!
 //! | event | level | fields |
@@ -47,17 +49,36 @@
 //! | `waiting for …`, each second at the most, when the counts or the oldest piece of work have changed | info | `requests`, `connections`, `tasks`, `oldest` |
 //! | `… received, in flight: …`, at a signal of [`Config::dump`] | info | `signal`, `requests`, `connections`, `tasks` |
 //! | the report; where something was cut off, with the names | info; error | `elapsed_ms`, `requests`, `connections`, `tasks` (how many were drained), `cut` (how many were cut off) |
-//! | `error: …` | error | `error` |
+//! | `error: …`: `main`, a server or a cleanup hook has failed | error | `error`, `report` (the error's own `{:?}` form, where that has more than one line) |
+//! | `error: kept values are left behind, …`: of [`keep`] | error | `kept` |
 //! | `server … has ended by itself`, of [`serve_fn`], before any stop | info | `server` |
 //! | `nothing to serve: …`, tasks of `tokio::spawn` that `main` has left | warn | `server`; `tasks` |
-//! | `task … panicked: …`, `hook … panicked: …` | error | `task` or `hook`, `panic` |
+//! | `task … panicked: …` | error | `task`, `panic` |
 //! | `read the certificate … again`; where that fails | info; warn | `certificate`; `error` |
-//! | `… connections, as many as there may be: …`, once | warn | `server`, `max_connections` |
+//! | `… connection limit reached …`, once | warn | `server`, `max_connections` |
 //! | `connection from …: …`: what the handler of [`listen`] has failed with | debug | `peer`, `error` |
 //! | `… cannot accept: …`, `… accepting again …` | warn, info | `server`, `error`, `elapsed_ms` |
 //!
 //! At a terminal, a drain of more than half a second shows one live line with what is left and its
-//! oldest piece, which wipes itself.
+//! oldest piece, which wipes itself. What the program prints meanwhile begins on a line of its own.
+//!
+//! ## Filters
+//!
+//! A filter for the program's own messages, such as `RUST_LOG=myapp=info` or
+//! `EnvFilter::new("myapp=info")`, leaves out what this crate says. Errors, and what was cut off, are
+//! then lines on stderr all the same: a process that ends with 1 or 124 never does so without a word.
+//! The filters, by the target `graceful`:
+//!
+//! | to have | write |
+//! |---|---|
+//! | all messages in the program's log | `myapp=info,graceful=info` |
+//! | errors and what was cut in the program's log, nothing else | `myapp=info,graceful=error` |
+//! | the errors of single connections of [`listen`], too | `myapp=info,graceful=debug` |
+//! | neither "listening on" nor the report, wherever they would go | `quiet = true`, [`Config::quiet`] |
+//! | no line on stderr at all | a filter that takes `graceful=error`, or a subscriber that drops it |
+//!
+//! A message is one event, and its text one line. Where an error prints itself over several lines
+//! (`anyhow`, `eyre`, `miette`), stderr has them all, and an event has them in its field `report`.
 //!
 //! # Testing your own shutdown
 //!
@@ -107,6 +128,8 @@
 //!   repository.
 //! - `axum`: [`Serve`] for `axum::serve(…)` of axum 0.8; a later axum is served by [`serve`] and
 //!   [`serve_fn`] all the same.
+//! - `log`: messages for loggers of the crate `log`, in their own format, where there is no `tracing`
+//!   subscriber.
 //! - `tokio-util`: `cancellation_token`, for libraries that want a `CancellationToken`.
 //! - `test-util`: the argument `start_paused`.
 //!

@@ -179,7 +179,7 @@ fn a_handshake_that_never_completes_keeps_no_service() {
     // Of the same net, and nobody's.
     let source = match far.there[0] {
         std::net::IpAddr::V4(ip) => std::net::Ipv4Addr::from(u32::from(ip) + 1),
-        other => panic!("{other} is no IPv4 address"),
+        other @ std::net::IpAddr::V6(_) => panic!("{other} is no IPv4 address"),
     };
     let (here, port) = (addr.ip().to_string(), addr.port().to_string());
     far.run(&["python3", script, &here, &port, &source.to_string()]);
