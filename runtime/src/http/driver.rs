@@ -38,22 +38,22 @@ pub(super) struct Driver<S: Service> {
     steady: bool,
     /// Whether the connection may have deadlines in service whatever its state is.
     watched: bool,
+    /// Whether half a record of a layer may be there.
+    is_layered: bool,
     /// Dropped last: what the handlers hold is dropped before the drain stops waiting for them.
     guard: ConnGuard<HttpConn>,
 }
 
 impl<S: Service> Driver<S> {
     pub(super) fn new(
-        mut io: Io,
+        io: Io,
         service: S,
         options: &Arc<Options>,
         info: Option<ConnectInfo>,
     ) -> Self {
         let guard = io.guard().clone();
         let timed = options.is_timed().then(|| Box::new(Timed::new(&io, options)));
-        if options.body_timeout.is_some() {
-            io.time_bodies();
-        }
+        let is_layered = io.stream().is_layered();
         Self {
             stage: Stage::Detect(Detect { io, matched: 0, service }),
             timer: Timer::default(),
@@ -63,6 +63,7 @@ impl<S: Service> Driver<S> {
             draining: None,
             steady: false,
             watched: options.is_timed(),
+            is_layered,
             guard,
         }
     }
@@ -91,7 +92,9 @@ impl<S: Service> Driver<S> {
                 continue;
             }
             // Nothing to wait for: the way of every poll in steady state.
-            if self.steady && !self.watched && !self.conn().is_bounded() {
+            let is_bounded =
+                self.conn().is_bounded() || self.is_layered && self.conn().core().is_partial();
+            if self.steady && !self.watched && !is_bounded {
                 return Poll::Pending;
             }
             let state = self.conn().state();
@@ -105,7 +108,6 @@ impl<S: Service> Driver<S> {
             match state.due(&moments) {
                 Due::AskKernel => self.ask_kernel(),
                 Due::Expire => self.conn().on(Event::Expires),
-                Due::FailBody => self.conn().give_up_body(),
                 Due::Retire => self.retire(),
                 Due::End => {
                     if self.end().is_ready() {
@@ -165,11 +167,7 @@ impl<S: Service> Driver<S> {
         let Some(timed) = &self.timed else {
             return InService::default();
         };
-        InService {
-            keep_alive: self.options.keep_alive_timeout,
-            body: self.options.body_timeout.zip(self.conn().body_wait()),
-            retires: timed.retires,
-        }
+        InService { keep_alive: self.options.keep_alive_timeout, retires: timed.retires }
     }
 
     fn ask_kernel(&mut self) {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::h2::Wire;
 use super::{
     conn::{HttpConn, Leftover},
-    framing::{Framing, Position},
+    framing::Framing,
     state::State,
 };
 use crate::{
@@ -29,15 +29,17 @@ pub(super) struct Io {
     /// Whether the peer has closed its side, or was said to have.
     ended: bool,
     wrote: bool,
+    /// Whether something is written that is no answer: by TLS, or for HTTP/2.
+    says_more: bool,
     /// The frames, once the connection speaks HTTP/2.
     #[cfg(feature = "http2")]
     wire: Option<Box<Wire>>,
+    /// How many bytes of HTTP/2 have been written, without a layer.
+    written: u64,
     /// How many bytes the socket had taken when all was answered that there was.
     answered: u64,
     /// How many it had taken more when that was last said.
     goodbye: u64,
-    /// Whether it is noted when the client sends nothing of a body.
-    times_body: bool,
     /// Dropped last, with the guard in it.
     guarded: GuardedIo<HttpConn>,
 }
@@ -56,11 +58,12 @@ impl Io {
             framing,
             ended: false,
             wrote: false,
+            says_more: guarded.stream_ref().is_layered(),
             #[cfg(feature = "http2")]
             wire: None,
+            written: 0,
             answered: 0,
             goodbye: 0,
-            times_body: false,
             guarded,
         };
         // What a TLS handshake has written, such as session tickets, is no answer.
@@ -68,21 +71,17 @@ impl Io {
         this
     }
 
-    /// Whether something is written that is no answer: by TLS, or for HTTP/2.
-    fn says_more_than_answers(&self) -> bool {
-        #[cfg(feature = "http2")]
-        let is_http2 = self.wire.is_some();
-        #[cfg(not(feature = "http2"))]
-        let is_http2 = false;
-        is_http2 || self.stream().is_layered()
+    /// How many bytes the socket has taken, where something is written that is no answer.
+    fn bytes_written(&self) -> u64 {
+        self.written + self.stream().bytes_written()
     }
 
     /// What has been written since the last answer is not one.
     fn note_goodbye(&mut self) {
-        if !self.says_more_than_answers() {
+        if !self.says_more {
             return;
         }
-        let goodbye = self.stream().bytes_written() - self.answered;
+        let goodbye = self.bytes_written() - self.answered;
         if std::mem::replace(&mut self.goodbye, goodbye) != goodbye {
             self.conn().core().set_goodbye(goodbye);
         }
@@ -96,6 +95,7 @@ impl Io {
             wire.read(&prefix.bytes);
         }
         self.wire = Some(wire);
+        self.says_more = true;
         self.note_input();
     }
 
@@ -110,21 +110,23 @@ impl Io {
         self.conn().core().note_input(input);
     }
 
-    /// All that was written is with the kernel.
-    fn note_answers(&mut self) {
+    /// Flushes what lies above the socket, and finds out what of that was an answer.
+    #[inline(never)]
+    fn poll_flush_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.guarded.stream().poll_flush(cx))?;
         #[cfg(feature = "http2")]
         if let Some(wire) = &mut self.wire {
             let (answered, open) = (wire.take_answered(), wire.open());
             if answered {
-                self.answered = self.stream().bytes_written();
+                self.answered = self.bytes_written();
             }
             self.note_goodbye();
-            return self.conn().set_open_streams(open);
+            self.conn().set_open_streams(open);
+            return Poll::Ready(Ok(()));
         }
-        if self.stream().is_layered() {
-            self.answered = self.stream().bytes_written();
-            self.note_goodbye();
-        }
+        self.answered = self.bytes_written();
+        self.note_goodbye();
+        Poll::Ready(Ok(()))
     }
 
     #[cfg(not(feature = "http2"))]
@@ -137,6 +139,10 @@ impl Io {
     fn note_written(&mut self, written: &Poll<io::Result<usize>>, bufs: &[IoSlice<'_>]) {
         if let (Some(wire), Poll::Ready(Ok(count))) = (&mut self.wire, written) {
             let mut left = *count;
+            // A layer counts by itself.
+            if !self.guarded.stream_ref().is_layered() {
+                self.written += left as u64;
+            }
             for buf in bufs {
                 let taken = left.min(buf.len());
                 wire.write(&buf[..taken]);
@@ -148,11 +154,6 @@ impl Io {
     #[inline]
     fn conn(&self) -> &HttpConn {
         self.guarded.conn()
-    }
-
-    /// Has `HttpConn::body_wait` kept.
-    pub(super) fn time_bodies(&mut self) {
-        self.times_body = true;
     }
 
     pub(super) fn guard(&self) -> &ConnGuard<HttpConn> {
@@ -192,24 +193,6 @@ impl Io {
             };
             self.conn().core().note_input(input);
         }
-        read
-    }
-
-    /// Reads from the stream, and notes since when there is nothing of a body that is being read.
-    #[cold]
-    fn poll_read_timed(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = self.poll_read_stream(cx, buf);
-        let conn = self.guarded.conn();
-        if read.is_pending() && conn.is_body_overdue() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        conn.look_through(&mut self.framing);
-        let in_body = self.framing.position() == Position::InBody;
-        self.guarded.conn().note_body_read(read.is_pending() && in_body);
         read
     }
 
@@ -316,11 +299,7 @@ impl AsyncRead for Io {
             return this.poll_read_otherwise(cx, buf);
         }
         let before = buf.filled().len();
-        if this.times_body {
-            ready!(this.poll_read_timed(cx, buf))?;
-        } else {
-            ready!(this.poll_read_stream(cx, buf))?;
-        }
+        ready!(this.poll_read_stream(cx, buf))?;
         match buf.filled().get(before..) {
             None | Some([]) => this.ended = true,
             Some(bytes) => this.note_read(bytes),
@@ -367,10 +346,9 @@ impl AsyncWrite for Io {
     /// hyper flushes when it has written all it had. Sockets of the kernel have nothing to flush.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.stream().is_layered() {
-            ready!(this.guarded.stream().poll_flush(cx))?;
+        if this.says_more {
+            ready!(this.poll_flush_more(cx))?;
         }
-        this.note_answers();
         this.guarded.conn().flushed(&mut this.framing);
         Poll::Ready(Ok(()))
     }

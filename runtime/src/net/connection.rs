@@ -13,7 +13,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    clock, conn::GuardedConn, connect_info::ConnectInfo, guarded_io::GuardedIo,
+    conn::GuardedConn, connect_info::ConnectInfo, guarded_io::GuardedIo,
     idle_shutdown::IdleShutdown, raw_conn::RawConn,
 };
 use crate::context::{Handle, Shutdown};
@@ -32,11 +32,12 @@ pub struct Connection {
     info: ConnectInfo,
     /// Dropped with the first byte that is read.
     until_read: Option<Box<dyn Any + Send + Sync>>,
+    has_read: bool,
 }
 
 impl Connection {
     pub(super) fn new(io: GuardedIo<RawConn>, info: ConnectInfo) -> Self {
-        Self { io, info, until_read: None }
+        Self { io, info, until_read: None, has_read: false }
     }
 
     /// Has `value` dropped when something has been read, or with the connection.
@@ -97,19 +98,18 @@ impl Connection {
     pub fn idle_shutdown(&self) -> IdleShutdown {
         let conn = self.io.guard().conn();
         // From here on the time of each read and write is noted.
-        conn.is_watched.store(true, Ordering::Relaxed);
+        if !conn.is_watched.swap(true, Ordering::Relaxed) && self.has_read {
+            self.note_activity(true);
+        }
         IdleShutdown::new(conn.clone(), self.io.stream_ref().local_addr())
     }
 
     /// Something has been read, or written.
     #[inline]
-    fn note_activity(&self, has_read: bool) {
+    fn note_activity(&self, is_read: bool) {
         let conn = self.io.conn();
-        if has_read && !conn.has_read.load(Ordering::Relaxed) {
-            conn.has_read.store(true, Ordering::Relaxed);
-        }
         if conn.is_watched.load(Ordering::Relaxed) {
-            conn.active.store(clock::now(), Ordering::Relaxed);
+            conn.is_active(is_read);
         }
     }
 }
@@ -138,7 +138,10 @@ impl AsyncRead for Connection {
         let before = buf.remaining();
         let read = Pin::new(&mut this.io).poll_read(cx, buf);
         if buf.remaining() < before {
-            this.until_read = None;
+            this.has_read = true;
+            if this.until_read.is_some() {
+                this.until_read = None;
+            }
             this.note_activity(true);
         }
         read

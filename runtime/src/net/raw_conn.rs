@@ -19,8 +19,8 @@ pub(super) struct RawConn {
     /// Whether an `IdleShutdown` wants to know of activity.
     pub(super) is_watched: AtomicBool,
     /// When something was last read or written, by `clock`, as far as that is watched.
-    pub(super) active: AtomicU64,
-    pub(super) has_read: AtomicBool,
+    active: AtomicU64,
+    has_read: AtomicBool,
 }
 
 impl RawConn {
@@ -36,6 +36,14 @@ impl RawConn {
 
     /// The handshake is over: from here on as a connection that has just been accepted.
     pub(super) fn begins(&self) {
+        self.active.store(clock::now(), Ordering::Relaxed);
+    }
+
+    /// Something has been read, or written.
+    pub(super) fn is_active(&self, is_read: bool) {
+        if is_read {
+            self.has_read.store(true, Ordering::Relaxed);
+        }
         self.active.store(clock::now(), Ordering::Relaxed);
     }
 

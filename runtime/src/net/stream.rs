@@ -81,7 +81,8 @@ impl Stream {
         }
     }
 
-    /// How many bytes the socket has taken so far.
+    /// How many bytes the layer has written to the socket so far. Without one nothing is written but
+    /// what its users write.
     pub(crate) fn bytes_written(&self) -> u64 {
         self.transport().map_or(0, Transport::bytes_written)
     }
@@ -104,8 +105,14 @@ impl Stream {
 macro_rules! each {
     ($self:expr, $stream:ident => $call:expr, taken => $taken:expr) => {
         match $self.get_mut() {
-            Stream::Plain($stream) => $call,
-            Stream::Layered($stream) => $call,
+            Stream::Plain(transport) => {
+                let $stream = transport.socket();
+                $call
+            }
+            Stream::Layered(layered) => {
+                let $stream = Pin::new(layered);
+                $call
+            }
             Stream::Taken => Poll::Ready($taken),
         }
     };
@@ -122,7 +129,7 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        each!(self, stream => Pin::new(stream).poll_read(cx, buf), taken => Ok(()))
+        each!(self, stream => stream.poll_read(cx, buf), taken => Ok(()))
     }
 }
 
@@ -133,7 +140,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        each!(self, stream => Pin::new(stream).poll_write(cx, buf), taken => taken())
+        each!(self, stream => stream.poll_write(cx, buf), taken => taken())
     }
 
     #[inline]
@@ -142,7 +149,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        each!(self, stream => Pin::new(stream).poll_write_vectored(cx, bufs), taken => taken())
+        each!(self, stream => stream.poll_write_vectored(cx, bufs), taken => taken())
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -154,10 +161,10 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, stream => Pin::new(stream).poll_flush(cx), taken => Ok(()))
+        each!(self, stream => stream.poll_flush(cx), taken => Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, stream => Pin::new(stream).poll_shutdown(cx), taken => Ok(()))
+        each!(self, stream => stream.poll_shutdown(cx), taken => Ok(()))
     }
 }

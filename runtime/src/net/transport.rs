@@ -21,7 +21,8 @@ use super::sockets::{UnixCredentials, UnixStream};
 #[derive(Debug)]
 pub struct Transport {
     socket: Socket,
-    /// How many bytes have been read and written so far.
+    /// How many bytes a layer has read and written so far. What is spoken over the socket itself is not
+    /// counted: `Stream` goes past this.
     read: u64,
     written: u64,
 }
@@ -54,7 +55,12 @@ impl Transport {
         self.written
     }
 
+    /// The socket, for what is spoken over it without a layer.
     #[inline]
+    pub(super) fn socket(&mut self) -> Pin<&mut Socket> {
+        Pin::new(&mut self.socket)
+    }
+
     fn note_written(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(count)) = written {
             self.written += count as u64;
@@ -112,38 +118,32 @@ impl Transport {
 
 macro_rules! each {
     ($self:expr, $socket:ident => $call:expr) => {
-        match &mut $self.socket {
+        match $self.get_mut() {
             Socket::Tcp($socket) => $call,
             Socket::Unix($socket) => $call,
         }
     };
 }
 
-impl AsyncRead for Transport {
+impl AsyncRead for Socket {
     #[inline]
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let read = each!(this, socket => Pin::new(socket).poll_read(cx, buf));
-        this.read += (buf.filled().len() - before) as u64;
-        read
+        each!(self, socket => Pin::new(socket).poll_read(cx, buf))
     }
 }
 
-impl AsyncWrite for Transport {
+impl AsyncWrite for Socket {
     #[inline]
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = each!(this, socket => Pin::new(socket).poll_write(cx, buf));
-        this.note_written(written)
+        each!(self, socket => Pin::new(socket).poll_write(cx, buf))
     }
 
     #[inline]
@@ -152,9 +152,7 @@ impl AsyncWrite for Transport {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = each!(this, socket => Pin::new(socket).poll_write_vectored(cx, bufs));
-        this.note_written(written)
+        each!(self, socket => Pin::new(socket).poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -167,7 +165,54 @@ impl AsyncWrite for Transport {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, socket => Pin::new(socket).poll_shutdown(cx))
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        each!(this, socket => Pin::new(socket).poll_shutdown(cx))
+        let before = buf.filled().len();
+        let read = this.socket().poll_read(cx, buf);
+        this.read += (buf.filled().len() - before) as u64;
+        read
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = this.socket().poll_write(cx, buf);
+        this.note_written(written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = this.socket().poll_write_vectored(cx, bufs);
+        this.note_written(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().socket().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().socket().poll_shutdown(cx)
     }
 }

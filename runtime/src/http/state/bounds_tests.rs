@@ -72,12 +72,6 @@ fn in_service_as_the_program_has_set() {
     assert_eq!((Http2.deadline(&idle), Http2.due(&idle)), (at(15_000), Due::Retire));
     let busy = Moments { has_streams: true, ..idle };
     assert_eq!((Http2.deadline(&busy), Busy.deadline(&idle)), (None, None));
-    let body = Some((ms(700), start + ms(11_000)));
-    let body = limit(InService { body, ..InService::default() });
-    assert_eq!((Busy.deadline(&body), Busy.due(&body)), (at(11_700), Due::FailBody));
-    assert_eq!(Idle.deadline(&body), None);
-    let draining = Moments { draining: at(11_100), ..body };
-    assert_eq!((Busy.deadline(&draining), Busy.due(&draining)), (at(11_700), Due::FailBody));
     let old = limit(InService { retires: at(12_000), ..idle.in_service });
     for state in [Idle, Busy, Http2] {
         assert_eq!((state.deadline(&old), state.due(&old)), (at(12_000), Due::Retire));
@@ -135,4 +129,43 @@ fn in_the_drain_as_the_client_sees_it() {
     assert_eq!((Closing.deadline(&near), Delivering.deadline(&near)), (at(20_110), at(20_110)));
     let busy = Moments { has_streams: true, ..known };
     assert_eq!(Http2.deadline(&busy), None);
+}
+
+/// Half a record of TLS, or half a frame of HTTP/2, is half a head.
+#[test]
+fn half_a_record_has_the_time_of_half_a_head() {
+    let start = Instant::now();
+    let at = |millis| Some(start + ms(millis));
+    let partial = Moments { partial: at(10_400), ..moments(start) };
+    for state in [Idle, Delivering] {
+        assert_eq!((state.deadline(&partial), state.due(&partial)), (at(40_400), Due::End));
+    }
+    // A new one has had its time since the accept; what is under way does not care.
+    assert_eq!((Fresh.deadline(&partial), Busy.deadline(&partial)), (at(30_000), None));
+    let idle = InService { keep_alive: Some(ms(5_000)), ..InService::default() };
+    let timed = Moments { in_service: idle, ..partial };
+    assert_eq!((Idle.deadline(&timed), Idle.due(&timed)), (at(40_400), Due::End));
+    let draining = Moments { draining: at(20_000), view: Some(view(start)), ..partial };
+    for state in [Fresh, Idle, Delivering] {
+        assert_eq!((state.deadline(&draining), state.due(&draining)), (at(21_000), Due::End));
+    }
+    let later = Moments { partial: at(20_700), ..draining };
+    assert_eq!(Idle.deadline(&later), at(21_700));
+    assert_eq!((Http2.deadline(&later), Http2.due(&later)), (at(21_700), Due::AskKernel));
+    let short = Moments { header_timeout: Some(ms(300)), ..later };
+    assert_eq!(Idle.deadline(&short), at(21_000));
+}
+
+/// Without netlink the kernel's answer may have yet to come.
+#[test]
+fn an_answer_that_is_to_come_is_asked_for_again() {
+    let start = Instant::now();
+    let mut view = view(start);
+    view.is_to_come = true;
+    let draining = Some(start + ms(20_000));
+    let waits = Moments { draining, view: Some(view), ..moments(start) };
+    for state in [Fresh, Idle, Delivering, Http2, Closing] {
+        assert_eq!(state.deadline(&waits), Some(view.at + ms(20)), "{state:?}");
+        assert_eq!(state.due(&waits), Due::AskKernel, "{state:?}");
+    }
 }
