@@ -42,6 +42,11 @@ pub(crate) struct HttpConn {
     answered_late: AtomicBool,
     /// Whether the connection is to be closed although the process serves on.
     retires: AtomicBool,
+    /// Since when the client has sent nothing of a body that is being read, by `clock`; 0: it need
+    /// not.
+    body_wait: AtomicU64,
+    /// Whether that has taken too long.
+    body_overdue: AtomicBool,
     streams: OnceLock<Box<StreamTable>>,
     /// What has to be closed with care, once the protocol is over.
     leftover: Mutex<Option<Leftover>>,
@@ -89,6 +94,8 @@ impl HttpConn {
             request_line: RequestLine::new(),
             answered_late: AtomicBool::new(false),
             retires: AtomicBool::new(false),
+            body_wait: AtomicU64::new(0),
+            body_overdue: AtomicBool::new(false),
             streams: OnceLock::new(),
             leftover: Mutex::new(None),
         })
@@ -178,6 +185,30 @@ impl HttpConn {
 
     pub(super) fn retire(&self) {
         self.retires.store(true, Ordering::Relaxed);
+    }
+
+    /// A read of a body has found nothing, or something.
+    pub(super) fn note_body_read(&self, pending: bool) {
+        let since = match (pending, self.body_wait.load(Ordering::Relaxed)) {
+            (false, _) => 0,
+            (true, 0) => clock::now(),
+            (true, since) => since,
+        };
+        self.body_wait.store(since, Ordering::Relaxed);
+    }
+
+    /// The next read of the body fails.
+    pub(super) fn give_up_body(&self) {
+        self.body_overdue.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_body_overdue(&self) -> bool {
+        self.body_overdue.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn body_wait(&self) -> Option<Instant> {
+        let since = self.body_wait.load(Ordering::Relaxed);
+        (since > 0 && !self.is_body_overdue()).then(|| clock::instant(since))
     }
 
     /// The protocol is over.

@@ -46,13 +46,16 @@ pub(super) struct Driver<S: Service> {
 
 impl<S: Service> Driver<S> {
     pub(super) fn new(
-        io: Io,
+        mut io: Io,
         service: S,
         options: &Arc<Options>,
         info: Option<ConnectInfo>,
     ) -> Self {
         let guard = io.guard().clone();
         let timed = options.is_timed().then(|| Box::new(Timed::new(&io, options)));
+        if options.body_timeout.is_some() {
+            io.time_bodies();
+        }
         let is_layered = io.stream().is_layered();
         Self {
             stage: Stage::Detect(Detect { io, matched: 0, service }),
@@ -108,6 +111,7 @@ impl<S: Service> Driver<S> {
             match state.due(&moments) {
                 Due::AskKernel => self.ask_kernel(),
                 Due::Expire => self.conn().on(Event::Expires),
+                Due::FailBody => self.conn().give_up_body(),
                 Due::Retire => self.retire(),
                 Due::End => {
                     if self.end().is_ready() {
@@ -167,7 +171,11 @@ impl<S: Service> Driver<S> {
         let Some(timed) = &self.timed else {
             return InService::default();
         };
-        InService { keep_alive: self.options.keep_alive_timeout, retires: timed.retires }
+        InService {
+            keep_alive: self.options.keep_alive_timeout,
+            body: self.options.body_timeout.zip(self.conn().body_wait()),
+            retires: timed.retires,
+        }
     }
 
     fn ask_kernel(&mut self) {

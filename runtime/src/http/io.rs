@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::h2::Wire;
 use super::{
     conn::{HttpConn, Leftover},
-    framing::Framing,
+    framing::{Framing, Position},
     state::State,
 };
 use crate::{
@@ -29,19 +29,26 @@ pub(super) struct Io {
     /// Whether the peer has closed its side, or was said to have.
     ended: bool,
     wrote: bool,
-    /// Whether something is written that is no answer: by TLS, or for HTTP/2.
-    says_more: bool,
     /// The frames, once the connection speaks HTTP/2.
     #[cfg(feature = "http2")]
     wire: Option<Box<Wire>>,
-    /// How many bytes of HTTP/2 have been written, without a layer.
-    written: u64,
-    /// How many bytes the socket had taken when all was answered that there was.
-    answered: u64,
-    /// How many it had taken more when that was last said.
-    goodbye: u64,
+    /// Where not all that is written is part of an answer: by TLS, or for HTTP/2.
+    overhead: Option<Overhead>,
+    /// Whether it is noted when the client sends nothing of a body.
+    times_body: bool,
     /// Dropped last, with the guard in it.
     guarded: GuardedIo<HttpConn>,
+}
+
+/// In bytes that the socket has taken.
+#[derive(Debug, Default)]
+struct Overhead {
+    /// All of HTTP/2, without a layer: a layer counts by itself.
+    written: u64,
+    /// When all was answered that there was.
+    answered: u64,
+    /// Since then, when that was last said.
+    goodbye: u64,
 }
 
 #[derive(Debug)]
@@ -58,12 +65,10 @@ impl Io {
             framing,
             ended: false,
             wrote: false,
-            says_more: guarded.stream_ref().is_layered(),
             #[cfg(feature = "http2")]
             wire: None,
-            written: 0,
-            answered: 0,
-            goodbye: 0,
+            overhead: guarded.stream_ref().is_layered().then(Overhead::default),
+            times_body: false,
             guarded,
         };
         // What a TLS handshake has written, such as session tickets, is no answer.
@@ -71,18 +76,22 @@ impl Io {
         this
     }
 
-    /// How many bytes the socket has taken, where something is written that is no answer.
-    fn bytes_written(&self) -> u64 {
-        self.written + self.stream().bytes_written()
+    /// All is answered that there is: what has been written so far was needed for that.
+    fn note_answers(&mut self) {
+        let by_layer = self.stream().bytes_written();
+        if let Some(overhead) = &mut self.overhead {
+            overhead.answered = overhead.written + by_layer;
+        }
     }
 
     /// What has been written since the last answer is not one.
     fn note_goodbye(&mut self) {
-        if !self.says_more {
+        let by_layer = self.stream().bytes_written();
+        let Some(overhead) = &mut self.overhead else {
             return;
-        }
-        let goodbye = self.bytes_written() - self.answered;
-        if std::mem::replace(&mut self.goodbye, goodbye) != goodbye {
+        };
+        let goodbye = overhead.written + by_layer - overhead.answered;
+        if std::mem::replace(&mut overhead.goodbye, goodbye) != goodbye {
             self.conn().core().set_goodbye(goodbye);
         }
     }
@@ -95,7 +104,7 @@ impl Io {
             wire.read(&prefix.bytes);
         }
         self.wire = Some(wire);
-        self.says_more = true;
+        self.overhead.get_or_insert_default();
         self.note_input();
     }
 
@@ -112,19 +121,19 @@ impl Io {
 
     /// Flushes what lies above the socket, and finds out what of that was an answer.
     #[inline(never)]
-    fn poll_flush_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush_overhead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.guarded.stream().poll_flush(cx))?;
         #[cfg(feature = "http2")]
         if let Some(wire) = &mut self.wire {
             let (answered, open) = (wire.take_answered(), wire.open());
             if answered {
-                self.answered = self.bytes_written();
+                self.note_answers();
             }
             self.note_goodbye();
             self.conn().set_open_streams(open);
             return Poll::Ready(Ok(()));
         }
-        self.answered = self.bytes_written();
+        self.note_answers();
         self.note_goodbye();
         Poll::Ready(Ok(()))
     }
@@ -139,9 +148,10 @@ impl Io {
     fn note_written(&mut self, written: &Poll<io::Result<usize>>, bufs: &[IoSlice<'_>]) {
         if let (Some(wire), Poll::Ready(Ok(count))) = (&mut self.wire, written) {
             let mut left = *count;
-            // A layer counts by itself.
-            if !self.guarded.stream_ref().is_layered() {
-                self.written += left as u64;
+            if let Some(overhead) = &mut self.overhead
+                && !self.guarded.stream_ref().is_layered()
+            {
+                overhead.written += left as u64;
             }
             for buf in bufs {
                 let taken = left.min(buf.len());
@@ -154,6 +164,11 @@ impl Io {
     #[inline]
     fn conn(&self) -> &HttpConn {
         self.guarded.conn()
+    }
+
+    /// Has `HttpConn::body_wait` kept.
+    pub(super) fn time_bodies(&mut self) {
+        self.times_body = true;
     }
 
     pub(super) fn guard(&self) -> &ConnGuard<HttpConn> {
@@ -193,6 +208,24 @@ impl Io {
             };
             self.conn().core().note_input(input);
         }
+        read
+    }
+
+    /// Reads from the stream, and notes since when there is nothing of a body that is being read.
+    #[cold]
+    fn poll_read_timed(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = self.poll_read_stream(cx, buf);
+        let conn = self.guarded.conn();
+        if read.is_pending() && conn.is_body_overdue() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        conn.look_through(&mut self.framing);
+        let in_body = self.framing.position() == Position::InBody;
+        self.guarded.conn().note_body_read(read.is_pending() && in_body);
         read
     }
 
@@ -268,7 +301,7 @@ impl Io {
         }
         let framing = is_followed.then(|| std::mem::take(&mut self.framing));
         self.note_goodbye();
-        let goodbye = self.goodbye;
+        let goodbye = self.overhead.as_ref().map_or(0, |overhead| overhead.goodbye);
         Some(Leftover { stream: self.guarded.take_stream(), framing, goodbye })
     }
 }
@@ -299,7 +332,11 @@ impl AsyncRead for Io {
             return this.poll_read_otherwise(cx, buf);
         }
         let before = buf.filled().len();
-        ready!(this.poll_read_stream(cx, buf))?;
+        if this.times_body {
+            ready!(this.poll_read_timed(cx, buf))?;
+        } else {
+            ready!(this.poll_read_stream(cx, buf))?;
+        }
         match buf.filled().get(before..) {
             None | Some([]) => this.ended = true,
             Some(bytes) => this.note_read(bytes),
@@ -346,8 +383,8 @@ impl AsyncWrite for Io {
     /// hyper flushes when it has written all it had. Sockets of the kernel have nothing to flush.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.says_more {
-            ready!(this.poll_flush_more(cx))?;
+        if this.overhead.is_some() {
+            ready!(this.poll_flush_overhead(cx))?;
         }
         this.guarded.conn().flushed(&mut this.framing);
         Poll::Ready(Ok(()))

@@ -16,6 +16,7 @@ use crate::net::Preamble;
 #[derive(Clone)]
 pub(crate) struct Options {
     pub(super) header_timeout: Option<Duration>,
+    pub(super) body_timeout: Option<Duration>,
     pub(super) keep_alive_timeout: Option<Duration>,
     pub(super) max_connection_age: Option<Duration>,
     pub(super) readiness: Option<Arc<Readiness>>,
@@ -41,6 +42,7 @@ impl Options {
     pub(super) fn new() -> Self {
         Self {
             header_timeout: Some(Duration::from_secs(30)),
+            body_timeout: None,
             keep_alive_timeout: None,
             max_connection_age: None,
             readiness: None,
@@ -68,7 +70,7 @@ impl Options {
 
     /// Whether a connection has deadlines in service besides those of its heads and its end.
     pub(super) fn is_timed(&self) -> bool {
-        let limits = [self.keep_alive_timeout, self.max_connection_age];
+        let limits = [self.body_timeout, self.keep_alive_timeout, self.max_connection_age];
         limits.iter().any(Option::is_some)
     }
 }
@@ -87,6 +89,7 @@ impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
             .field("header_timeout", &self.header_timeout)
+            .field("body_timeout", &self.body_timeout)
             .field("keep_alive_timeout", &self.keep_alive_timeout)
             .field("max_connection_age", &self.max_connection_age)
             .field("readiness", &self.readiness)

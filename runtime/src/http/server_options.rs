@@ -23,6 +23,7 @@ use crate::stop::bounded;
 /// let server = graceful::serve("127.0.0.1:0", app)
 ///     .connect_info()
 ///     .header_timeout(Duration::from_secs(10))
+///     .body_timeout(Duration::from_secs(30))
 ///     .keep_alive_timeout(Duration::from_secs(75))
 ///     .max_connection_age(Duration::from_secs(600));
 /// # graceful::Config::new().start(server).await?.stop().await;
@@ -46,10 +47,22 @@ impl Server {
     /// moment it was accepted, later from the head's first byte. `None` is no limit. Default: 30 s.
     ///
     /// A connection that exceeds it is closed. During the drain a head gets a second more, or the
-    /// rest of this, whichever is less. An idle keep-alive connection is not closed by this. How slowly
-    /// a body may come is up to the service: `RequestBodyTimeoutLayer` of `tower-http` bounds that.
+    /// rest of this, whichever is less. An idle keep-alive connection is not closed by this.
     pub fn header_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.options.header_timeout = limit.into().map(bounded);
+        self
+    }
+
+    /// How long a client may send nothing of a body that is being read. `None` is no limit.
+    /// Default: none, because how slow a client may be is up to the program.
+    ///
+    /// The handler's read then fails with an error of the kind
+    /// [`TimedOut`](std::io::ErrorKind::TimedOut), and the connection is closed after its answer.
+    /// The time in which the handler does not read does not count. For HTTP/1; over HTTP/2 a
+    /// connection of which nothing is heard is found by `keep_alive_interval` of
+    /// [`http2`](Self::http2).
+    pub fn body_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.options.body_timeout = limit.into().map(bounded);
         self
     }
 

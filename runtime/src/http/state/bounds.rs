@@ -49,6 +49,9 @@ pub(crate) struct Moments {
 pub(crate) struct InService {
     /// How long it may be idle.
     pub(crate) keep_alive: Option<Duration>,
+    /// How long the client may send nothing of a body that is being read, and since when it has
+    /// not.
+    pub(crate) body: Option<(Duration, Instant)>,
     /// When it is old enough.
     pub(crate) retires: Option<Instant>,
 }
@@ -59,10 +62,18 @@ pub(crate) enum Due {
     AskKernel,
     /// An idle connection is over.
     Expire,
+    /// The body that is being read does not come.
+    FailBody,
     /// The connection is to end as in the drain, although nothing drains.
     Retire,
     /// The connection is over, whatever it is at.
     End,
+}
+
+impl InService {
+    fn body_deadline(&self) -> Option<Instant> {
+        self.body.map(|(limit, since)| since + limit)
+    }
 }
 
 impl Moments {
@@ -140,12 +151,13 @@ impl State {
                     moments.after_reading(draining, view) + LINGERING_CLOSE_DRAINING
                 }
             }),
-            Busy | Responding | Flushing | Answered | Upgraded | Closed => None,
+            Busy | Responding | Flushing | Answered => moments.in_service.body_deadline(),
+            Upgraded | Closed => None,
         }
     }
 
-    /// By what the program has set. Work that is under way is left alone; when the connection is old
-    /// enough, it learns that this was its last.
+    /// By what the program has set. Work that is under way is left alone, but for a body that does
+    /// not come; when the connection is old enough, it learns that this was its last.
     fn deadline_in_service(self, moments: &Moments) -> Option<Instant> {
         let Moments { since, in_service, has_streams, .. } = moments;
         let own = match self {
@@ -154,6 +166,7 @@ impl State {
             }
             Idle | Delivering => in_service.keep_alive.map(|limit| *since + limit),
             Http2 if !has_streams => in_service.keep_alive.map(|limit| *since + limit),
+            Busy | Responding | Flushing | Answered => in_service.body_deadline(),
             _ => None,
         };
         own.into_iter().chain(in_service.retires).min()
@@ -169,14 +182,14 @@ impl State {
             _ if moments.half_a_head(self).is_some() => Due::End,
             Idle | Delivering if in_service => Due::Expire,
             Http2 if in_service => Due::Retire,
+            Busy | Responding | Flushing | Answered => Due::FailBody,
             Fresh | Idle | Closing | Http2 | Delivering if known.is_none() => Due::AskKernel,
             Delivering => Due::AskKernel,
             // Something may have been written since then, or read.
             Closing | Http2 if known.map(|view| view.at) < self.deadline(moments) => Due::AskKernel,
             Idle => Due::Expire,
             Fresh | Head | Named | Queued | Expired | Http2 | Closing => Due::End,
-            // They have no deadline of their own.
-            Busy | Responding | Flushing | Answered | Upgraded | Closed => Due::End,
+            Upgraded | Closed => Due::End,
         }
     }
 }

@@ -72,6 +72,12 @@ fn in_service_as_the_program_has_set() {
     assert_eq!((Http2.deadline(&idle), Http2.due(&idle)), (at(15_000), Due::Retire));
     let busy = Moments { has_streams: true, ..idle };
     assert_eq!((Http2.deadline(&busy), Busy.deadline(&idle)), (None, None));
+    let body = Some((ms(700), start + ms(11_000)));
+    let body = limit(InService { body, ..InService::default() });
+    assert_eq!((Busy.deadline(&body), Busy.due(&body)), (at(11_700), Due::FailBody));
+    assert_eq!(Idle.deadline(&body), None);
+    let draining = Moments { draining: at(11_100), ..body };
+    assert_eq!((Busy.deadline(&draining), Busy.due(&draining)), (at(11_700), Due::FailBody));
     let old = limit(InService { retires: at(12_000), ..idle.in_service });
     for state in [Idle, Busy, Http2] {
         assert_eq!((state.deadline(&old), state.due(&old)), (at(12_000), Due::Retire));

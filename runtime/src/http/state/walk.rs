@@ -129,7 +129,7 @@ impl Walk {
                 self.on(if self.delivered { Event::Acknowledged } else { Event::Unacknowledged });
             }
             Due::Expire => self.on(Event::Expires),
-            Due::Retire => panic!("only where the program has set a bound"),
+            Due::FailBody | Due::Retire => panic!("only where the program has set a bound"),
             Due::End => {
                 self.ended = true;
                 self.state = Closed;
