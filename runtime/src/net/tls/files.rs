@@ -69,6 +69,17 @@ impl CertifiedFiles {
         Ok(builder.with_no_client_auth().with_cert_resolver(Arc::new(Certificates(resolver))))
     }
 
+    /// The same once the server runs: the end of a FIFO may never come, and until then nothing else
+    /// would be read. At the start whoever waits for it sees that.
+    fn read_again(&self, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, Failure> {
+        for path in [&self.certificate, &self.key] {
+            if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+                return Err(Failure::new(format!("{} is not a regular file", path.display())));
+            }
+        }
+        self.read(provider)
+    }
+
     fn read(&self, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, Failure> {
         let failed = |path: &Path, what: &str, error: rustls::pki_types::pem::Error| {
             let name = path.display();
@@ -173,7 +184,7 @@ struct Stamp {
 }
 
 /// The certificate in use, and how it comes to be read again: by a thread of its own, since files may
-/// be slow, and one that is a FIFO may never be read to its end.
+/// be slow.
 struct Resolver {
     files: CertifiedFiles,
     provider: Arc<CryptoProvider>,
@@ -228,7 +239,7 @@ impl Resolver {
                 }
                 look.failure.clone()
             };
-            let failure = match self.files.read(&self.provider) {
+            let failure = match self.files.read_again(&self.provider) {
                 Ok(certified) => {
                     *lock_std(&self.current) = certified;
                     self.say_read();
