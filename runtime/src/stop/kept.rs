@@ -72,3 +72,32 @@ impl Kept {
         value.map(|value| value.value)
     }
 }
+
+#[cfg(all(test, not(graceful_loom)))]
+mod tests {
+    use std::sync::{Arc, mpsc};
+
+    use super::Kept;
+
+    #[test]
+    fn what_is_left_has_the_one_that_is_being_dropped_first() {
+        struct Looks(Arc<Kept>, mpsc::Sender<Vec<&'static str>>);
+        impl Drop for Looks {
+            fn drop(&mut self) {
+                self.1.send(self.0.left()).unwrap();
+            }
+        }
+        let names = || vec![std::any::type_name::<Looks>(), "u8"];
+        let (to_test, seen) = mpsc::channel();
+        let kept = Arc::new(Kept::new());
+        assert!(kept.left().is_empty() && kept.is_empty());
+        kept.push(1_u8);
+        kept.push(Looks(kept.clone(), to_test));
+        assert_eq!((kept.left(), kept.is_empty()), (names(), false));
+        kept.drop_all();
+        assert_eq!(seen.try_recv(), Ok(names()));
+        // What comes late is dropped at once.
+        kept.push(2_u8);
+        assert!(kept.left().is_empty() && kept.is_empty());
+    }
+}

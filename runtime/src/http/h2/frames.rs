@@ -274,6 +274,17 @@ mod tests {
     }
 
     #[test]
+    fn a_head_in_pieces_opens_its_stream_with_the_last() {
+        let mut wire = Wire::new();
+        wire.read(&[b'x'; PREFACE]);
+        wire.read(&frame(HEADERS, END_STREAM, 1, b"h"));
+        wire.read(&frame(CONTINUATION, 0, 1, b"ea"));
+        assert_eq!(wire.open(), 0);
+        wire.read(&frame(CONTINUATION, END_HEADERS, 1, b"d"));
+        assert_eq!(wire.open(), 1);
+    }
+
+    #[test]
     fn goaway_is_no_answer_and_ends_what_it_leaves_out() {
         let mut wire = Wire::new();
         wire.read(&[b'x'; PREFACE]);
@@ -286,6 +297,8 @@ mod tests {
         assert!(!wire.take_answered());
         assert_eq!(wire.open, [1, 3]);
         wire.read(&frame(HEADERS, END_HEADERS, 7, b"head"));
+        wire.read(&frame(HEADERS, 0, 9, b"he"));
+        wire.read(&frame(CONTINUATION, END_HEADERS, 9, b"ad"));
         assert_eq!(wire.open(), 2);
         // The first half of an answer is something of it.
         wire.write(&frame(DATA, 0, 1, b"data")[..11]);
