@@ -285,6 +285,28 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_ends_with_the_frame_that_says_so() {
+        let mut wire = Wire::new();
+        wire.read(&[b'x'; PREFACE]);
+        for stream in [1, 3, 5] {
+            wire.read(&frame(HEADERS, END_HEADERS, stream, b"head"));
+        }
+        let steps = [
+            (frame(4, 0, 0, &[]), false, &[1, 3, 5][..]),
+            (frame(HEADERS, 0, 1, b"he"), true, &[1, 3, 5]),
+            (frame(CONTINUATION, END_HEADERS, 1, b"ad"), true, &[1, 3, 5]),
+            (frame(DATA, 0, 1, b"da"), true, &[1, 3, 5]),
+            (frame(DATA, END_STREAM, 1, b"ta"), true, &[3, 5]),
+            (frame(RST_STREAM, 0, 3, &[0; 4]), false, &[5]),
+            (frame(HEADERS, END_HEADERS | END_STREAM, 5, b"head"), true, &[]),
+        ];
+        for (bytes, answered, open) in steps {
+            wire.write(&bytes);
+            assert_eq!((wire.take_answered(), &*wire.open), (answered, open), "{bytes:?}");
+        }
+    }
+
+    #[test]
     fn goaway_is_no_answer_and_ends_what_it_leaves_out() {
         let mut wire = Wire::new();
         wire.read(&[b'x'; PREFACE]);
