@@ -87,6 +87,43 @@ fn clients_in_the_accept_queue_are_answered_where_the_kernel_lacks_the_option() 
     everybody_in_the_queue_is_answered(&mut process, addr);
 }
 
+/// Without netlink, too, it is seen that a client has read what it had not when that was first asked.
+#[test]
+fn a_slow_reader_without_netlink_holds_the_stop_until_it_has_read() {
+    use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
+    let possible = Command::new("python3").arg("--version").output().is_ok();
+    if !graceful_tests::can("a process without netlink", possible) {
+        return;
+    }
+    let without = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("net/without.py");
+    let mut process = web().spawn_by(|program| {
+        let mut command = Command::new("python3");
+        command.arg(without).arg("netlink").arg(program);
+        command
+    });
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    sockopt::set_socket_recv_buffer_size(&socket, 4_096).unwrap();
+    connect(&socket, &process.addr()).unwrap();
+    let mut client = std::net::TcpStream::from(socket);
+    client.write_all(b"GET /bytes/300000 HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
+    let mut head = [0; 12];
+    client.read_exact(&mut head).unwrap();
+    let start = Instant::now();
+    process.term();
+    // Long enough to be asked about a few times.
+    std::thread::sleep(Duration::from_millis(600));
+    let mut buffer = vec![0; 65_536];
+    let mut read = 0;
+    while read < 300_000 {
+        read += client.read(&mut buffer).unwrap();
+    }
+    // It keeps its side open: that it has read is all there is to know.
+    let ended = process.wait().expect(0);
+    let after = ended.after(start);
+    assert!(after >= Duration::from_millis(600) && after < Duration::from_secs(8), "{after:?}");
+    drop(client);
+}
+
 /// The first half comes before the signal, the second after it.
 #[test]
 fn an_upload_half_received_at_the_signal_is_read_to_its_end() {

@@ -204,6 +204,68 @@ async fn a_service_that_is_never_made_is_bounded_and_named() {
     }
 }
 
+/// A client that never says who it is for. Nobody waits for it, and neither does who waits for the end of
+/// the service; nor does it keep the last place from one that waits for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_never_completes_keeps_neither_service_nor_place() {
+    let (to_worker, mut jobs) = tokio::sync::mpsc::channel::<()>(1);
+    let service = tower::service_fn(move |_: Request<hyper::body::Incoming>| {
+        let _worker = to_worker.clone();
+        async { Ok::<_, Infallible>(Response::new(Body::from("fine"))) }
+    });
+    let server = graceful::serve("127.0.0.1:0", service).proxy_protocol().max_connections(1);
+    let (running, addr) = start(server).await;
+    let worker = running.handle().spawn(async move { while jobs.recv().await.is_some() {} });
+    let handle = running.handle().clone();
+    let silent = blocking(move || {
+        let silent = Client::connect(addr);
+        while !handle.in_flight().iter().any(|it| it.to_string().contains("handshake")) {
+            std::thread::yield_now();
+        }
+        silent
+    })
+    .await;
+    let mut waits = Client::connect(addr);
+    waits.send("PROXY UNKNOWN\r\nGET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    let start = Instant::now();
+    let stopped = tokio::spawn(running.stop());
+    blocking(move || assert_eq!(waits.response().text(), "fine")).await;
+    let report = in_time(stopped).await.unwrap();
+    assert!(report.is_clean() && report.tasks() == 1, "{report}");
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    worker.await.unwrap();
+    drop(silent);
+}
+
+/// A handler that has seen `idle_shutdown` and goes on: the cut ends its read all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cut_ends_a_read_that_goes_on_after_idle_shutdown() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (to_test, ended) = std::sync::mpsc::channel();
+    let server = graceful::listen("127.0.0.1:0", move |mut connection: graceful::Connection| {
+        let to_test = to_test.clone();
+        async move {
+            let idle = connection.idle_shutdown();
+            let mut byte = [0];
+            tokio::select! {
+                () = idle => {}
+                read = connection.read(&mut byte) => panic!("{read:?}"),
+            }
+            connection.write_all(b"bye").await.unwrap();
+            to_test.send(connection.read(&mut byte).await.unwrap_err().to_string()).unwrap();
+        }
+    });
+    let config = Config::new().timeout(Duration::from_millis(900));
+    let running = config.start(server).await.unwrap();
+    let addr = running.local_addr().unwrap();
+    let client = blocking(move || Client::connect(addr)).await;
+    let report = in_time(running.stop()).await;
+    assert_eq!(report.cut().len(), 1, "{report}");
+    let error = blocking(move || ended.recv_timeout(graceful_tests::PATIENCE)).await;
+    assert_eq!(error.as_deref(), Ok("cut off by the graceful shutdown"));
+    drop(client);
+}
+
 fn app() -> Router {
     graceful_tests::app::router()
 }

@@ -252,6 +252,46 @@ fn half_a_record_is_half_a_request() {
     }
 }
 
+/// Half a frame of HTTP/2 in a record of its own: of the record nothing is missing.
+#[test]
+fn half_a_frame_over_tls_is_half_a_request() {
+    let files = Files::new("half-frame");
+    let (mut process, addr) = files.serve();
+    let mut stream = files.connect(addr);
+    // The preface, SETTINGS, and a request: `GET / https x`.
+    let mut opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    let head = |stream: u8| {
+        let mut head = b"\0\0\x06\x01\x05\0\0\0".to_vec();
+        head.push(stream);
+        head.extend(b"\x82\x87\x84\x01\x01x");
+        head
+    };
+    opening.extend(head(1));
+    stream.write_all(&opening).unwrap();
+    let mut said = Vec::new();
+    let hears =
+        |stream: &mut StreamOwned<ClientConnection, TcpStream>, said: &mut Vec<u8>, what| {
+            let mut part = [0; 512];
+            while !said.windows(4).any(|it| it == what) {
+                let read = stream.read(&mut part).unwrap();
+                assert!(read > 0, "closed before {what:?}: {said:?}");
+                said.extend(&part[..read]);
+            }
+            said.clear();
+        };
+    hears(&mut stream, &mut said, b"fine");
+    process.term();
+    // Late, so that a second from the signal would not do.
+    std::thread::sleep(Duration::from_millis(700));
+    let request = head(3);
+    stream.write_all(&request[..12]).unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    stream.write_all(&request[12..]).unwrap();
+    hears(&mut stream, &mut said, b"fine");
+    drop(stream);
+    let _ = process.wait().expect(0);
+}
+
 /// A handshake that takes longer than its second holds nothing, and completes where something else
 /// holds the drain.
 #[test]

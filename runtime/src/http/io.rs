@@ -158,6 +158,13 @@ impl Io {
                 wire.write(&buf[..taken]);
                 left -= taken;
             }
+            // What was written before an answer may be needed for that.
+            if wire.has_answered()
+                && let Some(overhead) = &mut self.overhead
+                && std::mem::take(&mut overhead.goodbye) > 0
+            {
+                self.guarded.conn().core().set_goodbye(0);
+            }
         }
     }
 
@@ -201,12 +208,11 @@ impl Io {
     ) -> Poll<io::Result<()>> {
         let read = self.guarded.stream().poll_read(cx, buf);
         if self.stream().is_layered() {
-            let input = if read.is_pending() {
-                self.stream().pending_input()
+            if read.is_pending() {
+                self.note_input();
             } else {
-                PendingInput::Nothing
-            };
-            self.conn().core().note_input(input);
+                self.conn().core().note_input(PendingInput::Nothing);
+            }
         }
         read
     }

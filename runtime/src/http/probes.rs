@@ -13,6 +13,7 @@ use crate::{
     context::Handle,
     net::Listen,
     stop::{Phase, Shared},
+    util::on_own_thread,
     work::InFlight,
 };
 
@@ -65,10 +66,12 @@ async fn answer(request: &Request<Incoming>) -> Response<String> {
         "/livez" | "/startupz" => text(StatusCode::OK, "ok"),
         "/in-flight" => {
             let (program, as_text) = (program.clone(), wants_text(request.headers()));
-            // There may be thousands of requests: their names are not made on a worker.
-            let answer = tokio::task::spawn_blocking(move || in_flight(&program, as_text)).await;
-            answer
-                .unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "no thread to be had"))
+            // There may be thousands of requests, whose names are not made on a worker; and the pool for
+            // blocking work may be what hangs.
+            let answer = move || in_flight(&program, as_text);
+            on_own_thread("graceful-probe", answer)
+                .await
+                .unwrap_or_else(|error| text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))
         }
         _ => text(StatusCode::NOT_FOUND, "there are /livez, /readyz, /startupz and /in-flight"),
     }

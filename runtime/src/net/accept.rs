@@ -13,6 +13,7 @@ use std::{
 
 use super::{
     backoff::{Backoff, FIRST_PAUSE, LONGEST_PAUSE},
+    handshake::{LOOK_AGAIN, nobody_is_served},
     kernel::Kernel,
     listener::Listener,
     slots::{Slot, Slots},
@@ -31,9 +32,6 @@ const HANDSHAKE: Duration = Duration::from_secs(1);
 /// How often the kernel is asked whether a handshake has come to nothing. One that completes is
 /// heard of at once.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
-
-/// How often it is looked whether clients are still served, while one is late.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How many connections are accepted at the drain if new clients cannot be turned away: as many as
 /// Linux keeps in a queue, unless told otherwise (`net.core.somaxconn`, listen(2)). Clients that
@@ -120,8 +118,8 @@ impl AcceptLoop {
         // connections that it leads to are accepted, too. This does not hold the drain.
         shared.spawn_quietly(async move {
             let over = self.shared.clone();
-            let alone = nobody_is_served(over.clone());
-            let over = race(over.phase.reached(Phase::Cleanup), alone);
+            // The accept loop has the service, too: see `handshake.rs`.
+            let over = race(over.phase.reached(Phase::Cleanup), nobody_is_served(&over));
             race(over, self.await_arriving(late, None)).await;
         });
         Ok(())
@@ -262,15 +260,6 @@ impl AcceptLoop {
                 Err(error) => backoff.wait(&self.shared.log, &self.name, &error, FIRST_PAUSE).await,
             }
         }
-    }
-}
-
-/// Resolves when there is no connection left but those that may still come. Whoever waits for the end of
-/// a service, as the receiver of a channel does whose sender is its, must not wait for a client that may
-/// never come: the accept loop holds the service.
-async fn nobody_is_served(shared: Arc<Shared>) {
-    while shared.work.counts().connections() > 0 {
-        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 

@@ -18,6 +18,11 @@ pub(crate) struct ConnDrain {
     pub(crate) since: Instant,
     /// The latest answer of the kernel, as long as it holds.
     pub(crate) view: Option<KernelView>,
+    /// The moment of which the last answer was: the next is of a later one. A connection that waits for
+    /// its client does nothing itself by which an answer would become old.
+    answered: Option<Instant>,
+    /// How many bytes were undelivered when that was last another number, and when.
+    unchanged: Option<(u32, Instant)>,
     /// The local address, once it is known: most connections are never asked for it.
     local: Option<SocketAddr>,
 }
@@ -50,7 +55,7 @@ impl KernelView {
 
 impl ConnDrain {
     pub(crate) fn new(since: Instant) -> Self {
-        Self { since, view: None, local: None }
+        Self { since, view: None, answered: None, unchanged: None, local: None }
     }
 
     /// The connection is being closed: from here on it is asked for alone.
@@ -70,13 +75,19 @@ impl ConnDrain {
         window_counts: bool,
         local: impl FnOnce() -> Option<SocketAddr>,
     ) -> KernelView {
+        let active = self.answered.map_or(active, |answered| answered.max(active));
         let answer = self.facts(core, active, local);
         let at = Instant::now();
+        if let (Answer::Later, Some(before)) = (answer, self.view) {
+            // What was known holds until there is an answer.
+            return *self.view.insert(KernelView { at, is_to_come: true, ..before });
+        }
         let facts = match answer {
             Answer::Known(facts) => Some(facts),
             Answer::Later | Answer::Unknown => None,
         };
-        let undelivered = facts.map_or(0, |facts| owed(core, &facts, at));
+        self.answered = facts.map_or(self.answered, |facts| Some(facts.at));
+        let undelivered = facts.map_or(0, |facts| self.owed(core, &facts, at));
         let window = facts.and_then(|facts| facts.window);
         let before = self.view.as_ref();
         let reads = window_counts && before.is_some_and(|before| before.window < window);
@@ -121,16 +132,21 @@ impl ConnDrain {
         }
         self.local.map_or(Answer::Unknown, |local| kernel.ask(local, peer, active))
     }
+
+    /// How many bytes of answers have not reached the client's system. Our goodbye is no answer: it was
+    /// written last, so it is the last to be acknowledged.
+    fn owed(&mut self, core: &ConnCore, facts: &Facts, now: Instant) -> u32 {
+        let unchanged = self.unchanged.filter(|(bytes, _)| *bytes == facts.undelivered);
+        let (_, since) = *self.unchanged.insert(unchanged.unwrap_or((facts.undelivered, now)));
+        // The kernel does not always say when it was.
+        let last_ack = facts.last_ack.unwrap_or(since);
+        if core.phase() < Phase::Stopping && now > last_ack + ABANDONED {
+            return 0;
+        }
+        facts.undelivered.saturating_sub(core.goodbye())
+    }
 }
 
 /// How long a client may acknowledge nothing of what it is owed, where the process serves on and only
 /// this connection is to end: as long as the probes of `tcp_keepalive` wait by default.
 const ABANDONED: Duration = Duration::from_secs(15);
-
-/// How many bytes of answers have not reached the client's system. Our goodbye is no answer: it was
-/// written last, so it is the last to be acknowledged.
-fn owed(core: &ConnCore, facts: &Facts, now: Instant) -> u32 {
-    let owed = facts.undelivered.saturating_sub(core.goodbye());
-    let is_gone = || facts.last_ack.is_some_and(|ack| now > ack + ABANDONED);
-    if core.phase() < Phase::Stopping && is_gone() { 0 } else { owed }
-}

@@ -9,6 +9,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
+    acceptor::PendingInput,
     close::close,
     conn::{GuardedConn, Half},
     guard::ConnGuard,
@@ -87,10 +88,11 @@ impl<C: GuardedConn> GuardedIo<C> {
     /// There is nothing to read, or no room to write: has the cut wake the task as well, or fails if
     /// that has come.
     fn wait_for_cut<T>(&mut self, half: Half, cx: &Context<'_>) -> Poll<io::Result<T>> {
-        // A task keeps its waker for life, and the cut is the only one that takes it: so it is left
-        // once. Before the look, so that no cut slips in between.
+        // A task keeps its waker for life, and in service nobody takes it: so it is left once. In the
+        // drain `IdleShutdown` does. Before the look, so that no cut slips in between.
+        let is_draining = self.guard.conn().core().phase() >= Phase::Draining;
         let owner = &mut self.owners.get_or_insert_default()[half as usize];
-        if !owner.as_ref().is_some_and(|owner| owner.will_wake(cx.waker())) {
+        if is_draining || !owner.as_ref().is_some_and(|owner| owner.will_wake(cx.waker())) {
             self.guard.conn().core().register_owner(half, cx.waker());
             *owner = Some(cx.waker().clone());
         }
@@ -116,10 +118,14 @@ impl<C: GuardedConn> AsyncRead for GuardedIo<C> {
         let this = self.get_mut();
         this.check_cut()?;
         let before = buf.remaining();
-        if this.stream().poll_read(cx, buf)?.is_pending() {
-            if this.stream.is_layered() {
-                this.conn().core().note_input(this.stream.pending_input());
-            }
+        let is_pending = this.stream().poll_read(cx, buf)?.is_pending();
+        if this.stream.is_layered() {
+            // What has come out of the layer was no part of what it still has.
+            let input =
+                if is_pending { this.stream.pending_input() } else { PendingInput::Nothing };
+            this.conn().core().note_input(input);
+        }
+        if is_pending {
             return this.wait_for_cut(Half::Read, cx);
         }
         // Nothing into some room: the end.

@@ -11,13 +11,19 @@ use std::{
 use super::{
     acceptor::AnyAcceptor, conn::ConnCore, stream::Stream, timer::Timer, transport::Transport,
 };
-use crate::stop::Phase;
+use crate::{
+    stop::{Phase, Shared},
+    util::race,
+};
 
 /// For how long a handshake holds the drain once that has started.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Runs what comes before the protocol, within `limit` from the accept. Once the drain has started it
-/// is waited for for a second; after that it goes on for as long as the drain takes anyway. `None`: the
+/// How often it is looked whether clients are still served, while one is late.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Runs what comes before the protocol, within `limit` from the accept. Once the drain has started, that
+/// waits for it for a second; after that it goes on for as long as other clients are served. `None`: the
 /// connection has come to nothing.
 pub(crate) async fn before_protocol<T>(
     core: &ConnCore,
@@ -43,6 +49,10 @@ pub(crate) async fn before_protocol<T>(
         if not_awaited.is_none() && grace.is_some_and(|grace| timer.has_passed(grace, cx)) {
             core.set_late(true);
             not_awaited = Some(core.shared().work.not_awaited());
+            watch_late(core.shared());
+        }
+        if not_awaited.is_some() && core.shared().work.has_ended_late() {
+            return Poll::Ready(None);
         }
         match limit.map(|limit| accepted + limit) {
             Some(deadline) if timer.has_passed(deadline, cx) => Poll::Ready(None),
@@ -58,6 +68,27 @@ pub(crate) async fn before_protocol<T>(
         core.set_late(false);
     }
     shaken
+}
+
+/// Has what is late end once nobody is served. Until then it has the service, and whoever waits for the
+/// end of that, as the receiver of a channel does whose sender is its, waits for a client that may never
+/// come.
+fn watch_late(shared: &Arc<Shared>) {
+    if !shared.work.begins_to_be_late() {
+        return;
+    }
+    let watched = shared.clone();
+    shared.spawn_quietly(async move {
+        race(watched.phase.reached(Phase::Cut), nobody_is_served(&watched)).await;
+        watched.work.end_late();
+    });
+}
+
+/// Resolves when no connection is left but those that are late.
+pub(super) async fn nobody_is_served(shared: &Shared) {
+    while shared.work.is_serving() {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 /// What the connections of a server begin with.

@@ -19,6 +19,8 @@ use crate::signal::process_is_ending;
 /// | 124 | the limit cut something off (as `timeout(1)` says it) |
 /// | 128+n | a second signal, number n, forced the end |
 ///
+/// Where more than one applies: the signal's, then 101, then 1, then 124.
+///
 /// Returned from `main`, it also holds what is left of the bound: where the process then gets stuck
 /// in its very last steps (a thread-local that blocks in its `Drop`, an `atexit` handler, a full
 /// pipe behind stdout), it is ended by `_exit` with this code, once the rest of the `cleanup` limit

@@ -23,6 +23,14 @@ struct Value {
     value: Box<dyn Any + Send>,
 }
 
+/// By their types.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    pub(super) dropping: Option<&'static str>,
+    /// In the order in which they would have been dropped.
+    pub(super) waiting: Vec<&'static str>,
+}
+
 impl Kept {
     pub(super) fn new() -> Self {
         Self(Mutex::new(State { values: Vec::new(), dropping: None, is_over: false }))
@@ -57,11 +65,11 @@ impl Kept {
         }
     }
 
-    /// The types of those that have not been dropped, the one that is being dropped first.
-    pub(super) fn left(&self) -> Vec<&'static str> {
+    /// Those that have not been dropped.
+    pub(super) fn left(&self) -> Left {
         let state = lock(&self.0);
-        let waiting = state.values.iter().rev().map(|value| value.type_name);
-        state.dropping.into_iter().chain(waiting).collect()
+        let waiting = state.values.iter().rev().map(|value| value.type_name).collect();
+        Left { dropping: state.dropping, waiting }
     }
 
     fn pop(&self) -> Option<Box<dyn Any + Send>> {
@@ -77,27 +85,29 @@ impl Kept {
 mod tests {
     use std::sync::{Arc, mpsc};
 
-    use super::Kept;
+    use super::{Kept, Left};
 
     #[test]
-    fn what_is_left_has_the_one_that_is_being_dropped_first() {
-        struct Looks(Arc<Kept>, mpsc::Sender<Vec<&'static str>>);
+    fn what_is_left_is_known_by_its_types() {
+        struct Looks(Arc<Kept>, mpsc::Sender<Left>);
         impl Drop for Looks {
             fn drop(&mut self) {
                 self.1.send(self.0.left()).unwrap();
             }
         }
-        let names = || vec![std::any::type_name::<Looks>(), "u8"];
+        let looks = std::any::type_name::<Looks>();
+        let nothing = || Left { dropping: None, waiting: vec![] };
         let (to_test, seen) = mpsc::channel();
         let kept = Arc::new(Kept::new());
-        assert!(kept.left().is_empty() && kept.is_empty());
+        assert_eq!((kept.left(), kept.is_empty()), (nothing(), true));
         kept.push(1_u8);
         kept.push(Looks(kept.clone(), to_test));
-        assert_eq!((kept.left(), kept.is_empty()), (names(), false));
+        assert_eq!(kept.left(), Left { dropping: None, waiting: vec![looks, "u8"] });
+        assert!(!kept.is_empty());
         kept.drop_all();
-        assert_eq!(seen.try_recv(), Ok(names()));
+        assert_eq!(seen.try_recv(), Ok(Left { dropping: Some(looks), waiting: vec!["u8"] }));
         // What comes late is dropped at once.
         kept.push(2_u8);
-        assert!(kept.left().is_empty() && kept.is_empty());
+        assert_eq!((kept.left(), kept.is_empty()), (nothing(), true));
     }
 }

@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, io, sync::Arc, time::Duration};
 
 use super::{
+    kept::Left,
     report::{Cause, Report, write_list},
     shared::Shared,
 };
@@ -133,14 +134,16 @@ pub(super) fn program_blocked(log: &Log) {
 }
 
 /// Values of `keep` have not been dropped, and the process ends.
-pub(super) fn left_behind(log: &Log, types: &[&str]) {
-    let left = types.join(", ");
-    say!(
-        log,
-        error,
-        { kept = left.clone() },
-        "error: kept values are left behind, the first of them while it is being dropped: {left}"
-    );
+pub(super) fn left_behind(log: &Log, left: &Left) {
+    let dropping = left.dropping.map(|it| format!("{it} is still being dropped"));
+    let waiting =
+        (!left.waiting.is_empty()).then(|| format!("never dropped: {}", left.waiting.join(", ")));
+    let text = dropping.into_iter().chain(waiting).collect::<Vec<_>>().join("; ");
+    if text.is_empty() {
+        return;
+    }
+    let types: Vec<_> = left.dropping.iter().chain(&left.waiting).copied().collect();
+    say!(log, error, { kept = types.join(", ") }, "error: kept values are left behind: {text}");
 }
 
 /// The end: the report.

@@ -29,7 +29,8 @@ pub(crate) struct ProcessEnd {
 }
 
 /// Lets the main thread go: sends `report` and `over_to`, then waits for `released` to hang up, and
-/// ends the process if that takes too long, after a word about what of `kept` is left behind then. `standing_down` hangs up when the signals are settled.
+/// ends the process if that takes too long, after a word about what of `kept` is left behind then.
+/// `standing_down` hangs up when the signals are settled.
 pub(crate) fn stand_down(
     ended: Ended,
     log: &Log,
@@ -68,11 +69,8 @@ pub(crate) fn stand_down(
         is_released = wait(released, patience);
     }
     if !is_released {
-        let left = kept.left();
-        if !left.is_empty() {
-            messages::left_behind(log, &left);
-            log.flush(LAST_WORDS);
-        }
+        messages::left_behind(log, &kept.left());
+        log.flush(LAST_WORDS);
         watch::exit(exit.code());
     }
     let signals = settled.map(|settled| (settled, signals));

@@ -126,7 +126,8 @@ impl Failure {
 
     /// What to do about it.
     pub(crate) fn hint(self, what: &str) -> Self {
-        Self { line: format!("{}: {what}", self.line), ..self }
+        let report = self.report.map(|report| format!("{}\n{what}", report.trim_end()));
+        Self { line: format!("{}: {what}", self.line), report, ..self }
     }
 }
 

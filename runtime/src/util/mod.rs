@@ -27,6 +27,6 @@ pub(crate) use race::{First, race, within};
 pub(crate) use random::Random;
 pub(crate) use sealed::Sealed;
 pub(crate) use text::{Escaped, HumanDuration, one_line};
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "tls", feature = "probes"))]
 pub(crate) use threads::on_own_thread;
 pub(crate) use threads::threads_can_be_had;

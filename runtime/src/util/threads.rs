@@ -12,7 +12,7 @@ use std::{io, sync::RwLock, thread};
 /// # Cancel safety
 ///
 /// Dropping the future changes nothing about the thread.
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "tls", feature = "probes"))]
 pub(crate) async fn on_own_thread<T: Send + 'static>(
     name: &str,
     f: impl FnOnce() -> T + Send + 'static,
@@ -20,7 +20,7 @@ pub(crate) async fn on_own_thread<T: Send + 'static>(
     let (done, result) = tokio::sync::oneshot::channel();
     let run = move || drop(done.send(f()));
     thread::Builder::new().name(name.to_owned()).spawn(run)?;
-    result.await.map_err(|_| io::Error::other("panicked"))
+    result.await.map_err(|_| io::Error::other(format!("the thread {name} panicked")))
 }
 
 /// Checks that `workers` threads, and one more, can be started.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     log::Log,
-    util::sync::{AtomicU8, Mutex, Ordering, lock},
+    util::sync::{AtomicBool, AtomicU8, AtomicUsize, Mutex, Ordering, lock},
 };
 
 /// All work of one context, or of its cleanup hooks.
@@ -26,6 +26,7 @@ pub(crate) struct Work {
     drained: AtomicCounts,
     /// The latest of them.
     last: Mutex<Option<InFlight>>,
+    late: Late,
     log: Log,
 }
 
@@ -48,6 +49,7 @@ impl Work {
             stage: AtomicU8::new(Stage::Open as u8),
             drained: AtomicCounts::new(),
             last: Mutex::new(None),
+            late: Late::new(),
             log,
         }
     }
@@ -147,8 +149,34 @@ impl Work {
     /// listed. Whoever drops the guard looks at the phase *afterwards*.
     #[cfg(feature = "net")]
     pub(crate) fn not_awaited(&self) -> NotAwaited<'_> {
+        self.late.count.fetch_add(1, Ordering::Relaxed);
         self.pending.remove();
         NotAwaited(self)
+    }
+
+    /// What begins when the first piece of work is not waited for: see `end_late`. Whether it was.
+    #[cfg(feature = "net")]
+    pub(crate) fn begins_to_be_late(&self) -> bool {
+        !self.late.is_watched.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether a connection is open that is not late.
+    #[cfg(feature = "net")]
+    pub(crate) fn is_serving(&self) -> bool {
+        // In this order: one that stops being late in between counts as served.
+        self.counts().connections() > self.late.count.load(Ordering::Relaxed)
+    }
+
+    /// What is late comes to its end, also that which will be.
+    #[cfg(feature = "net")]
+    pub(crate) fn end_late(&self) {
+        self.late.is_over.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    #[cfg(feature = "net")]
+    pub(crate) fn has_ended_late(&self) -> bool {
+        self.late.is_over.load(Ordering::Acquire)
     }
 
     /// What runs now, the oldest first.
@@ -191,7 +219,24 @@ impl Work {
     }
 }
 
-/// A piece of work that the drain does not wait for.
+/// The connections that the drain does not wait for.
+struct Late {
+    count: AtomicUsize,
+    is_watched: AtomicBool,
+    is_over: AtomicBool,
+}
+
+impl Late {
+    fn new() -> Self {
+        Self {
+            count: AtomicUsize::new(0),
+            is_watched: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+        }
+    }
+}
+
+/// A connection that the drain does not wait for.
 #[cfg(feature = "net")]
 pub(crate) struct NotAwaited<'a>(&'a Work);
 
@@ -199,6 +244,7 @@ pub(crate) struct NotAwaited<'a>(&'a Work);
 impl Drop for NotAwaited<'_> {
     fn drop(&mut self) {
         self.0.pending.add();
+        self.0.late.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

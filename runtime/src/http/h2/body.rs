@@ -75,7 +75,10 @@ impl<B: Body> Body for Http2Body<B> {
     ) -> Poll<Option<Result<Frame<Self::Data>, B::Error>>> {
         let mut this = self.project();
         let frame = ready!(this.body.as_mut().poll_frame(cx));
-        *this.ended = frame.is_none() || this.body.is_end_stream();
+        // Trailers are the last that hyper asks for.
+        let is_last =
+            |frame: &Result<Frame<B::Data>, _>| frame.as_ref().is_ok_and(Frame::is_trailers);
+        *this.ended = frame.as_ref().is_none_or(is_last) || this.body.is_end_stream();
         let ended = *this.ended;
         let guarded = |data| GuardedData { data, held: hold(this.held, ended) };
         Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(guarded))))

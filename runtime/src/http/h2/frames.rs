@@ -62,6 +62,11 @@ impl Wire {
         self.reads.is_inside()
     }
 
+    /// Whether something of an answer has been written since the last `take_answered`.
+    pub(in crate::http) fn has_answered(&self) -> bool {
+        self.answered
+    }
+
     /// Whether something of an answer has been written since the last call.
     pub(in crate::http) fn take_answered(&mut self) -> bool {
         std::mem::take(&mut self.answered)
