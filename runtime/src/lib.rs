@@ -61,6 +61,7 @@
 //!
 //! At a terminal, a drain of more than half a second shows one live line with what is left and its
 //! oldest piece, which wipes itself. What the program prints meanwhile begins on a line of its own.
+//! The echo of the key (`^C`) is wiped, with all of the line that it stands on.
 //!
 //! ## Filters
 //!

@@ -266,6 +266,47 @@ async fn the_cut_ends_a_read_that_goes_on_after_idle_shutdown() {
     drop(client);
 }
 
+/// As gRPC answers: the trailers are the last that is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_over_http2_that_ends_with_trailers_is_drained() {
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+    let (begun, seen) = std::sync::mpsc::channel();
+    let (go, goes) = tokio::sync::watch::channel(false);
+    let service = tower::service_fn(move |_: Request<hyper::body::Incoming>| {
+        begun.send(()).unwrap();
+        let mut goes = goes.clone();
+        async move {
+            goes.wait_for(|goes| *goes).await.unwrap();
+            let trailers = axum::http::HeaderMap::from_iter([(
+                axum::http::HeaderName::from_static("grpc-status"),
+                axum::http::HeaderValue::from_static("0"),
+            )]);
+            let frames = [Frame::data(bytes::Bytes::from("fine")), Frame::trailers(trailers)];
+            let frames = frames.map(Ok::<_, Infallible>);
+            Ok::<_, Infallible>(Response::new(StreamBody::new(futures_util::stream::iter(frames))))
+        }
+    });
+    let (running, addr) = start(graceful::serve("127.0.0.1:0", service)).await;
+    let mut client = blocking(move || {
+        let mut client = Http2::connect(addr);
+        client.get(1, "/");
+        seen.recv_timeout(graceful_tests::PATIENCE).unwrap();
+        client
+    })
+    .await;
+    let stopped = tokio::spawn(running.stop());
+    blocking(move || {
+        assert_eq!(client.frame().unwrap().kind, GOAWAY);
+        go.send(true).unwrap();
+        while !client.frame().unwrap().ends_stream() {}
+        client.rest();
+    })
+    .await;
+    let report = in_time(stopped).await.unwrap();
+    assert!(report.is_clean() && report.requests() == 1, "{report}");
+}
+
 fn app() -> Router {
     graceful_tests::app::router()
 }

@@ -10,9 +10,9 @@ use super::transport::Transport;
 /// and for tunnels of your own. [`Server::acceptor`](crate::Server::acceptor) takes one.
 ///
 /// The handshake does not hold up the accept loop. It may take as long as the
-/// [`header_timeout`](crate::Server::header_timeout); the drain waits for it for a second. At the end of a
-/// connection the stream's `poll_shutdown` is called, which should say so to the client (in TLS, by
-/// `close_notify`).
+/// [`header_timeout`](crate::Server::header_timeout). The drain waits a second for it; after that it
+/// goes on for as long as other clients are served. At the end of a connection the stream's
+/// `poll_shutdown` is called, which should say so to the client (in TLS, by `close_notify`).
 ///
 /// # Examples
 ///

@@ -280,13 +280,15 @@ mod tests {
 
     #[test]
     fn a_head_in_pieces_opens_its_stream_with_the_last() {
+        // Each byte of it counts.
+        const STREAM: u32 = 0x0102_0305;
         let mut wire = Wire::new();
         wire.read(&[b'x'; PREFACE]);
-        wire.read(&frame(HEADERS, END_STREAM, 1, b"h"));
-        wire.read(&frame(CONTINUATION, 0, 1, b"ea"));
+        wire.read(&frame(HEADERS, END_STREAM, STREAM, b"h"));
+        wire.read(&frame(CONTINUATION, 0, STREAM, b"ea"));
         assert_eq!(wire.open(), 0);
-        wire.read(&frame(CONTINUATION, END_HEADERS, 1, b"d"));
-        assert_eq!(wire.open(), 1);
+        wire.read(&frame(CONTINUATION, END_HEADERS, STREAM, b"d"));
+        assert_eq!(wire.open, [STREAM]);
     }
 
     #[test]
