@@ -26,8 +26,8 @@ use super::sockets::{StdUnixListener, UnixListener};
 ///
 /// These can be a `&str` or `String`, from code or from the environment:
 /// `serve(env::var("LISTEN")?, app)`. `("host", port)`, `(IpAddr, port)` and `SocketAddr` are
-/// addresses as well, `Path` and `PathBuf` are Unix sockets; listeners are those of tokio and std, TCP and Unix. Several are an array, a
-/// slice or a `Vec`: all of them are bound, or none. Sealed.
+/// addresses as well, `Path` and `PathBuf` are Unix sockets; listeners are those of tokio and std,
+/// TCP and Unix. Several are an array, a slice or a `Vec`: all of them are bound, or none. Sealed.
 ///
 /// # Examples
 ///

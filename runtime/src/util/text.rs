@@ -31,9 +31,9 @@ fn is_bidi(c: char) -> bool {
     )
 }
 
-/// Characters that show nothing and change nothing of how others are shown, so that two texts which look
-/// alike are told apart: zero-width spaces and joiners of words, invisible operators, the byte order
-/// mark, soft hyphens, and the tag characters (Unicode, sections 23.2, 23.8 and 23.9).
+/// Characters that show nothing and do not change how others are shown, so that two texts that look
+/// the same can be told apart: zero-width space, word joiner, invisible operators, the byte order mark,
+/// soft hyphen, and the tag characters (Unicode, sections 23.2, 23.8 and 23.9).
 fn is_invisible(c: char) -> bool {
     matches!(
         c,

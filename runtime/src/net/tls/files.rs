@@ -23,7 +23,7 @@ use crate::{
     util::{Failure, sync::lock_std},
 };
 
-/// How often the files are looked at, at the most.
+/// The files are looked at no more often than this.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Where the certificate (its chain, its own first) and the key are, both in PEM.
