@@ -61,7 +61,13 @@ impl Proxy {
         configure(&folder, front, &servers, 0);
         let child = command.spawn().unwrap();
         let this = Self { child, folder, front, generation: 0 };
-        wait_for("nginx listens", || Client::try_connect(front).is_ok());
+        // Until it answers: it listens before it handles signals, so that an early SIGHUP kills it.
+        wait_for("nginx answers", || {
+            Client::try_connect(front).is_ok_and(|mut client| {
+                client.get("/generation");
+                client.try_response().is_ok()
+            })
+        });
         this
     }
 
