@@ -134,21 +134,20 @@ impl Item {
     }
 
     fn takes_arguments(&self, attribute: expand::Attribute) -> String {
-        let mut message =
-            "the function is called without arguments: read them in its body, as with \
-                           `std::env::args()`"
-                .to_owned();
+        let message = "the function is called without arguments: read them in its body, as with \
+                       `std::env::args()`";
         if attribute == expand::Attribute::Main && self.sig.ident != "main" {
             let names = self.sig.inputs.iter().map(|input| match input {
                 FnArg::Typed(arg) => arg.pat.to_token_stream().to_string(),
                 FnArg::Receiver(_) => "self".to_owned(),
             });
-            let call = format!("{}({})", self.sig.ident, names.collect::<Vec<_>>().join(", "));
-            message += "; or delete the attribute and call it from `main`: `graceful::Config::new().run(|| ";
-            message += &call;
-            message += ")`";
+            let (name, names) = (&self.sig.ident, names.collect::<Vec<_>>().join(", "));
+            return format!(
+                "{message}; or delete the attribute and call it from `main`: \
+                 `graceful::Config::new().run(|| {name}({names}))`"
+            );
         }
-        message
+        message.to_owned()
     }
 
     /// Leaves out the attributes that would fight over the function.

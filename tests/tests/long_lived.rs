@@ -227,7 +227,21 @@ impl Tmux {
         let output = Command::new("tmux").arg("-L").arg(&self.0).args(args).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
+
+    /// Returns the screen once it shows `what`.
+    fn wait_for(&self, what: &str) -> String {
+        let start = Instant::now();
+        loop {
+            let screen = self.run(&["capture-pane", "-p"]);
+            if screen.contains(what) {
+                return screen;
+            }
+            assert!(start.elapsed() < graceful_tests::PATIENCE, "no {what:?} in:\n{screen}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
+
 impl Drop for Tmux {
     fn drop(&mut self) {
         self.run(&["kill-server"]);
@@ -245,18 +259,7 @@ fn what_the_program_prints_stands_on_lines_of_its_own() {
     let program = env!("CARGO_BIN_EXE_messages");
     let command = format!("MODE=chatty {program}; echo exit $?; sleep 60");
     tmux.run(&["new-session", "-d", "-x", "90", "-y", "30", &command]);
-    let screen = || tmux.run(&["capture-pane", "-p"]);
-    let wait_for = |what: &str| {
-        let start = Instant::now();
-        loop {
-            let screen = screen();
-            if screen.contains(what) {
-                return screen;
-            }
-            assert!(start.elapsed() < graceful_tests::PATIENCE, "no {what:?} in:\n{screen}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    };
+    let wait_for = |what: &str| tmux.wait_for(what);
     wait_for("begins");
     tmux.run(&["send-keys", "C-c"]);
     let end = wait_for("exit 0");
@@ -284,18 +287,7 @@ fn a_terminal_shows_one_live_line_and_wipes_it() {
     let web = env!("CARGO_BIN_EXE_web");
     let command = format!("stty -echo; ADDR=127.0.0.1:0 TIMEOUT=30s {web}; echo exit $?; sleep 60");
     tmux.run(&["new-session", "-d", "-x", "100", "-y", "20", &command]);
-    let screen = || tmux.run(&["capture-pane", "-p"]);
-    let wait_for = |what: &str| {
-        let start = Instant::now();
-        loop {
-            let screen = screen();
-            if screen.contains(what) {
-                return screen;
-            }
-            assert!(start.elapsed() < graceful_tests::PATIENCE, "no {what:?} in:\n{screen}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    };
+    let wait_for = |what: &str| tmux.wait_for(what);
     let screen_of_start = wait_for("listening on http://");
     let addr = screen_of_start.split_once("http://").unwrap().1.split_whitespace().next().unwrap();
     let addr = addr.parse().unwrap();

@@ -11,6 +11,10 @@ use super::{
 };
 use crate::stop::Phase;
 
+/// How long a client may acknowledge nothing of what it is owed, where the process serves on and only
+/// this connection is to end: as long as the probes of `tcp_keepalive` wait by default.
+const ABANDONED: Duration = Duration::from_secs(15);
+
 /// A connection's part of the drain.
 #[derive(Debug)]
 pub(crate) struct ConnDrain {
@@ -18,10 +22,10 @@ pub(crate) struct ConnDrain {
     pub(crate) since: Instant,
     /// The latest answer of the kernel, as long as it holds.
     pub(crate) view: Option<KernelView>,
-    /// The moment of which the last answer was: the next is of a later one. A connection that waits for
-    /// its client does nothing itself by which an answer would become old.
+    /// When the kernel last looked: the next answer must be newer. `active` alone does not ensure that,
+    /// because a connection that only waits for its client stays as it is.
     answered: Option<Instant>,
-    /// How many bytes were undelivered when that was last another number, and when.
+    /// How many bytes are undelivered, and since when it has been that many.
     unchanged: Option<(u32, Instant)>,
     /// The local address, once it is known: most connections are never asked for it.
     local: Option<SocketAddr>,
@@ -31,7 +35,7 @@ pub(crate) struct ConnDrain {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KernelView {
     pub(crate) at: Instant,
-    /// Whether the kernel has yet to answer: nothing below is known.
+    /// Whether the kernel has yet to answer: the rest is of the answer before, if there was one.
     pub(crate) is_to_come: bool,
     pub(crate) round_trip: Duration,
     /// When the client has last acknowledged something.
@@ -146,7 +150,3 @@ impl ConnDrain {
         facts.undelivered.saturating_sub(core.goodbye())
     }
 }
-
-/// How long a client may acknowledge nothing of what it is owed, where the process serves on and only
-/// this connection is to end: as long as the probes of `tcp_keepalive` wait by default.
-const ABANDONED: Duration = Duration::from_secs(15);
