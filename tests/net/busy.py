@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A stop on a busy machine without netlink: busy.py CONNECTIONS PROGRAM
 
-In a network namespace of its own, in which so many connections were closed a moment ago, runs the program (the fixture `web`)
+In a network namespace of its own, in which so many connections were closed a moment ago, runs the program (the fixture `web`, by its path and name)
 without netlink and under strace(1), sends it requests over 64 connections, stops it in the middle, and says on one
 line: its exit code, how many requests were answered and lost, the seconds that the stop took, and how often the kernel's
 table of sockets was read, by the bytes of it. Needs root.
@@ -20,7 +20,7 @@ import time
 if os.environ.get("BUSY") != "1":
     os.execvpe("unshare", ["unshare", "-n", sys.executable, __file__, *sys.argv[1:]], dict(os.environ, BUSY="1"))
 
-count, program = int(sys.argv[1]), sys.argv[2]
+count, program = int(sys.argv[1]), sys.argv[2:]
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 listener = socket.create_server(("127.0.0.1", 9), backlog=4096)
 for number in range(count):
@@ -37,7 +37,7 @@ log = tempfile.NamedTemporaryFile("r", suffix=".strace")
 without = os.path.join(os.path.dirname(os.path.abspath(__file__)), "without.py")
 strace = ["strace", "-f", "-qq", "-y", "-e", "trace=read", "-o", log.name]
 server = subprocess.Popen(
-    [*strace, sys.executable, without, "netlink", program],
+    [*strace, sys.executable, without, "netlink", *program],
     env=dict(os.environ, ADDR="127.0.0.1:0", TIMEOUT="20s"),
     stderr=subprocess.PIPE,
     stdout=subprocess.DEVNULL,

@@ -72,7 +72,7 @@ impl Far {
     /// have had so many answers; returns what became of their requests.
     pub fn clients(
         &self,
-        clients: &str,
+        fixtures: &str,
         addr: SocketAddr,
         habits: Habits,
         seed: u64,
@@ -83,7 +83,15 @@ impl Far {
             Style::ConnectionEach => "connection-each",
         };
         let mut child = Command::new("ip")
-            .args(["netns", "exec", &self.namespace, clients, &addr.to_string(), style])
+            .args([
+                "netns",
+                "exec",
+                &self.namespace,
+                fixtures,
+                "far_clients",
+                &addr.to_string(),
+                style,
+            ])
             .args([habits.pause, habits.hesitation].map(|it| it.as_micros().to_string()))
             .args([seed.to_string(), answers.to_string()])
             .stdout(Stdio::piped())

@@ -26,6 +26,14 @@ pub use rustix::process::Signal;
 
 use std::time::Duration;
 
+/// The fixture of this name, which is about to be started.
+#[macro_export]
+macro_rules! fixture {
+    ($name:expr) => {
+        $crate::Fixture::new(env!("CARGO_BIN_EXE_fixtures"), $name)
+    };
+}
+
 /// How long an event may take before a test gives up on it. Nothing waits for this when all is
 /// well.
 pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -78,9 +78,11 @@ impl Podman {
         self.done(&["build", "-t", "machine", "-f", dockerfile.to_str().unwrap(), "."]);
     }
 
-    /// Starts a container of that image. `words` come before the image, `program` after it.
+    /// Starts a container of that image. `words` come before the image, `program` after it; the folder
+    /// of the first path in it is there.
     pub fn run_machine(&self, name: &str, words: &[&str], program: &[&str]) {
-        let target = Path::new(program.last().unwrap()).parent().unwrap_or(Path::new("/"));
+        let path = program.iter().find(|word| word.starts_with('/')).expect("a path");
+        let target = Path::new(path).parent().expect("a file");
         let target = format!("{0}:{0}:ro", target.display());
         let mut all = vec!["run", "-d", "--network", "host", "--name", name];
         for folder in ["/usr:/usr:ro", "/bin:/bin:ro", "/lib:/lib:ro", "/lib64:/lib64:ro"] {

@@ -23,6 +23,7 @@ use crate::{Client, PATIENCE};
 #[derive(Debug)]
 pub struct Fixture {
     program: PathBuf,
+    name: Option<&'static str>,
     env: HashMap<String, String>,
     stderr: Option<PipeWriter>,
 }
@@ -41,19 +42,24 @@ pub struct Process {
 }
 
 impl Fixture {
-    /// The fixture at this path: `env!("CARGO_BIN_EXE_…")`.
-    pub fn new(program: impl Into<PathBuf>) -> Self {
+    /// A program that is no fixture.
+    pub fn program(program: impl Into<PathBuf>) -> Self {
         take_back_ignored_signals();
         let env = HashMap::from([("ADDR".to_owned(), "127.0.0.1:0".to_owned())]);
-        let program = program.into();
-        Self { program, env, stderr: None }
+        Self { program: program.into(), name: None, env, stderr: None }
+    }
+
+    /// The fixture of this name. `fixtures` is the path of their one program: see `fixture!`.
+    #[must_use]
+    pub fn new(fixtures: &str, name: &'static str) -> Self {
+        Self { name: Some(name), ..Self::program(fixtures) }
     }
 
     /// The example of this name, built now: what lies beside the fixtures may be of an earlier day.
     #[must_use]
-    pub fn example(fixture: &str, name: &str) -> Self {
+    pub fn example(fixtures: &str, name: &str) -> Self {
         static BUILT: Once = Once::new();
-        let profile = Path::new(fixture).parent().expect("in a folder");
+        let profile = Path::new(fixtures).parent().expect("in a folder");
         BUILT.call_once(|| {
             let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
             cargo.args(["build", "--quiet", "--workspace", "--examples", "--target-dir"]);
@@ -64,7 +70,7 @@ impl Fixture {
             }
             assert!(cargo.status().expect("cargo runs").success(), "the examples build");
         });
-        Self::new(profile.join("examples").join(name))
+        Self::program(profile.join("examples").join(name))
     }
 
     /// Sets an environment variable.
@@ -87,9 +93,11 @@ impl Fixture {
         self.spawn_by(Command::new)
     }
 
-    /// Starts the program by a command that runs it in another way.
+    /// Starts the program by a command that runs it in another way. The command passes on the
+    /// argument that follows: the name of the fixture.
     pub fn spawn_by(self, command: impl FnOnce(PathBuf) -> Command) -> Process {
         let child = command(self.program)
+            .args(self.name)
             .envs(self.env)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
