@@ -62,7 +62,15 @@ impl Fixture {
         let profile = Path::new(fixtures).parent().expect("in a folder");
         BUILT.call_once(|| {
             let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-            cargo.args(["build", "--quiet", "--workspace", "--examples", "--target-dir"]);
+            cargo.args([
+                "build",
+                "--quiet",
+                "--workspace",
+                "--examples",
+                "--features",
+                "sqlite",
+                "--target-dir",
+            ]);
             cargo.arg(profile.parent().expect("in the target folder"));
             cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
             if profile.ends_with("release") {
