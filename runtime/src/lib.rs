@@ -22,7 +22,7 @@
 //! | serve another protocol, over TCP, Unix sockets or TLS | [`listen`], [`Connection`] |
 //! | end a connection of another protocol without a loss | [`Connection::idle_shutdown`] |
 //! | know who asks | [`Server::connect_info`], [`ConnectInfo`] |
-//! | serve with another framework | [`serve_fn`]; `axum::serve(…)` as it is with the feature `axum`; [`bind`] for its listener; [`actix!`], [`rocket!`] |
+//! | serve with another framework | [`serve_fn`]; `axum::serve(…)` as it is with the feature `axum` |
 //! | serve several at once | a tuple or `Vec` of them, [`Serve`] |
 //! | answer on, with metrics and probes, while the rest stops | [`Serve::until_exit`] |
 //! | have work in the background waited for | [`spawn`], [`spawn_named`], [`spawn_blocking`], [`spawn_local`] |
@@ -117,7 +117,7 @@
 //! # Features
 //!
 //! - `http1`, `http2` (both default): [`serve`], for the protocols that are enabled.
-//! - `net` (with each of these): [`listen`], [`bind`], without anything of HTTP.
+//! - `net` (with each of these): [`listen`], without anything of HTTP.
 //! - `tls`: TLS by rustls, with the crypto provider of your choice: [`Server::tls`],
 //!   [`Server::tls_files`].
 //! - `proxy-protocol`: [`Server::proxy_protocol`].
@@ -147,14 +147,14 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
-    not(all(feature = "http1", feature = "http2")),
+    not(feature = "http2"),
     allow(dead_code, unused_imports, reason = "some of the core serves one protocol alone")
 )]
 
 // Each may use what stands above it, which `tests/tests/layers.rs` checks.
 mod config;
 mod context;
-#[cfg(any(feature = "http1", feature = "http2"))]
+#[cfg(feature = "http1")]
 mod http;
 mod log;
 mod manager;
@@ -181,14 +181,10 @@ pub mod fuzzing {
 pub use self::context::cancellation_token;
 #[cfg(feature = "http2")]
 pub use self::http::Http2Builder;
-#[cfg(any(feature = "http1", feature = "http2"))]
+#[cfg(feature = "http1")]
 pub use self::http::{HttpService, Server, serve};
 #[cfg(feature = "tls")]
 pub use self::net::tls::TlsInfo;
-#[cfg(all(feature = "axum", feature = "net"))]
-pub use self::serve::BoundAddr;
-#[doc(hidden)]
-pub use self::serve::glue::{beside as __beside, named as __named};
 pub use self::{
     config::{
         Config, Env, Flavor, IntoLimit, IntoWait, OnUnhandledPanic, Running, Start, StartPaused,
@@ -208,7 +204,7 @@ pub use self::{
 #[cfg(feature = "net")]
 pub use self::{
     net::{Acceptor, ConnectInfo, Connection, IdleShutdown, Listen, Transport},
-    serve::{Bind, BoundListener, Listener, bind, listen},
+    serve::{Listener, listen},
 };
 /// rustls, in the version that `Server::tls` takes.
 #[cfg(feature = "tls")]

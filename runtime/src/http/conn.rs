@@ -9,21 +9,26 @@ use std::{
 use tokio::task::AbortHandle;
 
 use super::{
-    framing::{Framing, PlainRead},
+    framing::PlainRead,
     request_line::RequestLine,
     state::{Event, State},
     stream_table::StreamTable,
 };
 use crate::{
-    net::{ConnCore, ConnGuard, GuardedConn, Kernel, Slot, Stream, clock},
+    net::{ConnCore, ConnGuard, GuardedConn, Kernel, Slot, clock},
     stop::{Phase, Shared},
     util::Peer,
-    util::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering, lock},
+    util::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     work::{InFlight, Progress},
 };
 
 /// How late a connection may be with its end before that is taken as a sign of blocked threads.
 const OVERDUE: Duration = Duration::from_millis(100);
+
+const PARKED: u8 = 0;
+const SPEAKS: u8 = 1;
+/// It speaks, and has been idle for a while.
+const TO_PARK: u8 = 2;
 
 /// Who writes what: the connection's own task writes `state`, `since`, `calls`, `plain` and
 /// `request_line`, and reads them relaxed. Other threads read the state with acquire, which pairs
@@ -42,24 +47,9 @@ pub(crate) struct HttpConn {
     answered_late: AtomicBool,
     /// Whether the connection is to be closed although the process serves on.
     retires: AtomicBool,
-    /// Since when the client has sent nothing of a body that is being read, by `clock`; 0: it need
-    /// not.
-    body_wait: AtomicU64,
-    /// Whether that has taken too long.
-    body_overdue: AtomicBool,
     streams: OnceLock<Box<StreamTable>>,
-    /// What has to be closed with care, once the protocol is over.
-    leftover: Mutex<Option<Leftover>>,
-}
-
-/// What a protocol leaves behind.
-#[derive(Debug)]
-pub(super) struct Leftover {
-    pub(super) stream: Stream,
-    /// What the client may still have to say; `None`: that cannot be known.
-    pub(super) framing: Option<Framing>,
-    /// How many of the bytes that were written last are no answer.
-    pub(super) goodbye: u64,
+    /// Whether hyper is with the connection: `PARKED`, `SPEAKS` or `TO_PARK`.
+    hyper: AtomicU8,
 }
 
 impl GuardedConn for HttpConn {
@@ -94,10 +84,8 @@ impl HttpConn {
             request_line: RequestLine::new(),
             answered_late: AtomicBool::new(false),
             retires: AtomicBool::new(false),
-            body_wait: AtomicU64::new(0),
-            body_overdue: AtomicBool::new(false),
             streams: OnceLock::new(),
-            leftover: Mutex::new(None),
+            hyper: AtomicU8::new(PARKED),
         })
     }
 
@@ -174,6 +162,38 @@ impl HttpConn {
         })
     }
 
+    // ----- whether hyper is there -----
+
+    /// Sequentially consistent, as the look of the sweep: see `task.rs`.
+    pub(super) fn speaks(&self) {
+        self.hyper.store(SPEAKS, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_parked(&self) {
+        self.hyper.store(PARKED, Ordering::Relaxed);
+    }
+
+    /// Whether it is to be parked, if it is idle still.
+    #[inline]
+    pub(super) fn is_to_park(&self) -> bool {
+        self.hyper.load(Ordering::Relaxed) == TO_PARK
+    }
+
+    /// Has it parked, if it has been idle for so long. Returns whether hyper is there and stays.
+    pub(super) fn park_after(&self, idle: Duration) -> bool {
+        if self.hyper.load(Ordering::SeqCst) != SPEAKS {
+            return false;
+        }
+        if self.state() != State::Idle || self.since().elapsed() < idle {
+            return true;
+        }
+        // The connection's own task may have parked it meanwhile: then nothing is to be done.
+        let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.hyper.compare_exchange(SPEAKS, TO_PARK, success, failure);
+        self.core.wake();
+        false
+    }
+
     // ----- the end -----
 
     /// This response is to be the last one: the process stops, or the connection is old enough.
@@ -185,39 +205,6 @@ impl HttpConn {
 
     pub(super) fn retire(&self) {
         self.retires.store(true, Ordering::Relaxed);
-    }
-
-    /// A read of a body has found nothing, or something.
-    pub(super) fn note_body_read(&self, pending: bool) {
-        let since = match (pending, self.body_wait.load(Ordering::Relaxed)) {
-            (false, _) => 0,
-            (true, 0) => clock::now(),
-            (true, since) => since,
-        };
-        self.body_wait.store(since, Ordering::Relaxed);
-    }
-
-    /// The next read of the body fails.
-    pub(super) fn give_up_body(&self) {
-        self.body_overdue.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_body_overdue(&self) -> bool {
-        self.body_overdue.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn body_wait(&self) -> Option<Instant> {
-        let since = self.body_wait.load(Ordering::Relaxed);
-        (since > 0 && !self.is_body_overdue()).then(|| clock::instant(since))
-    }
-
-    /// The protocol is over.
-    pub(super) fn leave(&self, leftover: Leftover) {
-        *lock(&self.leftover) = Some(leftover);
-    }
-
-    pub(super) fn take_leftover(&self) -> Option<Leftover> {
-        lock(&self.leftover).take()
     }
 
     /// A request of HTTP/1 has been answered to its end.

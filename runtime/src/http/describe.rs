@@ -1,12 +1,12 @@
 //! A connection as the drain and the report see it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
     conn::HttpConn,
     state::State::{
-        Answered, Busy, Closed, Closing, Delivering, Expired, Flushing, Fresh, Head, Http2, Idle,
-        Named, Queued, Responding, Upgraded,
+        Answered, Busy, Closed, Closing, Delivering, Flushing, Fresh, Head, Http2, Idle, Named,
+        Queued, Responding, Upgraded,
     },
 };
 use crate::{
@@ -45,11 +45,11 @@ impl HttpConn {
             (Closing, None) if self.core().is_sending() => Connection(Doing::Closing),
             (Fresh, _) if self.core().is_late() => Connection(Doing::Nothing),
             (Fresh, _) if self.core().is_shaking() => Connection(Doing::Handshake),
-            (Fresh | Idle | Expired, _) if self.core().partial_since().is_some() => {
+            (Fresh | Idle, _) if self.core().partial_since().is_some() => {
                 Connection(Doing::ReadingHead)
             }
-            (Fresh | Idle | Expired, _) if self.is_overdue(now) => Connection(Doing::Overdue),
-            (Fresh | Idle | Expired, _) | (Http2 | Closing, None) => Connection(Doing::Nothing),
+            (Fresh | Idle, _) if self.is_overdue(now) => Connection(Doing::Overdue),
+            (Fresh | Idle, _) | (Http2 | Closing, None) => Connection(Doing::Nothing),
         }
     }
 
@@ -108,6 +108,10 @@ impl WorkItem for HttpConn {
             (Closing, None) => usize::from(self.calls() > 0 && self.core().unread().is_some()),
             _ => 0,
         }
+    }
+
+    fn sweep(&self, idle: Duration) -> bool {
+        self.park_after(idle)
     }
 
     fn drain(&self) {

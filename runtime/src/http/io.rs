@@ -1,5 +1,5 @@
-//! The stream of a connection as hyper sees it: follows what it reads, and hands the stream over to
-//! the lingering close when hyper lets go of it.
+//! The stream of a connection as hyper sees it: follows what is read and written, and knows with how
+//! much care it has to be closed.
 
 use std::{
     io::{self, IoSlice},
@@ -8,16 +8,14 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+#[cfg(feature = "http2")]
+use tokio::sync::oneshot;
 
 #[cfg(feature = "http2")]
 use super::h2::Wire;
-use super::{
-    conn::{HttpConn, Leftover},
-    framing::{Framing, Position},
-    state::State,
-};
+use super::{conn::HttpConn, framing::Framing, state::State};
 use crate::{
-    net::{ConnGuard, GuardedConn as _, GuardedIo, PendingInput, Received, Stream},
+    net::{Closing, ConnGuard, GuardedConn as _, GuardedIo, PendingInput, Received, Stream},
     stop::Phase,
 };
 
@@ -34,8 +32,9 @@ pub(super) struct Io {
     wire: Option<Box<Wire>>,
     /// Where not all that is written is part of an answer: by TLS, or for HTTP/2.
     overhead: Option<Overhead>,
-    /// Whether it is noted when the client sends nothing of a body.
-    times_body: bool,
+    /// Where the stream goes when hyper drops it, once the connection speaks HTTP/2.
+    #[cfg(feature = "http2")]
+    returns: Option<oneshot::Sender<Closing<Framing>>>,
     /// Dropped last, with the guard in it.
     guarded: GuardedIo<HttpConn>,
 }
@@ -68,7 +67,8 @@ impl Io {
             #[cfg(feature = "http2")]
             wire: None,
             overhead: guarded.stream_ref().is_layered().then(Overhead::default),
-            times_body: false,
+            #[cfg(feature = "http2")]
+            returns: None,
             guarded,
         };
         // What a TLS handshake has written, such as session tickets, is no answer.
@@ -96,9 +96,10 @@ impl Io {
         }
     }
 
-    /// The preface has been read: from here on frames pass.
+    /// The preface has been read: from here on frames pass. The stream, when hyper drops it, comes out
+    /// of what this returns, unless it may be dropped as well.
     #[cfg(feature = "http2")]
-    pub(super) fn speak_http2(&mut self) {
+    pub(super) fn speak_http2(&mut self) -> oneshot::Receiver<Closing<Framing>> {
         let mut wire = Box::new(Wire::new());
         if let Some(prefix) = &self.prefix {
             wire.read(&prefix.bytes);
@@ -106,6 +107,9 @@ impl Io {
         self.wire = Some(wire);
         self.overhead.get_or_insert_default();
         self.note_input();
+        let (returns, returned) = oneshot::channel();
+        self.returns = Some(returns);
+        returned
     }
 
     /// Whether half a frame has been read, or half a record below it.
@@ -173,11 +177,6 @@ impl Io {
         self.guarded.conn()
     }
 
-    /// Has `HttpConn::body_wait` kept.
-    pub(super) fn time_bodies(&mut self) {
-        self.times_body = true;
-    }
-
     pub(super) fn guard(&self) -> &ConnGuard<HttpConn> {
         self.guarded.guard()
     }
@@ -217,24 +216,6 @@ impl Io {
         read
     }
 
-    /// Reads from the stream, and notes since when there is nothing of a body that is being read.
-    #[cold]
-    fn poll_read_timed(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = self.poll_read_stream(cx, buf);
-        let conn = self.guarded.conn();
-        if read.is_pending() && conn.is_body_overdue() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        conn.look_through(&mut self.framing);
-        let in_body = self.framing.position() == Position::InBody;
-        self.guarded.conn().note_body_read(read.is_pending() && in_body);
-        read
-    }
-
     /// Reads where that is more than reading HTTP/1 from the stream.
     #[inline(never)]
     fn poll_read_otherwise(
@@ -252,36 +233,29 @@ impl Io {
             }
             return Poll::Ready(Ok(()));
         }
-        let state = self.conn().state();
         let before = buf.filled().len();
-        if let Poll::Ready(result) = self.poll_read_stream(cx, buf) {
-            result?;
-            match &buf.filled()[before..] {
-                [] => self.ended = true,
-                #[cfg(feature = "http2")]
-                bytes if state == State::Http2 => {
-                    if let Some(wire) = &mut self.wire {
-                        wire.read(bytes);
-                    }
-                    self.note_input();
+        ready!(self.poll_read_stream(cx, buf))?;
+        match &buf.filled()[before..] {
+            [] => self.ended = true,
+            #[cfg(feature = "http2")]
+            bytes if self.wire.is_some() => {
+                if let Some(wire) = &mut self.wire {
+                    wire.read(bytes);
                 }
-                bytes => self.note_read(bytes),
+                self.note_input();
             }
-            return Poll::Ready(Ok(()));
+            bytes => self.note_read(bytes),
         }
-        if state == State::Expired
-            && !self.conn().core().is_partial()
-            && self.stream().peek() != Received::Something
-        {
-            // An end of file is how hyper is told that an idle connection is over, whatever it is
-            // at.
-            return Poll::Ready(Ok(()));
-        }
-        Poll::Pending
+        Poll::Ready(Ok(()))
     }
 
-    /// What has to be closed with care once the protocol is over, if anything.
-    fn leftover(&mut self) -> Option<Leftover> {
+    /// The protocol is over: what has to be closed with care, if anything. `is_silent`: nothing of the
+    /// client is there to be read; `is_delivered`: the kernel has said that the client has it all.
+    pub(super) fn take_closing(
+        &mut self,
+        is_silent: bool,
+        is_delivered: bool,
+    ) -> Option<Closing<Framing>> {
         let conn = self.guarded.conn();
         let phase = conn.phase();
         let state = conn.state();
@@ -294,32 +268,38 @@ impl Io {
         }
         conn.look_through(&mut self.framing);
         // An HTTP/2 client always has something to say: window updates, acknowledgements.
-        let is_followed = state != State::Http2 && !conn.is_lost();
+        let is_http2 = state == State::Http2;
+        let is_followed = !is_http2 && !conn.is_lost();
         let is_silent = self.ended
             || is_followed
                 && self.framing.is_between()
-                && self.stream().peek() != Received::Something;
-        // In service the kernel sees to what is on its way. So it may where it has said that
-        // nothing is: that is how a connection expires.
-        let is_seen_to = phase < Phase::Stopping || state == State::Expired;
+                && (is_silent || self.stream().peek() != Received::Something);
+        // While serving, the kernel delivers the rest.
+        let is_seen_to = phase < Phase::Stopping || is_delivered;
         if is_silent && is_seen_to && !says_its_end {
             return None;
         }
         let framing = is_followed.then(|| std::mem::take(&mut self.framing));
         self.note_goodbye();
         let goodbye = self.overhead.as_ref().map_or(0, |overhead| overhead.goodbye);
-        Some(Leftover { stream: self.guarded.take_stream(), framing, goodbye })
+        Some(Closing::new(self.guarded.take_stream(), goodbye, framing, is_http2))
     }
 }
 
+/// By hyper, with the connection: after an upgrade, by HTTP/2, or in the middle of a message that is
+/// cut off.
 impl Drop for Io {
     fn drop(&mut self) {
         if self.conn().is(State::Upgraded) {
             // As a `Connection`: the client may have something on its way to it still.
-            return self.guarded.close();
+            self.guarded.close();
         }
-        if let Some(leftover) = self.leftover() {
-            self.conn().leave(leftover);
+        #[cfg(feature = "http2")]
+        if let Some(returns) = self.returns.take()
+            && let Some(closing) = self.take_closing(false, false)
+        {
+            // Nobody is there at the cut.
+            let _ = returns.send(closing);
         }
     }
 }
@@ -338,11 +318,7 @@ impl AsyncRead for Io {
             return this.poll_read_otherwise(cx, buf);
         }
         let before = buf.filled().len();
-        if this.times_body {
-            ready!(this.poll_read_timed(cx, buf))?;
-        } else {
-            ready!(this.poll_read_stream(cx, buf))?;
-        }
+        ready!(this.poll_read_stream(cx, buf))?;
         match buf.filled().get(before..) {
             None | Some([]) => this.ended = true,
             Some(bytes) => this.note_read(bytes),

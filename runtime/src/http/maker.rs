@@ -9,11 +9,11 @@ use std::{
 
 use super::{
     conn::HttpConn,
-    driver::Driver,
     io::Io,
     options::Options,
     service::{Service, SingleService},
     state::Event,
+    task::ConnTask,
 };
 use crate::{
     context::InContext,
@@ -80,8 +80,8 @@ impl<S: Service> MakeConnection for Cloning<S> {
         };
         if self.options.preamble.is_empty() {
             let info = self.options.info(&stream, &guard);
-            let mut driver = Driver::new(Io::new(stream, guard), service, &self.options, info);
-            return spawn(&self.shared, poll_fn(move |cx| driver.poll(cx)));
+            let mut task = ConnTask::new(Io::new(stream, guard), service, &self.options, info);
+            return spawn(&self.shared, poll_fn(move |cx| task.poll(cx)));
         }
         let options = self.options.clone();
         spawn(&self.shared, async move {
@@ -89,8 +89,8 @@ impl<S: Service> MakeConnection for Cloning<S> {
                 return;
             };
             let info = options.info(&stream, &guard);
-            let mut driver = Driver::new(Io::new(stream, guard), service, &options, info);
-            poll_fn(|cx| driver.poll(cx)).await;
+            let mut task = ConnTask::new(Io::new(stream, guard), service, &options, info);
+            poll_fn(|cx| task.poll(cx)).await;
         });
     }
 }
@@ -134,8 +134,8 @@ where
             guard.conn().on(Event::Shaken);
             let info = options.connect_info.then_some(info);
             let service = service.into_service(Sealed);
-            let mut driver = Driver::new(Io::new(stream, guard), service, &options, info);
-            poll_fn(|cx| driver.poll(cx)).await;
+            let mut task = ConnTask::new(Io::new(stream, guard), service, &options, info);
+            poll_fn(|cx| task.poll(cx)).await;
         });
     }
 }

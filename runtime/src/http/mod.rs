@@ -1,7 +1,7 @@
 //! The HTTP server, one protocol on `net`: from accepted streams to answered requests.
 //!
-//! `server` (what users build) → `driver` (a task per connection) → `detect` → `h1` or `h2` (around
-//! each call of the service). What a connection is doing is kept in its `HttpConn`, which the drain
+//! `server` (what users build) → `task` (one per connection, which is parked, speaking or closing) →
+//! `h1` or `h2` (around each call of the service). What a connection is doing is kept in its `HttpConn`, which the drain
 //! and the report read from outside (`describe`); which states there are, and what bounds them, is
 //! in `state`.
 //!
@@ -10,8 +10,6 @@
 mod body;
 mod conn;
 mod describe;
-mod detect;
-mod driver;
 mod extensions;
 pub(crate) mod framing;
 mod h1;
@@ -23,6 +21,7 @@ mod io;
 mod loom_models;
 mod maker;
 mod options;
+mod parked;
 #[cfg(feature = "probes")]
 mod probes;
 mod readiness;
@@ -30,10 +29,9 @@ mod request_line;
 mod server;
 mod server_options;
 mod service;
-mod stage;
 mod state;
 mod stream_table;
-mod timed;
+mod task;
 
 use extensions::give_connect_info;
 

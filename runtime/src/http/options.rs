@@ -1,8 +1,11 @@
 //! What holds for every connection of a server.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
-#[cfg(feature = "http1")]
 use hyper::server::conn::http1;
 #[cfg(feature = "http2")]
 use hyper::server::conn::http2;
@@ -16,15 +19,15 @@ use crate::net::Preamble;
 #[derive(Clone)]
 pub(crate) struct Options {
     pub(super) header_timeout: Option<Duration>,
-    pub(super) body_timeout: Option<Duration>,
     pub(super) keep_alive_timeout: Option<Duration>,
     pub(super) max_connection_age: Option<Duration>,
     pub(super) readiness: Option<Arc<Readiness>>,
+    /// Whether idle connections are swept: see `task`.
+    pub(super) is_sweeping: Arc<AtomicBool>,
     /// Whether requests are given a `ConnectInfo`.
     pub(super) connect_info: bool,
     /// TLS and its like.
     pub(crate) preamble: Preamble,
-    #[cfg(feature = "http1")]
     pub(super) http1: http1::Builder,
     #[cfg(feature = "http2")]
     pub(super) http2: Option<Arc<Http2Settings>>,
@@ -42,13 +45,12 @@ impl Options {
     pub(super) fn new() -> Self {
         Self {
             header_timeout: Some(Duration::from_secs(30)),
-            body_timeout: None,
             keep_alive_timeout: None,
             max_connection_age: None,
             readiness: None,
+            is_sweeping: Arc::default(),
             connect_info: false,
             preamble: Preamble::default(),
-            #[cfg(feature = "http1")]
             http1: own_http1(http1::Builder::new()),
             #[cfg(feature = "http2")]
             http2: None,
@@ -70,7 +72,7 @@ impl Options {
 
     /// Whether a connection has deadlines in service besides those of its heads and its end.
     pub(super) fn is_timed(&self) -> bool {
-        let limits = [self.body_timeout, self.keep_alive_timeout, self.max_connection_age];
+        let limits = [self.keep_alive_timeout, self.max_connection_age];
         limits.iter().any(Option::is_some)
     }
 }
@@ -78,7 +80,6 @@ impl Options {
 /// With what has to be this crate's, whatever the program has set. With `pipeline_flush` hyper keeps a
 /// response back for as long as another request is behind it: the end of the process would find it in
 /// hyper's buffer.
-#[cfg(feature = "http1")]
 pub(super) fn own_http1(mut http1: http1::Builder) -> http1::Builder {
     // The header timeout is the connection's own: one timer for a connection, not one per request.
     http1.timer(TokioTimer::new()).header_read_timeout(None).pipeline_flush(false);
@@ -89,7 +90,6 @@ impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
             .field("header_timeout", &self.header_timeout)
-            .field("body_timeout", &self.body_timeout)
             .field("keep_alive_timeout", &self.keep_alive_timeout)
             .field("max_connection_age", &self.max_connection_age)
             .field("readiness", &self.readiness)

@@ -2,12 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-#[cfg(feature = "http1")]
 use hyper::server::conn::http1;
 
 #[cfg(feature = "http2")]
 use super::options::Http2Builder;
-#[cfg(feature = "http1")]
 use super::options::own_http1;
 use super::server::Server;
 use crate::stop::bounded;
@@ -23,7 +21,6 @@ use crate::stop::bounded;
 /// let server = graceful::serve("127.0.0.1:0", app)
 ///     .connect_info()
 ///     .header_timeout(Duration::from_secs(10))
-///     .body_timeout(Duration::from_secs(30))
 ///     .keep_alive_timeout(Duration::from_secs(75))
 ///     .max_connection_age(Duration::from_secs(600));
 /// # graceful::Config::new().start(server).await?.stop().await;
@@ -47,22 +44,10 @@ impl Server {
     /// moment it was accepted, later from the head's first byte. `None` is no limit. Default: 30 s.
     ///
     /// A connection that exceeds it is closed. During the drain a head gets a second more, or the
-    /// rest of this, whichever is less. An idle keep-alive connection is not closed by this.
+    /// rest of this, whichever is less. An idle keep-alive connection is not closed by this. How slowly
+    /// a body may come is up to the service: `RequestBodyTimeoutLayer` of `tower-http` bounds that.
     pub fn header_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.options.header_timeout = limit.into().map(bounded);
-        self
-    }
-
-    /// How long a client may send nothing of a body that is being read. `None` is no limit.
-    /// Default: none, because how slow a client may be is up to the program.
-    ///
-    /// The handler's read then fails with an error of the kind
-    /// [`TimedOut`](std::io::ErrorKind::TimedOut), and the connection is closed after its answer.
-    /// The time in which the handler does not read does not count. For HTTP/1; over HTTP/2 a
-    /// connection of which nothing is heard is found by `keep_alive_interval` of
-    /// [`http2`](Self::http2).
-    pub fn body_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.options.body_timeout = limit.into().map(bounded);
         self
     }
 
@@ -101,7 +86,6 @@ impl Server {
     ///     http1.max_headers(50).title_case_headers(true);
     /// });
     /// ```
-    #[cfg(feature = "http1")]
     pub fn http1(mut self, set: impl FnOnce(&mut http1::Builder)) -> Self {
         let mut http1 = self.options.http1;
         set(&mut http1);

@@ -1,7 +1,6 @@
 //! A connection in the hands of the program: any protocol.
 
 use std::{
-    any::Any,
     fmt,
     io::{self, IoSlice},
     net::SocketAddr,
@@ -30,19 +29,12 @@ use crate::context::{Handle, Shutdown};
 pub struct Connection {
     io: GuardedIo<RawConn>,
     info: ConnectInfo,
-    /// Dropped with the first byte that is read.
-    until_read: Option<Box<dyn Any + Send + Sync>>,
     has_read: bool,
 }
 
 impl Connection {
     pub(super) fn new(io: GuardedIo<RawConn>, info: ConnectInfo) -> Self {
-        Self { io, info, until_read: None, has_read: false }
-    }
-
-    /// Has `value` dropped when something has been read, or with the connection.
-    pub(crate) fn hold_until_read(&mut self, value: impl Any + Send + Sync) {
-        self.until_read = Some(Box::new(value));
+        Self { io, info, has_read: false }
     }
 
     /// The client's address; `None`: it came over a Unix socket.
@@ -139,9 +131,6 @@ impl AsyncRead for Connection {
         let read = Pin::new(&mut this.io).poll_read(cx, buf);
         if buf.remaining() < before {
             this.has_read = true;
-            if this.until_read.is_some() {
-                this.until_read = None;
-            }
             this.note_activity(true);
         }
         read

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     acceptor::PendingInput,
-    close::close,
+    closing::close,
     conn::{GuardedConn, Half},
     guard::ConnGuard,
     stream::Stream,
@@ -71,7 +71,7 @@ impl<C: GuardedConn> GuardedIo<C> {
         // Where the program has written nothing there is no answer.
         let written = stream.bytes_written();
         let goodbye = if written == self.written_before { written } else { 0 };
-        shared.spawn_quietly(InContext::new(&shared, close(stream, guard, goodbye)));
+        shared.spawn_quietly(InContext::new(&shared, close(stream, goodbye, guard)));
     }
 
     /// Takes the stream out and leaves its end behind.

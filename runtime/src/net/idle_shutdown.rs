@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    close::TICK,
+    closing::TICK,
     conn::GuardedConn,
     delivery::{ConnDrain, KernelView},
     raw_conn::RawConn,

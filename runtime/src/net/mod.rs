@@ -10,7 +10,7 @@ mod backoff;
 mod bind;
 mod bind_error;
 pub(crate) mod clock;
-mod close;
+mod closing;
 mod conn;
 mod connect_info;
 mod connection;
@@ -24,7 +24,6 @@ mod idle_shutdown;
 #[cfg_attr(not(feature = "systemd"), path = "not_inherited.rs")]
 mod inherited;
 mod kernel;
-mod lingering_close;
 mod listener;
 mod options;
 #[cfg(feature = "proxy-protocol")]
@@ -44,7 +43,7 @@ mod transport;
 pub(crate) use self::{
     accept::{AcceptLoop, Accepted, MakeConnection},
     acceptor::{Custom, PendingInput},
-    close::{LINGERING_CLOSE, LINGERING_CLOSE_DRAINING, TICK},
+    closing::{Closing, Follow, TICK},
     conn::{ConnCore, GuardedConn},
     delivery::{ConnDrain, KernelView},
     endpoint::Endpoint,
@@ -54,7 +53,6 @@ pub(crate) use self::{
     holders::Holders,
     inherited::unclaimed,
     kernel::Kernel,
-    lingering_close::LingeringClose,
     raw::RawMaker,
     server_options::server_options,
     slots::Slot,

@@ -15,8 +15,6 @@ pub(crate) struct SocketOptions {
     pub(crate) reuse_port: bool,
     /// The permissions of the file of a Unix socket.
     pub(crate) unix_mode: Option<u32>,
-    /// Its user and group.
-    pub(crate) unix_owner: (Option<u32>, Option<u32>),
     pub(crate) max_connections: Option<usize>,
 }
 
@@ -34,7 +32,6 @@ impl Default for SocketOptions {
             only_v6: false,
             reuse_port: false,
             unix_mode: None,
-            unix_owner: (None, None),
             max_connections: None,
         }
     }

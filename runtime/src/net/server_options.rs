@@ -21,8 +21,7 @@ macro_rules! server_options {
         ///     .tcp_keepalive(Duration::from_secs(60))
         ///     .only_v6(false)
         ///     .reuse_port(true)
-        ///     .unix_mode(0o660)
-        ///     .unix_owner(None, None);
+        ///     .unix_mode(0o660);
         /// # graceful::Config::new().start(server).await?.stop().await;
         /// # Ok(())
         /// # }
@@ -123,17 +122,6 @@ macro_rules! server_options {
             /// first client gets in.
             pub fn unix_mode(mut self, mode: u32) -> Self {
                 self.endpoint.sockets.unix_mode = Some(mode);
-                self
-            }
-
-            /// User and group of the file of a Unix socket, by their numbers; `None` leaves either
-            /// as it is. Default: those of the process.
-            pub fn unix_owner(
-                mut self,
-                user: impl Into<Option<u32>>,
-                group: impl Into<Option<u32>>,
-            ) -> Self {
-                self.endpoint.sockets.unix_owner = (user.into(), group.into());
                 self
             }
         }

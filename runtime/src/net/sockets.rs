@@ -83,10 +83,6 @@ pub(super) fn bind_path(path: &Path, options: &SocketOptions) -> io::Result<StdU
     if let Some(mode) = options.unix_mode {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     }
-    let (user, group) = options.unix_owner;
-    if user.is_some() || group.is_some() {
-        std::os::unix::fs::chown(path, user, group)?;
-    }
     socket.listen(options.backlog)?;
     Ok(socket.into())
 }

@@ -18,9 +18,8 @@ impl<L: Listener, M, S> sealed::Sealed for AxumServe<L, M, S> {}
 /// [`Shutdown`](crate::Shutdown) future, as its `with_graceful_shutdown` wants it.
 ///
 /// Its connections are then closed as axum closes them: idle ones at once, and upgraded ones are
-/// not waited for. With a listener of [`bind`](crate::bind) all are accepted that were on their way,
-/// and what is upgraded is waited for. `graceful::serve(listener, app)` takes the same two arguments
-/// and loses no request.
+/// not waited for. `graceful::serve(listener, app)` takes the same two arguments and loses no
+/// request.
 impl<L, M, S> Serve for AxumServe<L, M, S>
 where
     L: Listener<Addr: Debug + 'static>,
@@ -35,23 +34,8 @@ where
         // Of the listeners that there are, those of TCP have such addresses.
         let any = addr.as_ref().map(|addr| addr as &dyn Any);
         let tcp = any.and_then(|addr| addr.downcast_ref::<SocketAddr>().copied());
-        // Ours says when all that were on their way have come.
-        #[cfg(feature = "net")]
-        let ours = any.and_then(|addr| addr.downcast_ref::<super::bind_axum::BoundAddr>().cloned());
-        #[cfg(feature = "net")]
-        let tcp = tcp.or_else(|| ours.as_ref()?.tcp());
         servers.push(move |handle| async move {
-            #[cfg(feature = "net")]
-            let drained = ours.and_then(|ours| ours.drained());
-            #[cfg(not(feature = "net"))]
-            let drained = None::<std::future::Pending<()>>;
-            let shutdown = handle.shutdown();
-            let serve = self.with_graceful_shutdown(async move {
-                match drained {
-                    Some(drained) => drained.await,
-                    None => shutdown.await,
-                }
-            });
+            let serve = self.with_graceful_shutdown(handle.shutdown());
             let run = Box::pin(async move { serve.await.map_err(Failure::from_error) });
             Ok(vec![Bound::other(name, tcp.map(LocalAddr::Tcp), run)])
         });

@@ -5,12 +5,7 @@
 
 #[cfg(feature = "axum")]
 mod axum;
-#[cfg(feature = "net")]
-mod bind;
-#[cfg(all(feature = "axum", feature = "net"))]
-mod bind_axum;
-pub(crate) mod glue;
-#[cfg(any(feature = "http1", feature = "http2"))]
+#[cfg(feature = "http1")]
 mod http;
 pub(crate) mod launch;
 #[cfg(feature = "net")]
@@ -19,10 +14,6 @@ mod main;
 mod serve_fn;
 mod servers;
 
-#[cfg(feature = "net")]
-pub use bind::{Bind, BoundListener, bind};
-#[cfg(all(feature = "axum", feature = "net"))]
-pub use bind_axum::BoundAddr;
 #[cfg(feature = "net")]
 pub use listen::{Listener, listen};
 pub use main::Main;

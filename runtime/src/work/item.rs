@@ -1,5 +1,7 @@
 //! What the table of work asks of each piece.
 
+#[cfg(feature = "http1")]
+use std::time::Duration;
 use std::time::Instant;
 
 use super::{counts::WorkKind, in_flight::InFlight};
@@ -18,6 +20,13 @@ pub(crate) trait WorkItem: Send + Sync {
     /// How many requests run in it.
     fn requests(&self) -> usize {
         0
+    }
+
+    /// Lets go of what is not needed while idle, if it has been idle for so long. Returns whether
+    /// there is still something to let go of.
+    #[cfg(feature = "http1")]
+    fn sweep(&self, _idle: Duration) -> bool {
+        false
     }
 
     /// The drain has started: wakes the task that has to act on it.

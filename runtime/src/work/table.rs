@@ -1,5 +1,7 @@
 //! The table of work: all that the drain waits for.
 
+#[cfg(feature = "http1")]
+use std::time::Duration;
 use std::{fmt, sync::Arc, time::Instant};
 
 use super::{
@@ -120,6 +122,15 @@ impl Work {
 
     pub(crate) fn is_sealed(&self) -> bool {
         self.stage.load(Ordering::Relaxed) == Stage::Sealed as u8
+    }
+
+    /// Has all work that has been idle for so long let go of what it does not need meanwhile. Returns
+    /// whether something is left to let go of.
+    #[cfg(feature = "http1")]
+    pub(crate) fn sweep(&self, idle: Duration) -> bool {
+        let mut left = false;
+        self.items.for_each(|item| left |= item.sweep(idle));
+        left
     }
 
     /// Wakes all work, which then looks at the phase.

@@ -3,8 +3,9 @@
 use crate::{
     measures::{
         burst, cpu_per_connection, cpu_per_request, exit_after_answer, exit_at_once, exit_idle,
-        exit_lingering, exit_recent, idle_served, idle_silent, instructions, instructions_echo,
-        instructions_h2, instructions_h2_streams, instructions_tls, instructions_upgraded,
+        exit_lingering, exit_recent, idle_long, idle_served, idle_silent, instructions,
+        instructions_echo, instructions_h2, instructions_h2_streams, instructions_tls,
+        instructions_upgraded,
     },
     process::{Build, Subject},
 };
@@ -94,6 +95,7 @@ pub(crate) const FIGURES: &[Figure] = &[
     Figure::count("instructions per request, built with thin LTO, one unit", "http", instructions)
         .built(Build::Thin),
     Figure::new("bytes per idle connection, served once", idle_served),
+    Figure::new("bytes per connection, idle for 10 s", idle_long),
     Figure::new("bytes per connection, never sent a byte", idle_silent),
     Figure::new("bytes per idle connection, built as cargo does", idle_served)
         .built(Build::Defaults),

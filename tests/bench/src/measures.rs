@@ -95,6 +95,25 @@ pub(crate) fn idle_silent(subject: Subject, scale: &Scale) -> Option<f64> {
     resident(subject, scale.idle, false)
 }
 
+/// Of connections that have all been idle for ten seconds, served once. An allocator keeps what it was
+/// given back between what is in use, and hands it out again: so what counts is what as many more of
+/// them take.
+pub(crate) fn idle_long(subject: Subject, scale: &Scale) -> Option<f64> {
+    let process = Server::start(subject);
+    let mut all = Vec::new();
+    let mut resident = [0.0; 2];
+    for resident in &mut resident {
+        let mut streams: Vec<_> = (0..scale.idle).map(|_| connect(process.addr)).collect();
+        requests(&mut streams, scale.idle);
+        all.append(&mut streams);
+        std::thread::sleep(std::time::Duration::from_millis(10_500));
+        *resident = process.resident();
+    }
+    drop(all);
+    process.stop();
+    Some((resident[1] - resident[0]) / as_f64(scale.idle))
+}
+
 fn resident(subject: Subject, count: usize, ask: bool) -> Option<f64> {
     let process = Server::start(subject);
     let mut last = connect(process.addr);

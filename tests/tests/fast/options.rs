@@ -2,7 +2,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
-    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    os::fd::OwnedFd,
     time::Duration,
 };
 
@@ -97,26 +97,6 @@ async fn a_port_is_shared_only_where_both_say_so() {
     tokio::task::spawn_blocking(ask).await.unwrap();
     assert!(in_time(second.stop()).await.is_clean());
     assert!(TcpListener::bind(addr).is_ok());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_file_of_a_unix_socket_has_the_owner_that_was_said() {
-    let path = std::env::temp_dir().join(format!("graceful-owner-{}.sock", std::process::id()));
-    let (user, group) = (rustix::process::getuid(), rustix::process::getgid());
-    // Only root may give a file away.
-    let (user, group) =
-        if user.is_root() { (1_234, 4_321) } else { (user.as_raw(), group.as_raw()) };
-    let server = serve(format!("unix:{}", path.display())).unix_owner(user, group);
-    let running = Config::new().start(server).await.unwrap();
-    let file = std::fs::metadata(&path).unwrap();
-    assert_eq!((file.uid(), file.gid()), (user, group));
-    assert!(in_time(running.stop()).await.is_clean());
-    // Without the right to it, it is an error, and no file is left.
-    if !rustix::process::getuid().is_root() {
-        let server = serve(format!("unix:{}", path.display())).unix_owner(0, None);
-        assert!(Config::new().start(server).await.is_err());
-    }
-    assert!(!path.exists());
 }
 
 /// Three requests at once, of which the second takes its time: the first answer is not kept back for it.

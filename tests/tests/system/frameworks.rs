@@ -199,39 +199,3 @@ fn files_are_served_to_their_end() {
     let _ = process.wait().expect(0);
     std::fs::remove_dir_all(folder).unwrap();
 }
-
-fn bound() -> (Process, SocketAddr) {
-    fixture!("bound").env("TIMEOUT", "1s").serve()
-}
-
-/// axum's own server on the listener of this crate.
-#[test]
-fn on_a_listener_of_ours_axum_knows_who_asks_and_its_websockets_are_waited_for() {
-    let (mut process, addr) = bound();
-    let mut client = Client::connect(addr);
-    let from = client.stream().local_addr().unwrap();
-    assert_eq!(client.fetch("/who").text(), format!("Some({from})"));
-    let stream = std::net::TcpStream::connect(addr).unwrap();
-    let (mut socket, _) = tungstenite::client(format!("ws://{addr}/ws"), stream).unwrap();
-    socket.send("one".into()).unwrap();
-    assert!(socket.read().unwrap().is_text());
-    process.term();
-    client.closed();
-    socket.send("two".into()).unwrap();
-    assert_eq!(socket.read().unwrap().into_text().unwrap().as_str(), "two");
-    socket.close(None).unwrap();
-    while socket.read().is_ok() {}
-    let _ = process.wait().expect(0);
-}
-
-#[test]
-fn on_a_listener_of_ours_connections_of_axum_are_cut_and_named() {
-    let (mut process, addr) = bound();
-    let mut client = Client::connect(addr);
-    let from = client.stream().local_addr().unwrap();
-    client.get("/hold");
-    process.line("hold begins");
-    process.term();
-    let ended = process.wait().expect(124);
-    assert!(ended.said(&format!("connection from {from}, ")), "{ended:#?}");
-}

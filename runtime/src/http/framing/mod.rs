@@ -23,6 +23,8 @@ mod tests;
 use chunks::{Chunks, Fed};
 use head::{Head, Length};
 
+use crate::net::Follow;
+
 pub(super) use plain::PlainRead;
 
 /// What the bytes read so far end in.
@@ -225,4 +227,15 @@ fn is_plain(bytes: &[u8]) -> bool {
 
 fn is_line_break(byte: u8) -> bool {
     matches!(byte, b'\r' | b'\n')
+}
+
+/// Behind the last response: what is read is not for hyper, which has taken all it wanted.
+impl Follow for Framing {
+    fn read(&mut self, bytes: &[u8]) {
+        Self::read(self, bytes, self.heads);
+    }
+
+    fn is_between(&self) -> bool {
+        Self::is_between(self)
+    }
 }

@@ -6,10 +6,10 @@
 use std::time::{Duration, Instant};
 
 use super::table::State::{
-    self, Answered, Busy, Closed, Closing, Delivering, Expired, Flushing, Fresh, Head, Http2, Idle,
-    Named, Queued, Responding, Upgraded,
+    self, Answered, Busy, Closed, Closing, Delivering, Flushing, Fresh, Head, Http2, Idle, Named,
+    Queued, Responding, Upgraded,
 };
-use crate::net::{KernelView, LINGERING_CLOSE, LINGERING_CLOSE_DRAINING, TICK};
+use crate::net::{KernelView, TICK};
 
 /// How long a head may take to become complete once the drain has started.
 const HEAD_GRACE: Duration = Duration::from_secs(1);
@@ -17,10 +17,6 @@ const HEAD_GRACE: Duration = Duration::from_secs(1);
 /// How long an HTTP/2 client may take to answer the PING that comes with GOAWAY, once it has
 /// received all.
 const PONG_GRACE: Duration = Duration::from_secs(1);
-
-/// How long hyper may take to end a connection of which it was told that it is over: no time at
-/// all.
-const END_GRACE: Duration = Duration::from_secs(1);
 
 /// How often the kernel is asked for an answer that it has yet to give.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
@@ -49,9 +45,6 @@ pub(crate) struct Moments {
 pub(crate) struct InService {
     /// How long it may be idle.
     pub(crate) keep_alive: Option<Duration>,
-    /// How long the client may send nothing of a body that is being read, and since when it has
-    /// not.
-    pub(crate) body: Option<(Duration, Instant)>,
     /// When it is old enough.
     pub(crate) retires: Option<Instant>,
 }
@@ -60,20 +53,10 @@ pub(crate) struct InService {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     AskKernel,
-    /// An idle connection is over.
-    Expire,
-    /// The body that is being read does not come.
-    FailBody,
     /// The connection is to end as in the drain, although nothing drains.
     Retire,
     /// The connection is over, whatever it is at.
     End,
-}
-
-impl InService {
-    fn body_deadline(&self) -> Option<Instant> {
-        self.body.map(|(limit, since)| since + limit)
-    }
 }
 
 impl Moments {
@@ -108,11 +91,10 @@ impl State {
             return match self {
                 Fresh => moments.header_deadline(accepted),
                 Head => moments.header_deadline(since),
-                Expired => Some(since + END_GRACE),
-                Closing => Some(since + LINGERING_CLOSE),
                 Named | Queued | Busy | Responding | Flushing | Answered | Idle | Delivering
                 | Http2 => self.deadline_in_service(moments),
-                Upgraded | Closed => None,
+                // What is closed has a clock of its own.
+                Upgraded | Closing | Closed => None,
             };
         };
         if let Some(since) = moments.half_a_head(self) {
@@ -138,26 +120,17 @@ impl State {
                 seen.into_iter().flatten().max().unwrap_or(since) + linger
             }),
             Delivering => known(&|view| view.at + view.round_trip.max(TICK)),
-            Expired => Some(since + END_GRACE),
             Http2 if moments.has_streams => None,
             Http2 => known(&|view| {
                 let read = moments.after_reading(draining, view);
                 moments.partial.map_or(read, |since| since.max(read)) + PONG_GRACE
             }),
-            Closing => known(&|view| {
-                if view.undelivered {
-                    view.at + view.round_trip.max(TICK)
-                } else {
-                    moments.after_reading(draining, view) + LINGERING_CLOSE_DRAINING
-                }
-            }),
-            Busy | Responding | Flushing | Answered => moments.in_service.body_deadline(),
-            Upgraded | Closed => None,
+            Busy | Responding | Flushing | Answered | Upgraded | Closing | Closed => None,
         }
     }
 
-    /// By what the program has set. Work that is under way is left alone, but for a body that does
-    /// not come; when the connection is old enough, it learns that this was its last.
+    /// By what the program has set. Work that is under way is left alone; when the connection is old
+    /// enough, it learns that this was its last.
     fn deadline_in_service(self, moments: &Moments) -> Option<Instant> {
         let Moments { since, in_service, has_streams, .. } = moments;
         let own = match self {
@@ -166,7 +139,6 @@ impl State {
             }
             Idle | Delivering => in_service.keep_alive.map(|limit| *since + limit),
             Http2 if !has_streams => in_service.keep_alive.map(|limit| *since + limit),
-            Busy | Responding | Flushing | Answered => in_service.body_deadline(),
             _ => None,
         };
         own.into_iter().chain(in_service.retires).min()
@@ -177,19 +149,18 @@ impl State {
         let in_service = moments.draining.is_none();
         let known = moments.view.as_ref().filter(|view| !view.is_to_come);
         match self {
-            Fresh | Head | Expired | Closing if in_service => Due::End,
+            Fresh | Head if in_service => Due::End,
             _ if in_service && self.deadline(moments) == moments.in_service.retires => Due::Retire,
             _ if moments.half_a_head(self).is_some() => Due::End,
-            Idle | Delivering if in_service => Due::Expire,
+            Idle | Delivering if in_service => Due::End,
             Http2 if in_service => Due::Retire,
-            Busy | Responding | Flushing | Answered => Due::FailBody,
-            Fresh | Idle | Closing | Http2 | Delivering if known.is_none() => Due::AskKernel,
+            Fresh | Idle | Http2 | Delivering if known.is_none() => Due::AskKernel,
             Delivering => Due::AskKernel,
             // Something may have been written since then, or read.
-            Closing | Http2 if known.map(|view| view.at) < self.deadline(moments) => Due::AskKernel,
-            Idle => Due::Expire,
-            Fresh | Head | Named | Queued | Expired | Http2 | Closing => Due::End,
-            Upgraded | Closed => Due::End,
+            Http2 if known.map(|view| view.at) < self.deadline(moments) => Due::AskKernel,
+            Fresh | Head | Named | Queued | Idle | Http2 => Due::End,
+            // They have no deadline of their own.
+            Busy | Responding | Flushing | Answered | Upgraded | Closing | Closed => Due::End,
         }
     }
 }

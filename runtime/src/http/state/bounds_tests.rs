@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     bounds::{Due, InService, Moments},
-    table::State::{
-        self, Busy, Closing, Delivering, Expired, Fresh, Head, Http2, Idle, Named, Queued, Upgraded,
-    },
+    table::State::{self, Busy, Delivering, Fresh, Head, Http2, Idle, Named, Queued, Upgraded},
 };
 use crate::net::KernelView;
 
@@ -53,13 +51,13 @@ fn deadlines(moments: &Moments) -> Vec<(State, u128)> {
 fn in_service() {
     let start = Instant::now();
     let moments = moments(start);
-    let expected = [(Fresh, 30_000), (Head, 40_000), (Expired, 11_000), (Closing, 15_000)];
+    let expected = [(Fresh, 30_000), (Head, 40_000)];
     assert_eq!(deadlines(&moments), expected);
     for (state, _) in expected {
         assert_eq!(state.due(&moments), Due::End, "{state:?}");
     }
     let without = Moments { header_timeout: None, ..moments };
-    assert_eq!(deadlines(&without), expected[2..]);
+    assert_eq!(deadlines(&without), []);
 }
 
 #[test]
@@ -68,16 +66,10 @@ fn in_service_as_the_program_has_set() {
     let at = |millis| Some(start + ms(millis));
     let limit = |in_service| Moments { in_service, ..moments(start) };
     let idle = limit(InService { keep_alive: Some(ms(5_000)), ..InService::default() });
-    assert_eq!((Idle.deadline(&idle), Idle.due(&idle)), (at(15_000), Due::Expire));
+    assert_eq!((Idle.deadline(&idle), Idle.due(&idle)), (at(15_000), Due::End));
     assert_eq!((Http2.deadline(&idle), Http2.due(&idle)), (at(15_000), Due::Retire));
     let busy = Moments { has_streams: true, ..idle };
     assert_eq!((Http2.deadline(&busy), Busy.deadline(&idle)), (None, None));
-    let body = Some((ms(700), start + ms(11_000)));
-    let body = limit(InService { body, ..InService::default() });
-    assert_eq!((Busy.deadline(&body), Busy.due(&body)), (at(11_700), Due::FailBody));
-    assert_eq!(Idle.deadline(&body), None);
-    let draining = Moments { draining: at(11_100), ..body };
-    assert_eq!((Busy.deadline(&draining), Busy.due(&draining)), (at(11_700), Due::FailBody));
     let old = limit(InService { retires: at(12_000), ..idle.in_service });
     for state in [Idle, Busy, Http2] {
         assert_eq!((state.deadline(&old), state.due(&old)), (at(12_000), Due::Retire));
@@ -90,13 +82,13 @@ fn in_service_as_the_program_has_set() {
 fn in_the_drain_the_kernel_is_asked_first() {
     let start = Instant::now();
     let draining = Moments { draining: Some(start + ms(20_000)), ..moments(start) };
-    let asked_first = [Fresh, Idle, Delivering, Http2, Closing];
+    let asked_first = [Fresh, Idle, Delivering, Http2];
     for state in asked_first {
         assert_eq!(state.deadline(&draining), draining.draining, "{state:?}");
         assert_eq!(state.due(&draining), Due::AskKernel, "{state:?}");
     }
     let others = deadlines(&draining).into_iter().filter(|(it, _)| !asked_first.contains(it));
-    let expected = [(Head, 21_000), (Named, 21_000), (Queued, 21_000), (Expired, 11_000)];
+    let expected = [(Head, 21_000), (Named, 21_000), (Queued, 21_000)];
     assert_eq!(others.collect::<Vec<_>>(), expected);
     // Entered after the drain; and a header timeout that is nearer than the second.
     let late = Moments { since: start + ms(20_400), header_timeout: Some(ms(300)), ..draining };
@@ -112,27 +104,26 @@ fn in_the_drain_as_the_client_sees_it() {
     // From the accept, or the handshake, two round trips more; from the last acknowledgement the
     // linger.
     assert_eq!((Fresh.deadline(&known), Fresh.due(&known)), (at(10_000 + 250 + 140), Due::End));
-    assert_eq!((Idle.deadline(&known), Idle.due(&known)), (at(10_750), Due::Expire));
+    assert_eq!((Idle.deadline(&known), Idle.due(&known)), (at(10_750), Due::End));
     assert_eq!((Delivering.deadline(&known), Delivering.due(&known)), (at(20_170), Due::AskKernel));
     // A look that is older than the deadline is void by then; one that is younger is the last.
     assert_eq!((Http2.deadline(&known), Http2.due(&known)), (at(21_000), Due::AskKernel));
-    assert_eq!((Closing.deadline(&known), Closing.due(&known)), (at(21_000), Due::AskKernel));
     let viewed = |change: &dyn Fn(&mut KernelView)| {
         let mut view = view(start);
         change(&mut view);
         Moments { view: Some(view), ..known }
     };
     let fresh_view = viewed(&|view| view.at = start + ms(21_000));
-    assert_eq!((Http2.due(&fresh_view), Closing.due(&fresh_view)), (Due::End, Due::End));
+    assert_eq!(Http2.due(&fresh_view), Due::End);
     let no_ack = viewed(&|view| view.last_ack = None);
     assert_eq!(Idle.deadline(&no_ack), at(10_000 + 70 + 250));
     let unread = viewed(&|view| view.last_unread = at(20_050));
     assert_eq!(Idle.deadline(&unread), at(20_300));
-    assert_eq!((Http2.deadline(&unread), Closing.deadline(&unread)), (at(21_050), at(21_050)));
+    assert_eq!(Http2.deadline(&unread), at(21_050));
     let undelivered = viewed(&|view| view.undelivered = true);
-    assert_eq!(Closing.deadline(&undelivered), at(20_170));
+    assert_eq!(Delivering.deadline(&undelivered), at(20_170));
     let near = viewed(&|view| (view.undelivered, view.round_trip) = (true, ms(1)));
-    assert_eq!((Closing.deadline(&near), Delivering.deadline(&near)), (at(20_110), at(20_110)));
+    assert_eq!(Delivering.deadline(&near), at(20_110));
     let busy = Moments { has_streams: true, ..known };
     assert_eq!(Http2.deadline(&busy), None);
 }
@@ -170,7 +161,7 @@ fn an_answer_that_is_to_come_is_asked_for_again() {
     view.is_to_come = true;
     let draining = Some(start + ms(20_000));
     let waits = Moments { draining, view: Some(view), ..moments(start) };
-    for state in [Fresh, Idle, Delivering, Http2, Closing] {
+    for state in [Fresh, Idle, Delivering, Http2] {
         assert_eq!(state.deadline(&waits), Some(view.at + ms(20)), "{state:?}");
         assert_eq!(state.due(&waits), Due::AskKernel, "{state:?}");
     }

@@ -11,12 +11,11 @@
 //! | `Responding` | work: the head of the response is out | `Flushing`, `Upgraded` when the body has ended | none | the limit |
 //! | `Flushing` | work: the response's last bytes are not yet with the kernel | `Idle`, `Answered`, `Head`, `Queued` by what has been read behind it | none | the limit |
 //! | `Answered` | work: answered, and its body still being read | the same, when the body ends | none | the limit |
-//! | `Idle` | idle | `Head`, `Named`, `Queued` by what is read; `Delivering`, `Expired` by what the kernel says | none | `linger` from the last activity that either side has seen |
+//! | `Idle` | idle | `Head`, `Named`, `Queued` by what is read; `Delivering` by what the kernel says | none | `linger` from the last activity that either side has seen |
 //! | `Delivering` | work: answered, and not all has reached the client's kernel | `Idle` when it has; else as `Idle` | not in service | the limit; asked about each round trip |
-//! | `Expired` | idle for too long: hyper is told of an end, unless bytes are found after all | `Head`, `Named`, `Queued`; `Closing` | a second | a second |
 //! | `Http2` | work while there are streams, or something is not delivered | `Closing` | none | the limit; a second after the last of either |
 //! | `Upgraded` | work, in the hands of the program | - | none | the limit |
-//! | `Closing` | our side is shut: what the client still sends is dropped. Work while something is not delivered | - | five seconds | the limit; a second after all is delivered |
+//! | `Closing` | our side is shut: what the client still sends is dropped. Work while something is not delivered | - | by its own clock | by its own clock: `net::Closing` |
 //! | `Closed` | nothing | - | none | none |
 //!
 //! Every state but `Upgraded` becomes `Closing` when the protocol is over and `Closed` when the
@@ -29,8 +28,8 @@
 #![allow(clippy::match_same_arms, reason = "a table: a line for each group of states")]
 
 use State::{
-    Answered, Busy, Closed, Closing, Delivering, Expired, Flushing, Fresh, Head, Http2, Idle,
-    Named, Queued, Responding, Upgraded,
+    Answered, Busy, Closed, Closing, Delivering, Flushing, Fresh, Head, Http2, Idle, Named, Queued,
+    Responding, Upgraded,
 };
 
 /// What a connection is at. See the table above.
@@ -50,7 +49,6 @@ pub(crate) enum State {
     Answered,
     Idle,
     Delivering,
-    Expired,
     Http2,
     Upgraded,
     Closing,
@@ -81,8 +79,6 @@ pub(crate) enum Event {
     /// The kernel says that the client has not acknowledged all of the response, or that it has.
     Unacknowledged,
     Acknowledged,
-    /// Idle for longer than it is given.
-    Expires,
     /// The preface of HTTP/2 has been read.
     SpeaksHttp2,
     /// The protocol is over, and the stream has to be closed with care.
@@ -116,10 +112,9 @@ impl State {
             7 => Answered,
             8 => Idle,
             9 => Delivering,
-            10 => Expired,
-            11 => Http2,
-            12 => Upgraded,
-            13 => Closing,
+            10 => Http2,
+            11 => Upgraded,
+            12 => Closing,
             // Bytes are made from states alone.
             _ => Closed,
         }
@@ -133,7 +128,7 @@ impl State {
             Event::PartOfHead => self.reads(Head),
             Event::WholeHead => self.reads(Named),
             Event::OtherHead => match self {
-                Fresh | Head | Idle | Delivering | Expired => Queued,
+                Fresh | Head | Idle | Delivering => Queued,
                 Named | Queued | Busy | Responding | Flushing | Answered => self,
                 Http2 | Upgraded | Closing | Closed => self,
             },
@@ -148,22 +143,19 @@ impl State {
                     Behind::PartOfHead => Head,
                     Behind::Head => Queued,
                 },
-                Fresh | Head | Named | Queued | Busy | Responding | Idle | Delivering | Expired => {
-                    self
-                }
+                Fresh | Head | Named | Queued | Busy | Responding | Idle | Delivering => self,
                 Http2 | Upgraded | Closing | Closed => self,
             },
             Event::Unacknowledged => self.if_answered(Delivering),
             Event::Acknowledged => self.if_answered(Idle),
-            Event::Expires => self.if_answered(Expired),
             Event::SpeaksHttp2 => match self {
                 Fresh | Head | Named | Queued => Http2,
-                Busy | Responding | Flushing | Answered | Idle | Delivering | Expired => self,
+                Busy | Responding | Flushing | Answered | Idle | Delivering => self,
                 Http2 | Upgraded | Closing | Closed => self,
             },
             Event::Closes => match self {
                 Fresh | Head | Named | Queued | Busy | Responding | Flushing | Answered => Closing,
-                Idle | Delivering | Expired | Http2 | Closing => Closing,
+                Idle | Delivering | Http2 | Closing => Closing,
                 Upgraded | Closed => self,
             },
             Event::Gone => Closed,
@@ -174,7 +166,7 @@ impl State {
     #[inline(always)]
     const fn reads(self, next: Self) -> Self {
         match self {
-            Fresh | Idle | Delivering | Expired => next,
+            Fresh | Idle | Delivering => next,
             Head | Named | Queued | Busy | Responding | Flushing | Answered => self,
             Http2 | Upgraded | Closing | Closed => self,
         }
@@ -185,7 +177,7 @@ impl State {
     #[inline(always)]
     const fn within_http1(self, next: Self) -> Self {
         match self {
-            Fresh | Head | Named | Queued | Idle | Delivering | Expired => next,
+            Fresh | Head | Named | Queued | Idle | Delivering => next,
             Busy | Responding | Flushing | Answered => next,
             Http2 | Upgraded | Closing | Closed => self,
         }
@@ -196,9 +188,7 @@ impl State {
     const fn if_answered(self, next: Self) -> Self {
         match self {
             Idle | Delivering => next,
-            Fresh | Head | Named | Queued | Busy | Responding | Flushing | Answered | Expired => {
-                self
-            }
+            Fresh | Head | Named | Queued | Busy | Responding | Flushing | Answered => self,
             Http2 | Upgraded | Closing | Closed => self,
         }
     }
@@ -208,7 +198,7 @@ impl State {
     pub(crate) const fn notes_time(self, event: Event) -> bool {
         match event {
             Event::PartOfHead => match self {
-                Idle | Delivering | Expired => true,
+                Idle | Delivering => true,
                 // The first head has had its time since the accept.
                 Fresh => false,
                 Head | Named | Queued | Busy | Responding | Flushing | Answered => false,
@@ -219,11 +209,7 @@ impl State {
                 // What is answered and still read is as old as its request.
                 Behind::RestOfBody | Behind::Head => false,
             },
-            Event::Shaken
-            | Event::Called
-            | Event::Upgrades
-            | Event::Expires
-            | Event::SpeaksHttp2 => true,
+            Event::Shaken | Event::Called | Event::Upgrades | Event::SpeaksHttp2 => true,
             Event::Closes => true,
             Event::WholeHead | Event::OtherHead | Event::Responds | Event::ResponseEnds => false,
             Event::Unacknowledged | Event::Acknowledged | Event::Gone => false,
@@ -234,9 +220,9 @@ impl State {
     #[inline]
     pub(crate) const fn is_bounded_in_service(self) -> bool {
         match self {
-            Fresh | Head | Expired | Closing => true,
+            Fresh | Head => true,
             Named | Queued | Busy | Responding | Flushing | Answered | Idle | Delivering => false,
-            Http2 | Upgraded | Closed => false,
+            Http2 | Upgraded | Closing | Closed => false,
         }
     }
 
@@ -246,7 +232,7 @@ impl State {
         match self {
             Fresh | Head | Named | Queued | Busy | Responding | Flushing | Answered => true,
             Idle | Delivering => true,
-            Expired | Http2 | Upgraded | Closing | Closed => false,
+            Http2 | Upgraded | Closing | Closed => false,
         }
     }
 
@@ -255,7 +241,7 @@ impl State {
     /// void.
     pub(crate) const fn is_between_messages(self) -> bool {
         match self {
-            Fresh | Idle | Delivering | Expired | Closing | Http2 => true,
+            Fresh | Idle | Delivering | Closing | Http2 => true,
             Head | Named | Queued | Busy | Responding | Flushing | Answered => false,
             Upgraded | Closed => false,
         }
@@ -265,9 +251,9 @@ impl State {
 #[cfg(test)]
 impl State {
     /// All of them, by their bytes.
-    pub(super) const ALL: [Self; 15] = [
-        Fresh, Head, Named, Queued, Busy, Responding, Flushing, Answered, Idle, Delivering,
-        Expired, Http2, Upgraded, Closing, Closed,
+    pub(super) const ALL: [Self; 14] = [
+        Fresh, Head, Named, Queued, Busy, Responding, Flushing, Answered, Idle, Delivering, Http2,
+        Upgraded, Closing, Closed,
     ];
 }
 

@@ -7,8 +7,8 @@ use super::{
     table::{
         Behind, Event,
         State::{
-            self, Answered, Busy, Closed, Closing, Delivering, Expired, Flushing, Fresh, Head,
-            Http2, Idle, Named, Queued, Responding, Upgraded,
+            self, Answered, Busy, Closed, Closing, Delivering, Flushing, Fresh, Head, Http2, Idle,
+            Named, Queued, Responding, Upgraded,
         },
     },
 };
@@ -23,7 +23,7 @@ const ROUND_TRIP: Duration = Duration::from_millis(100);
 /// for.
 const SILENCE: Duration = Duration::from_millis(2_500);
 
-const EVENTS: [Event; 19] = [
+const EVENTS: [Event; 18] = [
     Event::Shaken,
     Event::PartOfHead,
     Event::WholeHead,
@@ -38,7 +38,6 @@ const EVENTS: [Event; 19] = [
     Event::Flushed(Behind::Head),
     Event::Unacknowledged,
     Event::Acknowledged,
-    Event::Expires,
     Event::SpeaksHttp2,
     Event::Closes,
     Event::Gone,
@@ -50,7 +49,7 @@ fn all() -> impl Iterator<Item = State> {
     (0..=Closed as u8).map(State::from_byte)
 }
 
-/// A connection without its stream: what `connection.rs` does about states and deadlines.
+/// A connection without its stream: what `task.rs` does about states and deadlines.
 #[derive(Debug)]
 struct Walk {
     state: State,
@@ -82,9 +81,9 @@ impl Walk {
     fn is_work(&self) -> bool {
         match self.state {
             Busy | Responding | Flushing | Answered | Upgraded => true,
-            Idle | Delivering | Closing => !self.delivered,
+            Idle | Delivering => !self.delivered,
             Http2 => !self.delivered || self.moments.has_streams,
-            Fresh | Head | Named | Queued | Expired | Closed => false,
+            Fresh | Head | Named | Queued | Closing | Closed => false,
         }
     }
 
@@ -128,8 +127,7 @@ impl Walk {
                 });
                 self.on(if self.delivered { Event::Acknowledged } else { Event::Unacknowledged });
             }
-            Due::Expire => self.on(Event::Expires),
-            Due::FailBody | Due::Retire => panic!("only where the program has set a bound"),
+            Due::Retire => panic!("only where the program has set a bound"),
             Due::End => {
                 self.ended = true;
                 self.state = Closed;
@@ -140,7 +138,7 @@ impl Walk {
 
 #[test]
 fn bytes_make_the_round() {
-    assert_eq!(all().count(), 15);
+    assert_eq!(all().count(), 14);
     for (byte, state) in all().enumerate() {
         assert_eq!(state as usize, byte);
     }
@@ -148,7 +146,7 @@ fn bytes_make_the_round() {
 
 #[test]
 fn a_silent_client_holds_the_drain_with_nothing_but_work() {
-    for state in all().filter(|state| *state != Closed) {
+    for state in all().filter(|state| !matches!(state, Closing | Closed)) {
         let mut walk = Walk::new(state, true);
         if walk.is_work() {
             assert!(!walk.wait(), "{state:?} is work and has a deadline");
@@ -175,11 +173,9 @@ fn in_service_only_heads_and_ends_are_bounded() {
 #[test]
 fn an_idle_connection_is_kept_for_its_linger_as_the_client_sees_it() {
     let mut walk = Walk::new(Idle, true);
-    while walk.state == Idle {
+    while !walk.ended {
         assert!(walk.wait());
     }
-    assert_eq!(walk.state, Expired);
-    assert_eq!(walk.now - walk.moments.since, Duration::ZERO);
     assert_eq!(walk.now - walk.moments.accepted, ROUND_TRIP + LINGER);
     let mut walk = Walk::new(Fresh, true);
     while !walk.ended {
@@ -190,7 +186,7 @@ fn an_idle_connection_is_kept_for_its_linger_as_the_client_sees_it() {
 
 #[test]
 fn what_is_not_delivered_is_waited_for_and_then_lingers() {
-    for state in [Idle, Closing, Http2] {
+    for state in [Idle, Http2] {
         let mut walk = Walk::new(state, true);
         walk.delivered = false;
         for _ in 0..1_000 {
@@ -229,7 +225,7 @@ fn random_walks_end_in_time_and_never_in_the_middle_of_work() {
                     // In service the kernel sees to what is on its way.
                     let draining = walk.moments.draining.is_some();
                     walk.wait();
-                    let over = walk.ended || (walk.state == Expired && state != Expired);
+                    let over = walk.ended;
                     assert!(!(draining && work && over), "{state:?} was work: {walk:?}");
                 }
                 _ => walk.on(random.of(&EVENTS)),
@@ -243,13 +239,10 @@ fn random_walks_end_in_time_and_never_in_the_middle_of_work() {
         let start = walk.now;
         walk.delivered = true;
         walk.moments.has_streams = false;
-        if walk.is_work() {
-            walk.on(Event::Closes);
-        }
         for _ in 0..12 {
             let _ = walk.ended || walk.wait();
         }
-        let over = walk.ended || matches!(walk.state, Closed | Upgraded);
+        let over = walk.ended || walk.is_work() || matches!(walk.state, Closing | Closed);
         assert!(over && walk.now - start <= SILENCE, "{:?}: {walk:?}", walk.now - start);
     }
 }

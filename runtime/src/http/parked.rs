@@ -1,10 +1,15 @@
-//! Which protocol a connection speaks, by its first bytes.
+//! A connection between messages: a socket, and the service for what comes next.
+//!
+//! One that has just been accepted and one that has been answered to its end are the same thing, but
+//! for their deadline. hyper is not there: it comes with the first byte of a message, and goes when
+//! the connection has been idle for a while.
 
 use std::{
     mem::MaybeUninit,
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
 use tokio::io::ReadBuf;
 
 use super::io::Io;
@@ -13,60 +18,78 @@ use super::io::Io;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Which protocol a connection speaks.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Version {
-    #[cfg(feature = "http1")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
     Http1,
     #[cfg(feature = "http2")]
     Http2,
 }
 
-/// What is spoken with a client that begins as one of HTTP/1 does, and with one that begins as one of
-/// HTTP/2. Where only one of them is enabled, hyper tells the others that they are wrong here.
-#[cfg(feature = "http1")]
-const HTTP1: Version = Version::Http1;
-#[cfg(not(feature = "http1"))]
-const HTTP1: Version = Version::Http2;
+/// What is spoken with a client that begins as one of HTTP/2 does. Without the feature hyper tells
+/// it that it is wrong here.
 #[cfg(feature = "http2")]
 const HTTP2: Version = Version::Http2;
 #[cfg(not(feature = "http2"))]
 const HTTP2: Version = Version::Http1;
 
-/// Before the protocol is known.
-pub(crate) struct Detect<S> {
-    pub(crate) io: Io,
-    /// How much of the preface of HTTP/2 has been read.
-    pub(crate) matched: usize,
-    pub(crate) service: S,
+/// It owns the stream.
+pub(super) struct Parked<S> {
+    pub(super) io: Io,
+    pub(super) service: S,
+    /// What has been read, and is hyper's to read.
+    read: Vec<u8>,
+    /// Whether the protocol is known: it has been spoken before.
+    speaks_http1: bool,
 }
 
-impl<S> Detect<S> {
-    /// Reads until the protocol is known; `None`: the client has gone.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Version>> {
+impl<S> Parked<S> {
+    /// A connection that has just been accepted.
+    pub(super) fn fresh(io: Io, service: S) -> Self {
+        Self { io, service, read: Vec::new(), speaks_http1: false }
+    }
+
+    /// A connection of HTTP/1 that hyper has let go of. `read` is what it had read too much: line
+    /// breaks behind the last message, if anything.
+    pub(super) fn idle(io: Io, service: S, read: &Bytes) -> Self {
+        Self { io, service, read: read.to_vec(), speaks_http1: true }
+    }
+
+    /// Reads until the protocol is known in which the next message comes; `None`: the client has
+    /// gone. Behind it, all that was read is what `io` reads first.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Version>> {
         let mut space = [MaybeUninit::uninit(); 2048];
         loop {
             let mut buf = ReadBuf::uninit(&mut space);
-            buf.put_slice(&PREFACE[..self.matched]);
             match ready!(self.io.poll_read_stream(cx, &mut buf)) {
-                Ok(()) if buf.filled().len() > self.matched => {}
+                Ok(()) if !buf.filled().is_empty() => {}
                 Ok(()) | Err(_) => return Poll::Ready(None),
             }
-            let bytes = buf.filled();
-            self.io.note_read(&bytes[self.matched..]);
-            if bytes.starts_with(PREFACE) {
+            self.io.note_read(buf.filled());
+            let before = std::mem::take(&mut self.read);
+            let bytes =
+                if before.is_empty() { buf.filled() } else { &[&before, buf.filled()].concat() };
+            let version = if self.speaks_http1 { Some(Version::Http1) } else { version_of(bytes) };
+            if version.is_some() {
                 self.io.set_prefix(bytes);
-                return Poll::Ready(Some(HTTP2));
+                return Poll::Ready(version);
             }
-            if !PREFACE.starts_with(bytes) {
-                self.io.set_prefix(bytes);
-                return Poll::Ready(Some(HTTP1));
-            }
-            self.matched = bytes.len();
+            self.read = bytes.to_vec();
         }
     }
 }
 
-#[cfg(all(test, feature = "http1", feature = "http2", not(graceful_loom)))]
+/// The protocol that begins so; `None`: that cannot be told yet.
+fn version_of(bytes: &[u8]) -> Option<Version> {
+    if bytes.starts_with(PREFACE) {
+        Some(HTTP2)
+    } else if PREFACE.starts_with(bytes) {
+        None
+    } else {
+        Some(Version::Http1)
+    }
+}
+
+#[cfg(all(test, feature = "http2", not(graceful_loom)))]
 mod tests {
     use std::future::poll_fn;
 
@@ -93,15 +116,15 @@ mod tests {
             Stream::unix(server),
             HttpConn::accepted(handle.shared(), Peer::Unix, None, None),
         );
-        let mut detect = Detect { io, matched: 0, service: () };
+        let mut parked = Parked::fresh(io, ());
         let mut found = None;
         let mut pieces = pieces.iter();
         while found.is_none() {
             let Some(piece) = pieces.next() else { break };
             client.write_all(piece).await.unwrap();
-            found = poll_fn(|cx| match detect.poll(cx) {
+            found = poll_fn(|cx| match parked.poll(cx) {
                 Poll::Ready(found) => Poll::Ready(Some(found)),
-                Poll::Pending if detect.io.stream().peek() == Received::Nothing => {
+                Poll::Pending if parked.io.stream().peek() == Received::Nothing => {
                     Poll::Ready(None)
                 }
                 Poll::Pending => Poll::Pending,
@@ -114,9 +137,9 @@ mod tests {
         drop(client);
         let mut rest = Vec::new();
         if found.is_some() {
-            detect.io.read_to_end(&mut rest).await.unwrap();
+            parked.io.read_to_end(&mut rest).await.unwrap();
         }
-        (found.flatten().map(|version| matches!(version, Version::Http2)), rest)
+        (found.flatten().map(|version| version == Version::Http2), rest)
     }
 
     #[tokio::test]

@@ -1,0 +1,561 @@
+//! The task of a connection: what the connection is, how it moves from one to the next, and when it
+//! ends.
+//!
+//! ```text
+//!           the first byte of a message                  over
+//! parked ───────────────────────────────▶ speaking ──────────────▶ closing
+//!    ▲                                        │                       ▲
+//!    └── idle for a while, or at a stop ──────┘                       │
+//!    └─────────────────── its linger is over ─────────────────────────┘
+//! ```
+//!
+//! Each of the three owns the stream, which moves by value.
+
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    mem,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use hyper::server::conn::http1;
+#[cfg(feature = "http2")]
+use hyper::server::conn::http2;
+use hyper_util::rt::TokioIo;
+#[cfg(feature = "http2")]
+use tokio::sync::oneshot;
+
+#[cfg(feature = "http2")]
+use super::h2::{ConnExecutor, Http2};
+use super::{
+    conn::HttpConn,
+    framing::Framing,
+    h1::Http1,
+    io::Io,
+    options::Options,
+    parked::{Parked, Version},
+    service::Service,
+    state::{Due, Event, InService, Moments, State},
+};
+use crate::{
+    net::{Closing, ConnDrain, ConnGuard, ConnectInfo, GuardedConn, Received, Timer},
+    stop::{Phase, Shared},
+};
+
+/// How long hyper stays with a connection that is idle. Its buffers are some ten thousand bytes, and
+/// to be called again costs it a few thousand instructions.
+const PARK_AFTER: Duration = Duration::from_secs(5);
+
+type Http1Conn<S> = http1::UpgradeableConnection<TokioIo<Io>, Http1<S>>;
+#[cfg(feature = "http2")]
+type Http2Conn<S> = http2::Connection<TokioIo<Io>, Http2<S>, ConnExecutor>;
+
+/// What a connection is. hyper's futures are large and boxed: most connections are idle most of the
+/// time, and many never send a byte.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "an allocation less for each connection; the task is large enough anyway"
+)]
+enum Stage<S: Service> {
+    Parked(Parked<S>),
+    Http1(Box<Http1Conn<S>>),
+    /// hyper takes this connection apart for nobody: the stream comes back when it is dropped.
+    #[cfg(feature = "http2")]
+    Http2(Pin<Box<Http2Conn<S>>>, oneshot::Receiver<Closing<Framing>>),
+    Closing(Box<Closing<Framing>>),
+    /// The stream is gone, or in the hands of the program.
+    Done,
+}
+
+/// The task of a connection.
+pub(super) struct ConnTask<S: Service> {
+    stage: Stage<S>,
+    timer: Timer,
+    options: Arc<Options>,
+    info: Option<ConnectInfo>,
+    /// What has to be looked at on every poll, for the options that bound a connection in service.
+    timed: Option<Box<Timed>>,
+    /// From the moment in which this connection has learned of the drain.
+    draining: Option<Box<ConnDrain>>,
+    /// Whether nothing drains, and the waker is where the drain will find it.
+    steady: bool,
+    /// Whether the connection may have deadlines in service whatever its state is.
+    watched: bool,
+    /// Dropped last: what the handlers hold is dropped before the drain stops waiting for them.
+    guard: ConnGuard<HttpConn>,
+}
+
+/// Kept for connections of servers that have set a bound of their life in service.
+struct Timed {
+    /// When the connection is old enough.
+    retires: Option<Instant>,
+    /// Its local address, by which the kernel is asked about it.
+    local: Option<SocketAddr>,
+}
+
+impl<S: Service> ConnTask<S> {
+    pub(super) fn new(
+        io: Io,
+        service: S,
+        options: &Arc<Options>,
+        info: Option<ConnectInfo>,
+    ) -> Self {
+        let guard = io.guard().clone();
+        let timed = options.is_timed().then(|| {
+            let accepted = guard.conn().core().accepted_at();
+            Box::new(Timed {
+                retires: options.max_connection_age.map(|age| accepted + with_jitter(age)),
+                local: io.stream().local_addr(),
+            })
+        });
+        Self {
+            stage: Stage::Parked(Parked::fresh(io, service)),
+            timer: Timer::default(),
+            options: options.clone(),
+            info,
+            timed,
+            draining: None,
+            steady: false,
+            watched: options.is_timed(),
+            guard,
+        }
+    }
+
+    #[inline]
+    fn conn(&self) -> &HttpConn {
+        self.guard.conn()
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            // A task keeps its waker for life, so in steady state it is registered once.
+            if !self.steady || self.conn().phase() >= Phase::Draining {
+                self.look_up(cx);
+                if self.conn().phase() >= Phase::Cut {
+                    self.stage = Stage::Done;
+                    return Poll::Ready(());
+                }
+            } else if self.watched {
+                self.forget_what_is_void();
+            }
+            if self.poll_stage(cx).is_ready() {
+                if self.finish(false).is_ready() {
+                    return Poll::Ready(());
+                }
+                continue;
+            }
+            // Nothing to wait for: the way of every poll in steady state.
+            let is_bounded = self.conn().is_bounded() || self.conn().core().is_partial();
+            if self.steady && !self.watched && !is_bounded {
+                if !self.conn().is_to_park() {
+                    return Poll::Pending;
+                }
+                // Whoever has said so has taken the waker.
+                self.steady = false;
+                self.conn().speaks();
+                self.park();
+                continue;
+            }
+            let state = self.conn().state();
+            let moments = self.moments();
+            let Some(deadline) = state.deadline(&moments) else {
+                return Poll::Pending;
+            };
+            if !self.timer.has_passed(deadline, cx) {
+                return Poll::Pending;
+            }
+            match state.due(&moments) {
+                Due::AskKernel => self.ask_kernel(),
+                Due::Retire => self.retire(),
+                Due::End => {
+                    if self.end().is_ready() {
+                        return Poll::Ready(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks at the phase.
+    #[cold]
+    fn look_up(&mut self, cx: &mut Context<'_>) {
+        // Before the look. What is woken has to register again, for the next time.
+        self.conn().core().register(cx.waker());
+        self.steady = self.conn().phase() < Phase::Draining;
+        if self.steady {
+            return;
+        }
+        if self.draining.is_some() {
+            return self.forget_what_is_void();
+        }
+        self.draining = Some(Box::new(ConnDrain::new(Instant::now())));
+        self.say_goaway();
+        self.park();
+        if self.conn().is(State::Idle) {
+            // Long idle, as most are: the stream need not be read before it is closed.
+            self.ask_kernel();
+        }
+    }
+
+    /// What was found out before the connection did something else is void.
+    fn forget_what_is_void(&mut self) {
+        let conn = self.guard.conn();
+        if let Some(draining) = &mut self.draining
+            && (!conn.state().is_between_messages() || conn.has_streams())
+        {
+            draining.view = None;
+        }
+    }
+
+    fn ask_kernel(&mut self) {
+        let local = match &self.stage {
+            Stage::Parked(parked) => parked.io.stream().local_addr(),
+            _ => None,
+        };
+        let Some(draining) = &mut self.draining else {
+            return;
+        };
+        let conn = self.guard.conn();
+        // Over HTTP/2 a client that reads says so by frames, which a close would answer with a
+        // reset. Over HTTP/1 a client that goes on sending gets its second, and no more.
+        let is_http2 = conn.streams_if_any().is_some();
+        let view = draining.ask(conn.core(), conn.since(), is_http2, || local);
+        if view.is_to_come {
+            return;
+        }
+        conn.on(if view.undelivered { Event::Unacknowledged } else { Event::Acknowledged });
+    }
+
+    fn moments(&self) -> Moments {
+        let conn = self.conn();
+        Moments {
+            accepted: conn.core().accepted_at(),
+            since: conn.since(),
+            draining: self.draining.as_ref().map(|draining| draining.since),
+            header_timeout: self.options.header_timeout,
+            in_service: self.timed.as_ref().map_or(InService::default(), |timed| InService {
+                keep_alive: self.options.keep_alive_timeout,
+                retires: timed.retires,
+            }),
+            linger: conn.core().shared().limits.linger,
+            view: self.draining.as_ref().and_then(|draining| draining.view),
+            has_streams: conn.has_streams(),
+            partial: conn.core().partial_since(),
+        }
+    }
+
+    // ----- from one to the next -----
+
+    /// Ready: what it is comes to its end.
+    #[inline]
+    fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut self.stage {
+                Stage::Parked(parked) => match std::task::ready!(parked.poll(cx)) {
+                    None => return Poll::Ready(()),
+                    Some(version) => self.speak(version),
+                },
+                // How a connection ends, well or badly, is its client's affair.
+                Stage::Http1(http1) => return Pin::new(&mut **http1).poll(cx).map(drop),
+                #[cfg(feature = "http2")]
+                Stage::Http2(http2, _) => return http2.as_mut().poll(cx).map(drop),
+                Stage::Closing(closing) => return closing.poll(self.guard.conn().core(), cx),
+                Stage::Done => return Poll::Ready(()),
+            }
+        }
+    }
+
+    /// Parked, and a message comes: hyper takes over.
+    fn speak(&mut self, version: Version) {
+        let Stage::Parked(parked) = mem::replace(&mut self.stage, Stage::Done) else {
+            return;
+        };
+        #[cfg_attr(not(feature = "http2"), allow(unused_mut))]
+        let Parked { mut io, service, .. } = parked;
+        let (conn, readiness) = (self.guard.conn().clone(), self.options.readiness.clone());
+        let info = self.info.take();
+        match version {
+            Version::Http1 => {
+                conn.speaks();
+                if !self.options.is_sweeping.load(Ordering::SeqCst) {
+                    sweep(conn.core().shared(), &self.options.is_sweeping);
+                }
+                let service = Http1 { service, conn, readiness, info };
+                let http1 = self.options.http1.serve_connection(TokioIo::new(io), service);
+                self.stage = Stage::Http1(Box::new(http1.with_upgrades()));
+            }
+            #[cfg(feature = "http2")]
+            Version::Http2 => {
+                conn.on(Event::SpeaksHttp2);
+                let returned = io.speak_http2();
+                let service = Http2 { service, conn, readiness, info };
+                let builder = self.options.http2_builder(ConnExecutor(self.guard.clone()));
+                let http2 = builder.serve_connection(TokioIo::new(io), service);
+                self.stage = Stage::Http2(Box::pin(http2), returned);
+                if self.draining.is_some() {
+                    self.say_goaway();
+                }
+            }
+        }
+    }
+
+    /// Answered and idle: hyper is taken apart.
+    fn park(&mut self) {
+        if !matches!(self.conn().state(), State::Idle | State::Delivering)
+            || !matches!(self.stage, Stage::Http1(_))
+        {
+            return;
+        }
+        if let Stage::Http1(http1) = mem::replace(&mut self.stage, Stage::Done)
+            && let Some(parts) = http1.into_parts()
+        {
+            let Http1 { service, info, conn, .. } = parts.service;
+            conn.is_parked();
+            self.info = info;
+            let (io, read) = (parts.io.into_inner(), parts.read_buf);
+            self.stage = Stage::Parked(Parked::idle(io, service, &read));
+        }
+    }
+
+    /// The deadline has passed, and the connection is over. Pending: not quite.
+    fn end(&mut self) -> Poll<()> {
+        match self.conn().state() {
+            State::Fresh | State::Idle | State::Delivering => {
+                self.park();
+                // One last look at what the kernel has received.
+                if let Stage::Parked(parked) = &self.stage
+                    && parked.io.stream().peek() == Received::Something
+                {
+                    // The runtime is about to hear of it.
+                    self.conn().on(Event::PartOfHead);
+                    return Poll::Pending;
+                }
+                return self.finish(true);
+            }
+            // A client of HTTP/2 that has had its time to answer has had its time to read.
+            State::Http2 => self.conn().on(Event::Gone),
+            _ => {}
+        }
+        self.finish(false)
+    }
+
+    /// What it was has come to its end. Pending: the stream is still to be closed. `is_silent`:
+    /// nothing of the client is there to be read.
+    fn finish(&mut self, is_silent: bool) -> Poll<()> {
+        let closing = match mem::replace(&mut self.stage, Stage::Done) {
+            Stage::Parked(Parked { mut io, .. }) => {
+                let view = self.draining.as_ref().and_then(|draining| draining.view);
+                io.take_closing(is_silent, view.is_some_and(|view| !view.is_open()))
+            }
+            Stage::Http1(http1) => {
+                let parts = http1.into_parts();
+                // Or hyper has handed the stream to the code that asked for the upgrade.
+                if parts.is_none() && !self.guard.is_last() && !self.conn().is(State::Upgraded) {
+                    self.conn().on(Event::Upgrades);
+                }
+                parts.and_then(|parts| parts.io.into_inner().take_closing(false, false))
+            }
+            #[cfg(feature = "http2")]
+            Stage::Http2(http2, mut returned) => {
+                drop(http2);
+                returned.try_recv().ok()
+            }
+            Stage::Closing(_) | Stage::Done => None,
+        };
+        match closing {
+            Some(closing) => {
+                self.conn().on(Event::Closes);
+                self.stage = Stage::Closing(Box::new(closing));
+                Poll::Pending
+            }
+            None => Poll::Ready(()),
+        }
+    }
+
+    /// The connection is old, or has been idle, for long enough: from here on it ends as in the
+    /// drain.
+    fn retire(&mut self) {
+        self.conn().retire();
+        let mut drain = ConnDrain::new(Instant::now());
+        // Asked for alone: a table of all connections is made once, when the process drains.
+        drain.closes(self.timed.take().and_then(|timed| timed.local));
+        self.draining = Some(Box::new(drain));
+        self.say_goaway();
+    }
+
+    /// Tells an HTTP/2 client that the connection is about to end.
+    #[cfg_attr(not(feature = "http2"), allow(clippy::unused_self, reason = "as with the feature"))]
+    fn say_goaway(&mut self) {
+        #[cfg(feature = "http2")]
+        if let Stage::Http2(http2, _) = &mut self.stage {
+            http2.as_mut().graceful_shutdown();
+        }
+    }
+}
+
+/// Parks what has been idle for a while, until hyper is with no connection of HTTP/1 any more: one
+/// timer for all of them.
+#[cold]
+fn sweep(shared: &Arc<Shared>, is_sweeping: &Arc<AtomicBool>) {
+    if is_sweeping.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let (context, is_sweeping) = (shared.clone(), is_sweeping.clone());
+    shared.spawn_quietly(async move {
+        loop {
+            tokio::time::sleep(PARK_AFTER).await;
+            // Who begins to speak from here on may be missed below, and starts another sweep.
+            // SeqCst: that look and this one may not both be of before.
+            is_sweeping.store(false, Ordering::SeqCst);
+            if context.phase.now() >= Phase::Draining
+                || !context.work.sweep(PARK_AFTER)
+                || is_sweeping.swap(true, Ordering::SeqCst)
+            {
+                return;
+            }
+        }
+    });
+}
+
+/// A tenth more or less, so that connections that were opened together do not end together.
+fn with_jitter(age: Duration) -> Duration {
+    // Random enough: each has a key of its own.
+    let random = RandomState::new().build_hasher().finish();
+    #[allow(clippy::cast_precision_loss, reason = "a fraction")]
+    let fraction = (random >> 11) as f64 / (1_u64 << 53) as f64;
+    age.mul_f64(0.9 + 0.2 * fraction)
+}
+
+#[cfg(all(test, not(graceful_loom)))]
+mod tests {
+    use std::{convert::Infallible, future::poll_fn};
+
+    use http::{Request, Response};
+    use hyper::{body::Incoming, service::service_fn};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::UnixStream,
+    };
+
+    use super::*;
+    use crate::{
+        context::Handle,
+        http::service::SingleService,
+        net::Stream,
+        stop::Limits,
+        util::{Peer, Sealed},
+    };
+
+    /// A client, and the task of its connection.
+    fn connected(handle: &Handle) -> (UnixStream, ConnTask<impl Service>) {
+        handle.shared().set_runtime(tokio::runtime::Handle::current());
+        let (client, server) = UnixStream::pair().unwrap();
+        let guard = HttpConn::accepted(handle.shared(), Peer::Unix, None, None);
+        let service = service_fn(async |request: Request<Incoming>| {
+            Ok::<_, Infallible>(Response::new(request.uri().path().to_owned()))
+        });
+        let service = service.into_service(Sealed);
+        let io = Io::new(Stream::unix(server), guard);
+        (client, ConnTask::new(io, service, &Arc::new(Options::new()), None))
+    }
+
+    /// Runs the task until the client has read what ends so.
+    async fn answer<S: Service>(task: &mut ConnTask<S>, client: &mut UnixStream, end: &str) {
+        let mut read = Vec::new();
+        while !read.ends_with(end.as_bytes()) {
+            tokio::select! {
+                biased;
+                () = poll_fn(|cx| task.poll(cx)) => panic!("closed: {read:?}"),
+                byte = client.read_u8() => read.push(byte.unwrap()),
+            }
+        }
+        assert!(poll_once(task).await.is_pending());
+    }
+
+    async fn poll_once<S: Service>(task: &mut ConnTask<S>) -> Poll<()> {
+        // Lets the runtime hear of what has been written.
+        tokio::task::yield_now().await;
+        poll_fn(|cx| Poll::Ready(task.poll(cx))).await
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_is_parked_and_its_next_request_answered() {
+        let handle = Handle::for_test(Limits::NONE);
+        let (mut client, mut task) = connected(&handle);
+        let work = &handle.shared().work;
+        for round in 0..3 {
+            // In pieces, the first of which makes hyper come.
+            client.write_all(b"G").await.unwrap();
+            assert!(poll_once(&mut task).await.is_pending());
+            client.write_all(format!("ET /{round} HTTP/1.1\r\n\r\n").as_bytes()).await.unwrap();
+            answer(&mut task, &mut client, &format!("/{round}")).await;
+            assert!(matches!(task.stage, Stage::Http1(_)));
+            assert!(work.sweep(Duration::from_secs(60)), "not idle for long enough");
+            assert!(poll_once(&mut task).await.is_pending());
+            assert!(matches!(task.stage, Stage::Http1(_)));
+            assert!(!work.sweep(Duration::ZERO), "nothing is left to park");
+            assert!(poll_once(&mut task).await.is_pending());
+            assert!(matches!(task.stage, Stage::Parked(_)));
+        }
+        drop(client);
+        poll_fn(|cx| task.poll(cx)).await;
+    }
+
+    /// One that has begun to read the next message between the word and its turn stays as it is.
+    #[tokio::test]
+    async fn a_request_that_comes_at_the_sweep_is_answered() {
+        let handle = Handle::for_test(Limits::NONE);
+        let (mut client, mut task) = connected(&handle);
+        client.write_all(b"GET /a HTTP/1.1\r\n\r\n").await.unwrap();
+        answer(&mut task, &mut client, "/a").await;
+        assert!(!handle.shared().work.sweep(Duration::ZERO));
+        client.write_all(b"GET /b HTTP/1.1\r\n").await.unwrap();
+        assert!(poll_once(&mut task).await.is_pending());
+        assert!(matches!(task.stage, Stage::Http1(_)));
+        client.write_all(b"\r\n").await.unwrap();
+        answer(&mut task, &mut client, "/b").await;
+    }
+
+    /// Empty lines behind a message (RFC 9112, section 2.2) are hyper's to skip, when it comes again.
+    #[tokio::test]
+    async fn line_breaks_between_messages_are_kept() {
+        let handle = Handle::for_test(Limits::NONE);
+        let (mut client, mut task) = connected(&handle);
+        client.write_all(b"GET /a HTTP/1.1\r\n\r\n\r\n").await.unwrap();
+        answer(&mut task, &mut client, "/a").await;
+        handle.shared().work.sweep(Duration::ZERO);
+        assert!(poll_once(&mut task).await.is_pending());
+        assert!(matches!(task.stage, Stage::Parked(_)));
+        client.write_all(b"\r\nGET /b HTTP/1.1\r\n\r\n").await.unwrap();
+        answer(&mut task, &mut client, "/b").await;
+    }
+
+    /// What begins as HTTP/2 does is no new protocol on a connection that has spoken HTTP/1.
+    #[tokio::test]
+    async fn a_parked_connection_speaks_what_it_has_spoken() {
+        let handle = Handle::for_test(Limits::NONE);
+        let (mut client, mut task) = connected(&handle);
+        client.write_all(b"GET /a HTTP/1.1\r\n\r\n").await.unwrap();
+        answer(&mut task, &mut client, "/a").await;
+        handle.shared().work.sweep(Duration::ZERO);
+        assert!(poll_once(&mut task).await.is_pending());
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        tokio::join!(poll_fn(|cx| task.poll(cx)), async {
+            client.shutdown().await.unwrap();
+            client.read_to_string(&mut answer).await.unwrap();
+        });
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    }
+
+    #[test]
+    fn jitter_is_at_most_a_tenth() {
+        let age = Duration::from_secs(100);
+        let ages: Vec<_> = (0..1_000).map(|_| with_jitter(age).as_secs_f64()).collect();
+        assert!(ages.iter().all(|age| (90.0..=110.0).contains(age)));
+        assert!(ages.iter().any(|age| *age < 94.0) && ages.iter().any(|age| *age > 106.0));
+    }
+}

@@ -1,0 +1,226 @@
+//! The end of a connection (RFC 9112, section 9.6), whatever protocol it spoke: the write side is
+//! shut first, and what the client still sends is read and dropped for a while. Bytes that are left
+//! unread would turn the close into a reset, which can destroy a response that the client has not
+//! read yet.
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    mem::MaybeUninit,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    conn::{ConnCore, GuardedConn},
+    delivery::ConnDrain,
+    guard::ConnGuard,
+    stream::Stream,
+    timer::Timer,
+};
+use crate::stop::Phase;
+
+/// How long a client that is still sending after the last byte is read from: long enough for it to
+/// see that byte; short where a process wants to exit.
+const LINGERING_CLOSE: Duration = Duration::from_secs(5);
+const LINGERING_CLOSE_DRAINING: Duration = Duration::from_secs(1);
+
+/// The kernel is not asked about one connection more often than its clock ticks.
+pub(crate) const TICK: Duration = Duration::from_millis(10);
+
+/// How often one poll reads, before other connections get their turn.
+const READS: usize = 16;
+
+/// Follows what a client sends after its last response.
+pub(crate) trait Follow: Send {
+    fn read(&mut self, bytes: &[u8]);
+
+    /// Whether no message of the client is under way.
+    fn is_between(&self) -> bool;
+}
+
+/// Nothing is known of the protocol.
+impl Follow for Infallible {
+    fn read(&mut self, _: &[u8]) {
+        match *self {}
+    }
+
+    fn is_between(&self) -> bool {
+        match *self {}
+    }
+}
+
+/// A connection that is being closed. It owns the stream.
+#[derive(Debug)]
+pub(crate) struct Closing<F> {
+    stream: Stream,
+    progress: Progress,
+    /// Whether the client has closed its side, or the connection is broken.
+    ended: bool,
+    /// How many of the bytes that were written last are no answer, so far.
+    goodbye: u64,
+    /// How many had been written then.
+    written: u64,
+    /// What the client may still have to say; `None`: that cannot be known.
+    follows: Option<F>,
+    /// Whether a client whose receive window grows is still reading.
+    window_counts: bool,
+    since: Instant,
+    /// Once the process is about to end.
+    drain: Option<Box<ConnDrain>>,
+    timer: Timer,
+}
+
+/// What has been done of the close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Nothing: a layer may still hold what was written.
+    Open,
+    /// All of it is with the kernel.
+    Flushed,
+    /// The write side is shut, and the end has been said.
+    Shut,
+}
+
+impl<F: Follow> Closing<F> {
+    /// `goodbye`: how many of the bytes that were written last are no answer.
+    pub(crate) fn new(
+        stream: Stream,
+        goodbye: u64,
+        follows: Option<F>,
+        window_counts: bool,
+    ) -> Self {
+        Self {
+            written: stream.bytes_written(),
+            stream,
+            progress: Progress::Open,
+            ended: false,
+            goodbye,
+            follows,
+            window_counts,
+            since: Instant::now(),
+            drain: None,
+            timer: Timer::default(),
+        }
+    }
+
+    /// Ready once the stream may be dropped: while the process serves on, when the client has
+    /// closed its side or has been given its time; when the process is about to end, also not before
+    /// the client's system has acknowledged everything, or the cut.
+    pub(crate) fn poll(&mut self, core: &ConnCore, cx: &mut Context<'_>) -> Poll<()> {
+        // Before the look, so that no change slips in between.
+        core.register(cx.waker());
+        let phase = core.phase();
+        if phase >= Phase::Cut {
+            return Poll::Ready(());
+        }
+        let (ended, heard) = self.poll_ended(cx);
+        let is_between = self.follows.as_ref().map(Follow::is_between);
+        core.set_sending(is_between.map_or(heard, |is_between| !is_between));
+        core.set_goodbye(self.goodbye());
+        let is_through =
+            ended.is_ready() || self.progress == Progress::Shut && is_between == Some(true);
+        loop {
+            if phase < Phase::Stopping {
+                // While serving, the kernel delivers the rest.
+                let over = is_through || self.timer.has_passed(self.since + LINGERING_CLOSE, cx);
+                return if over { Poll::Ready(()) } else { Poll::Pending };
+            }
+            let local = self.stream.local_addr();
+            let drain = self.drain.get_or_insert_with(|| {
+                let mut drain = ConnDrain::new(Instant::now());
+                drain.closes(local);
+                Box::new(drain)
+            });
+            let view = drain.ask(core, self.since, self.window_counts, || local);
+            let undelivered = view.is_open();
+            if is_through && !undelivered {
+                return Poll::Ready(());
+            }
+            let deadline = if undelivered {
+                view.at + view.round_trip.max(TICK)
+            } else {
+                let entered = self.since.max(drain.since);
+                view.last_unread.map_or(entered, |seen| seen.max(entered))
+                    + LINGERING_CLOSE_DRAINING
+            };
+            if !self.timer.has_passed(deadline, cx) {
+                return Poll::Pending;
+            }
+            if !undelivered {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// Ready once the client has closed its side, or the connection is broken: nothing more will
+    /// come. Until then the task is also woken when the client has acknowledged all there was. And
+    /// whether something has been read.
+    fn poll_ended(&mut self, cx: &mut Context<'_>) -> (Poll<()>, bool) {
+        let mut heard = false;
+        if self.poll_shut(cx).is_pending() {
+            return (Poll::Pending, heard);
+        }
+        self.stream.register_acknowledged(cx);
+        let mut scratch = [MaybeUninit::uninit(); 4096];
+        for _ in 0..READS {
+            if self.ended {
+                return (Poll::Ready(()), heard);
+            }
+            let mut buf = ReadBuf::uninit(&mut scratch);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
+                    heard = true;
+                    if let Some(follows) = &mut self.follows {
+                        follows.read(buf.filled());
+                    }
+                }
+                Poll::Ready(_) => self.ended = true,
+                Poll::Pending => return (Poll::Pending, heard),
+            }
+        }
+        cx.waker().wake_by_ref();
+        (Poll::Pending, heard)
+    }
+
+    fn poll_shut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.progress == Progress::Open {
+            // What is broken cannot be flushed or shut, as the next read will tell.
+            let _ = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+            let written = self.stream.bytes_written();
+            if written != self.written {
+                // There was more to come of what had been written before.
+                (self.goodbye, self.written) = (0, written);
+            }
+            self.progress = Progress::Flushed;
+        }
+        if self.progress == Progress::Flushed {
+            let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
+            self.progress = Progress::Shut;
+        }
+        Poll::Ready(())
+    }
+
+    /// How many of the bytes that were written last are no answer.
+    fn goodbye(&self) -> u64 {
+        match self.progress {
+            Progress::Open => self.goodbye,
+            Progress::Flushed | Progress::Shut => {
+                self.goodbye + (self.stream.bytes_written() - self.written)
+            }
+        }
+    }
+}
+
+/// Closes the stream of a connection that the program has let go of.
+pub(super) async fn close<C: GuardedConn>(stream: Stream, goodbye: u64, guard: ConnGuard<C>) {
+    let mut closing = Closing::<Infallible>::new(stream, goodbye, None, false);
+    let core = guard.conn().core();
+    poll_fn(|cx| closing.poll(core, cx)).await;
+    // The stream is closed before the drain stops waiting for it.
+    drop(closing);
+    drop(guard);
+}
