@@ -96,12 +96,12 @@ pub(crate) fn idle_silent(subject: Subject, scale: &Scale) -> Option<f64> {
 }
 
 /// Of connections that have all been idle for ten seconds, served once. An allocator keeps what it was
-/// given back between what is in use, and hands it out again: so what counts is what as many more of
-/// them take.
+/// given back between what is in use, for each thread, and hands it out again: so what counts is what
+/// as many more of them take, on one thread, once there is enough of that.
 pub(crate) fn idle_long(subject: Subject, scale: &Scale) -> Option<f64> {
-    let process = Server::start(subject);
+    let process = Server::start_single(subject);
     let mut all = Vec::new();
-    let mut resident = [0.0; 2];
+    let mut resident = [0.0; 3];
     for resident in &mut resident {
         let mut streams: Vec<_> = (0..scale.idle).map(|_| connect(process.addr)).collect();
         requests(&mut streams, scale.idle);
@@ -111,7 +111,7 @@ pub(crate) fn idle_long(subject: Subject, scale: &Scale) -> Option<f64> {
     }
     drop(all);
     process.stop();
-    Some((resident[1] - resident[0]) / as_f64(scale.idle))
+    Some((resident[2] - resident[1]) / as_f64(scale.idle))
 }
 
 fn resident(subject: Subject, count: usize, ask: bool) -> Option<f64> {

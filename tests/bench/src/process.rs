@@ -62,6 +62,13 @@ impl Server {
         Self::start_by(Command::new(subject.build.program()), subject)
     }
 
+    /// One thread.
+    pub(crate) fn start_single(subject: Subject) -> Self {
+        let mut command = Command::new(subject.build.program());
+        command.env("ONE_WORKER", "1");
+        Self::start_by(command, subject)
+    }
+
     /// One thread, under valgrind, which writes its counts to `out`.
     pub(crate) fn start_counted(subject: Subject, out: &str) -> Self {
         let mut command = Command::new("valgrind");
