@@ -1,10 +1,6 @@
 //! What holds for every connection of a server.
 
-use std::{
-    fmt,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use hyper::server::conn::http1;
 #[cfg(feature = "http2")]
@@ -22,8 +18,6 @@ pub(crate) struct Options {
     pub(super) keep_alive_timeout: Option<Duration>,
     pub(super) max_connection_age: Option<Duration>,
     pub(super) readiness: Option<Arc<Readiness>>,
-    /// Whether idle connections are swept: see `task`.
-    pub(super) is_sweeping: Arc<AtomicBool>,
     /// Whether requests are given a `ConnectInfo`.
     pub(super) connect_info: bool,
     /// TLS and its like.
@@ -48,7 +42,6 @@ impl Options {
             keep_alive_timeout: None,
             max_connection_age: None,
             readiness: None,
-            is_sweeping: Arc::default(),
             connect_info: false,
             preamble: Preamble::default(),
             http1: own_http1(http1::Builder::new()),

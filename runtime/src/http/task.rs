@@ -16,7 +16,7 @@ use std::{
     mem,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -42,12 +42,8 @@ use super::{
 };
 use crate::{
     net::{Closing, ConnDrain, ConnGuard, ConnectInfo, GuardedConn, Received, Timer},
-    stop::{Phase, Shared},
+    stop::Phase,
 };
-
-/// How long hyper stays with a connection that is idle. Its buffers are some ten thousand bytes, and
-/// to be called again costs it a few thousand instructions.
-const PARK_AFTER: Duration = Duration::from_secs(5);
 
 type Http1Conn<S> = http1::UpgradeableConnection<TokioIo<Io>, Http1<S>>;
 #[cfg(feature = "http2")]
@@ -280,9 +276,7 @@ impl<S: Service> ConnTask<S> {
         match version {
             Version::Http1 => {
                 conn.speaks();
-                if !self.options.is_sweeping.load(Ordering::SeqCst) {
-                    sweep(conn.core().shared(), &self.options.is_sweeping);
-                }
+                conn.core().shared().work.begin_sweep();
                 let service = Http1 { service, conn, readiness, info };
                 let http1 = self.options.http1.serve_connection(TokioIo::new(io), service);
                 self.stage = Stage::Http1(Box::new(http1.with_upgrades()));
@@ -394,30 +388,6 @@ impl<S: Service> ConnTask<S> {
             http2.as_mut().graceful_shutdown();
         }
     }
-}
-
-/// Parks what has been idle for a while, until hyper is with no connection of HTTP/1 any more: one
-/// timer for all of them.
-#[cold]
-fn sweep(shared: &Arc<Shared>, is_sweeping: &Arc<AtomicBool>) {
-    if is_sweeping.swap(true, Ordering::Relaxed) {
-        return;
-    }
-    let (context, is_sweeping) = (shared.clone(), is_sweeping.clone());
-    shared.spawn_quietly(async move {
-        loop {
-            tokio::time::sleep(PARK_AFTER).await;
-            // Who begins to speak from here on may be missed below, and starts another sweep.
-            // SeqCst: that look and this one may not both be of before.
-            is_sweeping.store(false, Ordering::SeqCst);
-            if context.phase.now() >= Phase::Draining
-                || !context.work.sweep(PARK_AFTER)
-                || is_sweeping.swap(true, Ordering::SeqCst)
-            {
-                return;
-            }
-        }
-    });
 }
 
 /// A tenth more or less, so that connections that were opened together do not end together.

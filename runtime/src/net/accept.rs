@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     stop::{Phase, Shared},
-    util::{Failure, First, LocalAddr, Peer, race, within},
+    util::{Failure, LocalAddr, Peer, beside, race, within},
     work::CountWaiting,
 };
 
@@ -105,9 +105,7 @@ impl AcceptLoop {
     pub(crate) async fn run(mut self) -> Result<(), Failure> {
         let shared = self.shared.clone();
         let draining = shared.phase.reached(Phase::Draining);
-        if let First::Right(never) = race(draining, self.serve()).await {
-            match never {}
-        }
+        beside(draining, self.serve()).await;
         if self.listener.is_shared() {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use std::{
 use super::{messages, shared::Shared};
 use crate::{
     log::Log,
-    util::{First, HumanDuration, race},
+    util::{HumanDuration, beside},
     work::{Counts, Name, Oldest},
 };
 
@@ -32,9 +32,7 @@ pub(super) async fn show(shared: &Shared, deadline: Option<Instant>) -> Infallib
             lines(shared, deadline).await
         }
     };
-    match race(person, status(shared, deadline)).await {
-        First::Left(never) | First::Right(never) => match never {},
-    }
+    beside(person, status(shared, deadline)).await
 }
 
 async fn live(shared: &Shared, deadline: Option<Instant>) -> Infallible {

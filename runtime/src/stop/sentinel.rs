@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     signal::{Signal, Signals},
-    util::{Failure, First, race, within},
+    util::{Failure, First, beside, race, within},
 };
 
 /// Stop signals within this time of the first count as one with it: terminals and supervisors often
@@ -67,11 +67,11 @@ pub(crate) fn spawn(
     let thread = std::thread::Builder::new().name("graceful-sentinel".to_owned());
     let sentinel = Sentinel { shared: shared.clone(), events, signals };
     thread.spawn(move || {
-        let beside = race(watchdog::feed(&shared), dump::on_signal(&shared, &mut dumps));
-        let over = match runtime.block_on(race(sentinel.run(), beside)) {
-            First::Left(over) => over,
-            First::Right(First::Left(never) | First::Right(never)) => match never {},
-        };
+        let run = beside(sentinel.run(), watchdog::feed(&shared));
+        let run = beside(run, dump::on_signal(&shared, &mut dumps));
+        #[cfg(feature = "http1")]
+        let run = beside(run, shared.work.sweep_idle());
+        let over = runtime.block_on(run);
         drop(shared);
         end(over, dumps);
     })?;
@@ -129,21 +129,16 @@ impl Sentinel {
             _ => None,
         };
         let mut cut_off = CutOff::default();
-        let outcome = race(
-            forced(&shared, &mut signals, &mut first),
-            race(
-                race(absorb(&shared, &mut events, &mut problems), extension::ask(&shared)),
-                sequence::stop(&shared, delay, &mut cut_off),
-            ),
-        )
-        .await;
+        let stop = sequence::stop(&shared, delay, &mut cut_off);
+        let stop = beside(stop, absorb(&shared, &mut events, &mut problems));
+        let stop = beside(stop, extension::ask(&shared));
+        let outcome = race(forced(&shared, &mut signals, &mut first), stop).await;
         let (forced_by, stopped) = match outcome {
             First::Left(signal) => {
                 sequence::now(&shared, &mut cut_off).await;
                 (Some(signal), Stopped { left_behind: true, until: Some(Instant::now()) })
             }
-            First::Right(First::Left(First::Left(never) | First::Right(never))) => match never {},
-            First::Right(First::Right(stopped)) => (None, stopped),
+            First::Right(stopped) => (None, stopped),
         };
         // What was told in the very last moment.
         while let Ok(event) = events.try_recv() {

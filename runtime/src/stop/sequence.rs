@@ -7,7 +7,7 @@ use std::{
 
 use super::{limits::LET_GO, messages, phase::Phase, progress, run_hooks, shared::Shared};
 use crate::{
-    util::{First, race, within},
+    util::{beside, within},
     work::{InFlight, InFlightSnapshot},
 };
 
@@ -110,10 +110,7 @@ async fn drain(shared: &Shared) -> bool {
         shared.work.none().await;
     };
     let drained = within(shared.limits.timeout, drain);
-    match race(drained, progress::show(shared, deadline)).await {
-        First::Left(drained) => drained.is_some(),
-        First::Right(never) => match never {},
-    }
+    beside(drained, progress::show(shared, deadline)).await.is_some()
 }
 
 /// Names the work that is still under way. Before that, nothing begins any more; after it, what has

@@ -22,7 +22,7 @@ pub use outcome::{Fail, Outcome};
 pub(crate) use addr::{Ends, LocalAddr, Peer};
 pub(crate) use outcome::{Never, failure_of};
 pub(crate) use panic::{panic_message, poll_catching_panics};
-pub(crate) use race::{First, race, within};
+pub(crate) use race::{First, beside, race, within};
 #[cfg(all(test, not(graceful_loom)))]
 pub(crate) use random::Random;
 pub(crate) use sealed::Sealed;

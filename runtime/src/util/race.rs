@@ -1,11 +1,16 @@
-//! Two ways to wait for more than one thing, without the macros of tokio.
+//! Ways to wait for more than one thing, without the macros of tokio.
+//!
+//! Types, and not `async fn`s: those have their arguments in them twice, and these are nested.
 
 use std::{
-    future::{Future, poll_fn},
-    pin::pin,
-    task::Poll,
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
     time::Duration,
 };
+
+use pin_project_lite::pin_project;
 
 /// Which of two futures was first.
 pub(crate) enum First<A, B> {
@@ -13,22 +18,71 @@ pub(crate) enum First<A, B> {
     Right(B),
 }
 
-/// Waits for the first of two; the left one wins a tie. The other is dropped.
+/// Waits for the first of two; the left one wins a tie. The other is dropped with this.
 ///
 /// # Cancel safety
 ///
 /// As cancel safe as both futures are.
-pub(crate) async fn race<A: Future, B: Future>(left: A, right: B) -> First<A::Output, B::Output> {
-    let (mut left, mut right) = (pin!(left), pin!(right));
-    poll_fn(|cx| match left.as_mut().poll(cx) {
-        Poll::Ready(output) => Poll::Ready(First::Left(output)),
-        Poll::Pending => right.as_mut().poll(cx).map(First::Right),
-    })
-    .await
+pub(crate) fn race<A: Future, B: Future>(left: A, right: B) -> Race<A, B> {
+    Race { left, right }
 }
 
-/// Waits for `future`, for `limit` at the most; `None` is no limit, and a result of `None` says
-/// that the limit was reached first.
+/// Waits for `future`, with `aside`, which never ends, polled beside it.
+///
+/// # Cancel safety
+///
+/// As cancel safe as both futures are.
+pub(crate) fn beside<F, A>(future: F, aside: A) -> Beside<F, A>
+where
+    F: Future,
+    A: Future<Output = Infallible>,
+{
+    Beside { race: race(future, aside) }
+}
+
+pin_project! {
+    #[must_use = "futures do nothing unless polled"]
+    pub(crate) struct Race<A, B> {
+        #[pin]
+        left: A,
+        #[pin]
+        right: B,
+    }
+}
+
+impl<A: Future, B: Future> Future for Race<A, B> {
+    type Output = First<A::Output, B::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        match this.left.poll(cx) {
+            Poll::Ready(output) => Poll::Ready(First::Left(output)),
+            Poll::Pending => this.right.poll(cx).map(First::Right),
+        }
+    }
+}
+
+pin_project! {
+    #[must_use = "futures do nothing unless polled"]
+    pub(crate) struct Beside<F, A> {
+        #[pin]
+        race: Race<F, A>,
+    }
+}
+
+impl<F: Future, A: Future<Output = Infallible>> Future for Beside<F, A> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.project().race.poll(cx).map(|first| match first {
+            First::Left(output) => output,
+            First::Right(never) => match never {},
+        })
+    }
+}
+
+/// Waits for `future` for at most `limit`, where `None` is no limit. Returns `None` if the limit was
+/// reached first.
 pub(crate) async fn within<F: Future>(limit: Option<Duration>, future: F) -> Option<F::Output> {
     match limit {
         None => Some(future.await),

@@ -1,7 +1,7 @@
 //! The table of work: all that the drain waits for.
 
 #[cfg(feature = "http1")]
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 use std::{fmt, sync::Arc, time::Instant};
 
 use super::{
@@ -29,7 +29,27 @@ pub(crate) struct Work {
     /// The latest of them.
     last: Mutex<Option<InFlight>>,
     late: Late,
+    #[cfg(feature = "http1")]
+    sweep: Sweep,
     log: Log,
+}
+
+/// How long work has to be idle to be asked for what it holds: a connection of HTTP, for hyper's
+/// buffers of some ten thousand bytes. To have them back costs it a few thousand instructions.
+#[cfg(feature = "http1")]
+const IDLE: Duration = Duration::from_secs(5);
+
+#[cfg(feature = "http1")]
+struct Sweep {
+    is_due: AtomicBool,
+    begins: tokio::sync::Notify,
+}
+
+#[cfg(feature = "http1")]
+impl Sweep {
+    fn new() -> Self {
+        Self { is_due: AtomicBool::new(false), begins: tokio::sync::Notify::new() }
+    }
 }
 
 /// How far the table is.
@@ -52,6 +72,8 @@ impl Work {
             drained: AtomicCounts::new(),
             last: Mutex::new(None),
             late: Late::new(),
+            #[cfg(feature = "http1")]
+            sweep: Sweep::new(),
             log,
         }
     }
@@ -122,6 +144,35 @@ impl Work {
 
     pub(crate) fn is_sealed(&self) -> bool {
         self.stage.load(Ordering::Relaxed) == Stage::Sealed as u8
+    }
+
+    /// Something has begun to hold what it will not need while idle: it is asked for that by a sweep.
+    #[cfg(feature = "http1")]
+    pub(crate) fn begin_sweep(&self) {
+        if !self.sweep.is_due.load(Ordering::SeqCst)
+            && !self.sweep.is_due.swap(true, Ordering::SeqCst)
+        {
+            self.sweep.begins.notify_one();
+        }
+    }
+
+    /// Sweeps for as long as there is something to ask for. One timer for all, on the sentinel's thread:
+    /// one on a worker's would make each of its turns longer.
+    #[cfg(feature = "http1")]
+    pub(crate) async fn sweep_idle(&self) -> Infallible {
+        loop {
+            self.sweep.begins.notified().await;
+            loop {
+                tokio::time::sleep(IDLE).await;
+                // Who begins from here on may be missed below, and says so. Sequentially consistent: of
+                // the two looks one is behind the other's store.
+                self.sweep.is_due.store(false, Ordering::SeqCst);
+                if !self.sweep(IDLE) {
+                    break;
+                }
+                self.sweep.is_due.store(true, Ordering::SeqCst);
+            }
+        }
     }
 
     /// Has all work that has been idle for so long let go of what it does not need meanwhile. Returns
