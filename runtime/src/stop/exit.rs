@@ -2,11 +2,26 @@
 
 use std::{
     process::{ExitCode, Termination},
-    time::Duration,
+    sync::{
+        Condvar, Mutex,
+        mpsc::{self, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
 };
 
-use super::watch;
-use crate::signal::process_is_ending;
+use tokio::sync::oneshot;
+
+use super::{
+    hooks::Kept,
+    messages,
+    report::Report,
+    sentinel::{Ended, LAST_WORDS},
+};
+use crate::{
+    log::Log,
+    signal::{Signals, process_is_ending},
+    util::sync::{lock_std, unpoisoned},
+};
 
 /// The exit code of a process under [`graceful::main`](macro@crate::main), made by
 /// [`Config::run`](crate::Config::run) and returned from `main`.
@@ -89,7 +104,7 @@ impl Eq for Exit {}
 impl Termination for Exit {
     fn report(self) -> ExitCode {
         process_is_ending();
-        watch::over_the_end(self.code, self.rest);
+        watch_the_end(self.code, self.rest);
         ExitCode::from(self)
     }
 }
@@ -99,4 +114,159 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         ExitCode::from(exit.code)
     }
+}
+
+// The last thing that the sentinel does: lets the main thread go, and ends the process if that
+// does not come to its end.
+
+/// How long the main thread may take to let go of the runtime at least. If it is stuck in the
+/// program's code, the sentinel ends the process.
+const TEARDOWN: Duration = Duration::from_millis(15);
+
+/// What the sentinel tells the main thread.
+pub(crate) struct ProcessEnd {
+    pub(crate) exit: Exit,
+    pub(crate) left_behind: bool,
+}
+
+/// Lets the main thread go: sends `report` and `over_to`, then waits for `released` to hang up, and
+/// ends the process if that takes too long, after a word about what of `kept` is left behind then.
+/// `standing_down` hangs up when the signals are settled.
+pub(crate) fn stand_down(
+    ended: Ended,
+    log: &Log,
+    kept: &Kept,
+    report: oneshot::Sender<Report>,
+    over_to: &mpsc::Sender<ProcessEnd>,
+    released: &mpsc::Receiver<()>,
+    standing_down: mpsc::Sender<()>,
+) {
+    let Ended { report: told, left_behind, until, signals, settled } = ended;
+    let now = Instant::now();
+    let rest = until.map(|until| until.saturating_duration_since(now));
+    let exit = Exit::new(told.code(), rest);
+    // Where something was left behind, this thread may be what it is stuck in.
+    let patience = match until {
+        _ if left_behind => Some(now + TEARDOWN),
+        until => until.map(|until| until.max(now + TEARDOWN)),
+    };
+    // Claimed now, so that no thread has to be made for it at the very end.
+    let watch = Watch::claim();
+    let settled = settled.filter(|&settled| settled > now);
+    let mut standing_down = Some(standing_down);
+    if settled.is_some() {
+        // Not waited for.
+        standing_down = None;
+    } else {
+        signals.force();
+    }
+    // `run` is waiting for both.
+    let _ = over_to.send(ProcessEnd { exit, left_behind });
+    let _ = report.send(told);
+    let first = settled.into_iter().chain(patience).min();
+    let mut is_released = wait(released, first);
+    if !is_released && settled.is_some() && settled == first {
+        signals.force();
+        is_released = wait(released, patience);
+    }
+    if !is_released {
+        messages::left_behind(log, &kept.left());
+        log.flush(LAST_WORDS);
+        exit_now(exit.code());
+    }
+    let signals = settled.map(|settled| (settled, signals));
+    drop(standing_down);
+    if let Some(watch) = watch {
+        watch.stand(signals);
+    } else if let Some((settled, signals)) = signals {
+        std::thread::sleep(settled.saturating_duration_since(Instant::now()));
+        drop(signals);
+    }
+}
+
+/// Whether the main thread has let go by `until`.
+fn wait(released: &mpsc::Receiver<()>, until: Option<Instant>) -> bool {
+    let ended = match until {
+        None => released.recv().map_err(RecvTimeoutError::from),
+        Some(until) => released.recv_timeout(until.saturating_duration_since(Instant::now())),
+    };
+    // Nothing is ever sent: its end hangs up.
+    ended != Err(RecvTimeoutError::Timeout)
+}
+
+// The watch over the very end of the process: after `main` has returned, when only `_exit` can
+// still end a process that is stuck.
+
+static STATE: Mutex<Watched> = Mutex::new(Watched { stands: false, end: None });
+static CHANGED: Condvar = Condvar::new();
+
+struct Watched {
+    /// Whether there is a thread that watches.
+    stands: bool,
+    end: Option<End>,
+}
+
+/// The process is ending.
+#[derive(Clone, Copy)]
+struct End {
+    code: u8,
+    /// `None`: there is no limit.
+    at: Option<Instant>,
+}
+
+/// The right to be the one thread that watches: a process has one at the most, however many runs it
+/// has seen.
+struct Watch {
+    state: &'static Mutex<Watched>,
+}
+
+impl Watch {
+    /// `None`: there is one already.
+    fn claim() -> Option<Self> {
+        let first = !std::mem::replace(&mut lock_std(&STATE).stands, true);
+        first.then_some(Self { state: &STATE })
+    }
+
+    /// Watches for the rest of the life of the process. Lets go of `signals` at the time beside
+    /// them.
+    fn stand(self, mut signals: Option<(Instant, Signals)>) {
+        let mut state = lock_std(self.state);
+        loop {
+            let now = Instant::now();
+            if let Some(End { code, at: Some(at) }) = state.end
+                && at <= now
+            {
+                exit_now(code);
+            }
+            if signals.as_ref().is_some_and(|(at, _)| *at <= now) {
+                signals = None;
+            }
+            let end = state.end.and_then(|end| end.at);
+            let next = end.into_iter().chain(signals.as_ref().map(|(at, _)| *at)).min();
+            state = match next {
+                None => unpoisoned(CHANGED.wait(state)),
+                Some(next) => unpoisoned(CHANGED.wait_timeout(state, next - now)).0,
+            };
+        }
+    }
+}
+
+/// `main` has returned. Where the process is still there when `rest` is over, it ends with `code`.
+fn watch_the_end(code: u8, rest: Option<Duration>) {
+    lock_std(&STATE).end = Some(End { code, at: rest.map(|rest| Instant::now() + rest) });
+    CHANGED.notify_all();
+    // There is no such thread yet if no run has come to its end. Without a limit there is nothing to
+    // watch for.
+    if rest.is_some()
+        && let Some(watch) = Watch::claim()
+    {
+        let thread = std::thread::Builder::new().name("graceful-watch".to_owned());
+        // If no thread can be had, there is no watch, and the process ends as every other.
+        let _ = thread.spawn(|| watch.stand(None));
+    }
+}
+
+/// Ends the process without running any more code: neither `atexit` handlers nor a flush of stdout.
+fn exit_now(code: u8) -> ! {
+    signal_hook::low_level::exit(i32::from(code))
 }

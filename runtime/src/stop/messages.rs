@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, io, sync::Arc, time::Duration};
 
 use super::{
-    kept::Left,
+    hooks::Left,
     report::{Cause, Report, write_list},
     shared::Shared,
 };

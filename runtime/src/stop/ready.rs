@@ -1,6 +1,6 @@
 //! What happens once every listener is bound.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc};
 
 use crate::util::{
     LocalAddr,
@@ -51,23 +51,23 @@ impl fmt::Debug for Listening {
 type Callback = Box<dyn FnOnce(Listening) + Send>;
 
 /// What waits for that moment.
-pub(crate) struct WhenReady(Mutex<State>);
+pub(crate) struct WhenReady(Mutex<Callbacks>);
 
-enum State {
+enum Callbacks {
     Waiting(Vec<Callback>),
     Ready(Listening),
 }
 
 impl WhenReady {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(State::Waiting(Vec::new())))
+        Self(Mutex::new(Callbacks::Waiting(Vec::new())))
     }
 
     /// Calls `callback` then, or at once where that moment is past.
     pub(crate) fn call(&self, callback: Callback) {
         let listening = match &mut *lock(&self.0) {
-            State::Waiting(callbacks) => return callbacks.push(callback),
-            State::Ready(listening) => listening.clone(),
+            Callbacks::Waiting(callbacks) => return callbacks.push(callback),
+            Callbacks::Ready(listening) => listening.clone(),
         };
         // Outside of the lock: the program's code may come back here.
         callback(listening);
@@ -75,11 +75,52 @@ impl WhenReady {
 
     /// It is now.
     pub(crate) fn set(&self, listening: &Listening) {
-        let before = std::mem::replace(&mut *lock(&self.0), State::Ready(listening.clone()));
-        if let State::Waiting(callbacks) = before {
+        let before = std::mem::replace(&mut *lock(&self.0), Callbacks::Ready(listening.clone()));
+        if let Callbacks::Waiting(callbacks) = before {
             for callback in callbacks {
                 callback(listening.clone());
             }
         }
+    }
+}
+
+// What the program itself says of its readiness.
+
+/// Why it does not want requests now, if it does not. Looked at by probes, and by what tells the service
+/// manager.
+#[derive(Debug, Default)]
+pub(crate) struct NotReady(Mutex<Reason>);
+
+#[derive(Debug, Default)]
+struct Reason {
+    reason: Option<Cow<'static, str>>,
+    /// What the service manager is to be told once there is no reason any more.
+    untold: Option<String>,
+}
+
+impl NotReady {
+    /// Returns what the manager is to be told now.
+    pub(crate) fn set(&self, reason: Option<Cow<'static, str>>) -> Option<String> {
+        let mut state = lock(&self.0);
+        state.reason = reason;
+        if state.reason.is_none() { state.untold.take() } else { None }
+    }
+
+    /// All but what the program says is ready, which is `status`: the manager is to be told so now, or
+    /// else later, and why.
+    pub(crate) fn or_later(&self, status: &str) -> Result<(), Cow<'static, str>> {
+        let mut state = lock(&self.0);
+        match &state.reason {
+            None => Ok(()),
+            Some(reason) => {
+                let reason = reason.clone();
+                state.untold = Some(status.to_owned());
+                Err(reason)
+            }
+        }
+    }
+
+    pub(crate) fn reason(&self) -> Option<Cow<'static, str>> {
+        lock(&self.0).reason.clone()
     }
 }

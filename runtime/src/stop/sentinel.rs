@@ -2,6 +2,8 @@
 //! that neither depends on a free worker thread.
 
 use std::{
+    convert::Infallible,
+    future::{pending, ready},
     io,
     sync::Arc,
     time::{Duration, Instant},
@@ -10,14 +12,12 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
-    dump,
-    event::Event,
-    extension, messages,
+    limits::Limits,
+    messages,
     phase::Phase,
     report::{Cause, Report},
     sequence::{self, CutOff, Stopped},
-    shared::Shared,
-    watchdog,
+    shared::{Event, Shared},
 };
 use crate::{
     signal::{Signal, Signals},
@@ -67,8 +67,8 @@ pub(crate) fn spawn(
     let thread = std::thread::Builder::new().name("graceful-sentinel".to_owned());
     let sentinel = Sentinel { shared: shared.clone(), events, signals };
     thread.spawn(move || {
-        let run = beside(sentinel.run(), watchdog::feed(&shared));
-        let run = beside(run, dump::on_signal(&shared, &mut dumps));
+        let run = beside(sentinel.run(), feed_watchdog(&shared));
+        let run = beside(run, dump_on_signal(&shared, &mut dumps));
         #[cfg(feature = "http1")]
         let run = beside(run, shared.work.sweep_idle());
         let over = runtime.block_on(run);
@@ -123,7 +123,7 @@ impl Sentinel {
         // What has failed has been told.
         let told = in_silence || cause == Cause::Failed;
         let status = (!told).then(|| cause.to_string());
-        shared.manager.stopping(status.as_deref(), extension::whole(&limits, delay));
+        shared.manager.stopping(status.as_deref(), stop_time(&limits, delay));
         let mut first = match cause {
             Cause::Signal(_) => Some(started),
             _ => None,
@@ -131,7 +131,7 @@ impl Sentinel {
         let mut cut_off = CutOff::default();
         let stop = sequence::stop(&shared, delay, &mut cut_off);
         let stop = beside(stop, absorb(&shared, &mut events, &mut problems));
-        let stop = beside(stop, extension::ask(&shared));
+        let stop = beside(stop, ask_for_time(&shared));
         let outcome = race(forced(&shared, &mut signals, &mut first), stop).await;
         let (forced_by, stopped) = match outcome {
             First::Left(signal) => {
@@ -247,5 +247,60 @@ async fn absorb(
             Some(event) => problems.note(shared, event),
             None => std::future::pending().await,
         }
+    }
+}
+
+// The time that a stop takes, as the service manager has to know it.
+
+/// What a stop takes after its limits, on a machine with other things to do.
+const LAST_STEPS: Duration = Duration::from_secs(1);
+
+/// Where there is no limit that could be told: how long the manager waits for the next word, and how
+/// often it gets one.
+const WORD: Duration = Duration::from_secs(10);
+const EVERY: Duration = Duration::from_secs(2);
+
+/// How long a stop takes at the most; `None`: there is no limit.
+pub(super) fn stop_time(limits: &Limits, delay: Duration) -> Option<Duration> {
+    Some(Limits { delay, ..*limits }.whole()? + LAST_STEPS)
+}
+
+/// Asks for more time, again and again, as long as a stop without a limit goes on.
+pub(super) async fn ask_for_time(shared: &Shared) -> Infallible {
+    if !shared.manager.is_there() || stop_time(&shared.limits, Duration::ZERO).is_some() {
+        return pending().await;
+    }
+    loop {
+        shared.manager.extend(WORD);
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+// The watchdog of the service manager: told that the process is alive as long as it is.
+
+/// Tells the manager so, twice in the time that it allows (`sd_watchdog_enabled(3)`), and before the
+/// stop only when a task of the program's runtime has had its turn. A runtime that is busy gives it
+/// one, if late; one whose threads are all blocked does not. In a stop there are the limits for
+/// that.
+pub(super) async fn feed_watchdog(shared: &Shared) -> Infallible {
+    let Some(period) = shared.manager.watchdog() else {
+        return pending().await;
+    };
+    loop {
+        tokio::time::sleep(period / 2).await;
+        let stopping = shared.phase.reached(Phase::Stopping);
+        let turn = shared.runtime().spawn(ready(()));
+        let _ = race(stopping, turn).await;
+        shared.manager.alive();
+    }
+}
+
+// What is in flight, said whenever somebody asks for it by a signal.
+
+/// Says it at each of `signals`, for as long as there is a sentinel.
+pub(super) async fn dump_on_signal(shared: &Arc<Shared>, signals: &mut Signals) -> Infallible {
+    loop {
+        let signal = signals.next().await;
+        messages::in_flight(shared, signal);
     }
 }

@@ -1,14 +1,18 @@
 //! A stop, step by step: lame duck, drain, cut, cleanup.
 
 use std::{
+    convert::Infallible,
+    future::pending,
+    io::IsTerminal,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{limits::LET_GO, messages, phase::Phase, progress, run_hooks, shared::Shared};
+use super::{hooks, limits::LET_GO, messages, phase::Phase, shared::Shared};
 use crate::{
-    util::{beside, within},
-    work::{InFlight, InFlightSnapshot},
+    log::Log,
+    util::{HumanDuration, beside, within},
+    work::{Counts, InFlight, InFlightSnapshot, Name, Oldest},
 };
 
 /// What a stop cuts off. It outlives the stop, which a second signal may end at any point.
@@ -59,7 +63,7 @@ pub(super) async fn stop(shared: &Arc<Shared>, delay: Duration, cut_off: &mut Cu
     let started = Instant::now();
     let until = shared.limits.cleanup.map(|limit| started + limit);
     let left = || until.map(|until| until.saturating_duration_since(Instant::now()));
-    let mut hooks = run_hooks::start(shared);
+    let mut hooks = hooks::start(shared);
     if hooks.is_some() {
         shared.manager.status("cleaning up");
     }
@@ -81,7 +85,7 @@ pub(super) async fn stop(shared: &Arc<Shared>, delay: Duration, cut_off: &mut Cu
     cut_all(shared, cut_off).await;
     let mut left_behind = is_left(shared);
     if have_run != Some(true) {
-        cut_off.hooks.extend(run_hooks::give_up(shared));
+        cut_off.hooks.extend(hooks::give_up(shared));
     }
     if let (None, Some(mut hooks)) = (have_run, hooks) {
         if hooks.is_program_blocked() {
@@ -96,7 +100,7 @@ pub(super) async fn stop(shared: &Arc<Shared>, delay: Duration, cut_off: &mut Cu
 /// A second signal: everything ends, whatever the stop was at.
 pub(super) async fn now(shared: &Arc<Shared>, cut_off: &mut CutOff) {
     cut_all(shared, cut_off).await;
-    let hooks = run_hooks::give_up(shared);
+    let hooks = hooks::give_up(shared);
     cut_off.hooks.extend(hooks.into_iter().filter(InFlight::has_begun));
 }
 
@@ -110,7 +114,7 @@ async fn drain(shared: &Shared) -> bool {
         shared.work.none().await;
     };
     let drained = within(shared.limits.timeout, drain);
-    beside(drained, progress::show(shared, deadline)).await.is_some()
+    beside(drained, show(shared, deadline)).await.is_some()
 }
 
 /// Names the work that is still under way. Before that, nothing begins any more; after it, what has
@@ -146,4 +150,85 @@ async fn cut_all(shared: &Shared, cut_off: &mut CutOff) {
 
 fn is_left(shared: &Shared) -> bool {
     !shared.work.is_none() || !shared.cleanup.work.is_none()
+}
+
+// What a person sees while a drain takes its time.
+
+/// A stop that is over sooner shows nothing.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How often the live line is drawn anew.
+const FRAME: Duration = Duration::from_millis(100);
+/// How often a log, or the service manager, is told, at the most; a log only when something has
+/// changed.
+const LINE: Duration = Duration::from_secs(1);
+
+/// Shows what is left, until it is dropped; then wipes the live line.
+pub(super) async fn show(shared: &Shared, deadline: Option<Instant>) -> Infallible {
+    tokio::time::sleep(PATIENCE).await;
+    let person = async {
+        if shared.log.is_live() && std::io::stderr().is_terminal() {
+            live(shared, deadline).await
+        } else {
+            lines(shared, deadline).await
+        }
+    };
+    beside(person, status(shared, deadline)).await
+}
+
+async fn live(shared: &Shared, deadline: Option<Instant>) -> Infallible {
+    struct Wipe<'a>(&'a Log);
+    impl Drop for Wipe<'_> {
+        fn drop(&mut self) {
+            self.0.live(String::new());
+        }
+    }
+    let _wipe = Wipe(&shared.log);
+    loop {
+        shared.log.live(draining(shared, deadline));
+        tokio::time::sleep(FRAME).await;
+    }
+}
+
+async fn lines(shared: &Shared, deadline: Option<Instant>) -> Infallible {
+    if !shared.log.is_heard() {
+        return pending().await;
+    }
+    let mut told = None;
+    loop {
+        let (counts, oldest) = shared.work.overview();
+        let now = (counts, oldest.as_ref().map(|oldest| Name(oldest).to_string()));
+        // The last moments are the report's.
+        let soon = left(deadline).is_some_and(|left| left < PATIENCE);
+        if told.as_ref() != Some(&now) && counts != Counts::default() && !soon {
+            messages::progress(&shared.log, counts, oldest.as_ref(), left(deadline));
+            told = Some(now);
+        }
+        tokio::time::sleep(LINE).await;
+    }
+}
+
+/// The same for `systemctl status`.
+async fn status(shared: &Shared, deadline: Option<Instant>) -> Infallible {
+    if !shared.manager.is_there() {
+        return pending().await;
+    }
+    loop {
+        shared.manager.status(&draining(shared, deadline));
+        tokio::time::sleep(LINE).await;
+    }
+}
+
+fn left(deadline: Option<Instant>) -> Option<Duration> {
+    deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+}
+
+/// `draining: 3 requests, 1 task; oldest: GET /export from 10.0.0.7, 12s; 7.5s left`, short enough
+/// for 80 columns in all but the busiest servers. Of all the work one piece is made text.
+fn draining(shared: &Shared, deadline: Option<Instant>) -> String {
+    let (counts, oldest) = shared.work.overview();
+    let time = match left(deadline) {
+        Some(left) => format!("{} left", HumanDuration(left)),
+        None => "no limit".to_owned(),
+    };
+    format!("draining: {counts}{}; {time}", Oldest(oldest.as_ref()))
 }

@@ -11,24 +11,27 @@ use std::{
     time::Instant,
 };
 
-use tokio::{runtime::Handle as Runtime, sync::mpsc};
+use tokio::{
+    runtime::{Handle as Runtime, Handle as RuntimeHandle},
+    sync::mpsc,
+};
 
 use super::{
-    carrier::{Carrier, Scope},
-    cleanup::Cleanup,
-    event::Event,
     hooks::Hooks,
-    kept::Kept,
+    hooks::Kept,
     limits::Limits,
-    not_ready::NotReady,
     phase::{Phase, PhaseCell},
+    ready::NotReady,
     ready::WhenReady,
     turns::{Turn, Turns},
 };
 use crate::{
     log::Log,
     manager::Manager,
-    util::sync::{Mutex, lock},
+    util::{
+        Failure,
+        sync::{Mutex, lock},
+    },
     work::{InFlight, Work},
 };
 
@@ -288,4 +291,65 @@ impl fmt::Debug for Shared {
             .field("work", &self.work)
             .finish_non_exhaustive()
     }
+}
+
+// Where a context is, and which part of a life a piece of code belongs to.
+
+/// What carries a context to the code that looks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    /// The threads of the runtime, which belong to the context.
+    Threads,
+    /// The futures of this crate, on the threads of another program.
+    Futures,
+}
+
+/// Which part of the life of a process a piece of code belongs to, and with it the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// The program: until the limit of the drain.
+    Program,
+    /// The cleanup hooks: until theirs.
+    Cleanup,
+}
+
+// What the cleanup hooks have to themselves.
+
+pub(crate) struct Cleanup {
+    /// What they have spawned.
+    pub(crate) work: Arc<Work>,
+    pub(super) runtime: OnceLock<RuntimeHandle>,
+    /// A runtime whose clock is paused, as the program's is.
+    #[cfg(feature = "test-util")]
+    pub(crate) is_paused: std::sync::atomic::AtomicBool,
+}
+
+impl Cleanup {
+    pub(super) fn new(log: Log) -> Self {
+        Self {
+            work: Arc::new(Work::new(log)),
+            runtime: OnceLock::new(),
+            #[cfg(feature = "test-util")]
+            is_paused: std::sync::atomic::AtomicBool::new(false),
+        }
+    }
+
+    /// Once the hooks run.
+    pub(crate) fn runtime(&self) -> Option<&RuntimeHandle> {
+        self.runtime.get()
+    }
+}
+
+// What the rest of the crate tells the sentinel.
+
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The program calls for the drain.
+    Stop,
+    /// `main` or a server failed.
+    Failed(Failure),
+    /// `main` panicked.
+    Panicked,
+    /// `main` and every server have come to an end.
+    Finished,
 }
