@@ -3,19 +3,15 @@
 //!
 //! May use: everything.
 
-mod body;
 mod builder;
-mod conditional;
-mod flavor;
 mod limits;
 mod run;
 mod start;
 mod surroundings;
 mod test;
-mod whole;
 
 pub use builder::Config;
-pub use conditional::{OnUnhandledPanic, StartPaused};
-pub use flavor::{Flavor, UnhandledPanic};
+pub use builder::{Flavor, UnhandledPanic};
+pub use builder::{OnUnhandledPanic, StartPaused};
 pub use limits::{Env, IntoLimit, IntoWait, env};
 pub use start::{Running, Start};

@@ -1,23 +1,34 @@
 //! `Config::run`: the process from its first line to its exit code.
 
 use std::{
-    future::Future,
+    any::Any,
+    future::{Future, pending, poll_fn},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, mpsc},
-    time::Duration,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    task::Poll,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{mpsc::unbounded_channel, oneshot};
 
-use super::{builder::Config, flavor::AnyRuntime, surroundings, whole::whole};
+use super::{
+    builder::{AnyRuntime, Config},
+    surroundings,
+};
 use crate::{
-    context::{self, Handle},
-    log::Log,
+    context::{self, Handle, as_main},
+    log::{Log, say},
     manager::Manager,
-    serve::Main,
-    stop::{self, Carrier, Ended, Event, Exit, ProcessEnd, Shared, stand_down},
-    util::Failure,
+    serve::{BodyKind, Main, Servers, launch},
+    stop::{self, Carrier, Ended, Event, Exit, Phase, ProcessEnd, Report, Shared, stand_down},
+    util::{Failure, First, Sealed, poll_catching_panics, race},
+    work::{InFlight, Key, WorkItem, WorkKind},
 };
 
 impl Config {
@@ -196,6 +207,218 @@ fn fail_without_log(error: &std::io::Error) -> Exit {
     // If stderr is gone, there is no other place to report it.
     let _ = std::io::stderr().write_all(line.as_bytes());
     fail_code()
+}
+
+// The body of `main`: what a stop does to it follows from what it returns.
+
+/// Holds the drain until it is dropped: the body runs, or what it has returned is being started.
+pub(super) struct BodyGuard {
+    shared: Arc<Shared>,
+    body: Arc<Body>,
+    key: Key,
+}
+
+/// The body, as the table of work sees it.
+struct Body {
+    kind: BodyKind,
+    shared: Arc<Shared>,
+    started: Instant,
+    ended: AtomicBool,
+}
+
+impl Body {
+    /// Whether it has ever asked for a `Shutdown`, from which it learns of the stop by itself.
+    fn has_asked(&self) -> bool {
+        self.shared.main_has_asked()
+    }
+}
+
+impl WorkItem for Body {
+    fn describe(&self, now: Instant, out: &mut Vec<InFlight>) {
+        let age = now.saturating_duration_since(self.started);
+        let asked = self.kind == BodyKind::StartUp || self.has_asked();
+        out.push(InFlight::Main { age, asked });
+    }
+
+    fn oldest(&self) -> Option<Instant> {
+        Some(self.started)
+    }
+
+    fn kind(&self) -> WorkKind {
+        WorkKind::Main
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+}
+
+impl BodyGuard {
+    pub(super) fn new(shared: &Arc<Shared>, kind: BodyKind) -> Self {
+        let (started, ended) = (Instant::now(), AtomicBool::new(false));
+        let body = Arc::new(Body { kind, shared: shared.clone(), started, ended });
+        let key = shared.work.add(body.clone());
+        Self { shared: shared.clone(), body, key }
+    }
+
+    /// Polls the body to its end. `None`: the stop has dropped it.
+    pub(super) async fn run<M: Future>(&self, main: M) -> Option<Result<M::Output, Panic>> {
+        let phase = &self.shared.phase;
+        let mut main = Box::pin(main);
+        let mut changes = pin!(async {
+            phase.reached(Phase::Draining).await;
+            phase.reached(Phase::Cut).await;
+            pending::<()>().await;
+        });
+        let mut is_ready = self.body.kind == BodyKind::StartUp;
+        let returned = poll_fn(|cx| {
+            // Before the look: what changes after it wakes this.
+            let _ = changes.as_mut().poll(cx);
+            if self.is_dropped(phase.now()) {
+                return Poll::Ready(None);
+            }
+            let polled = poll_catching_panics(|| as_main(|| main.as_mut().poll(cx)));
+            if polled.is_pending() && !std::mem::replace(&mut is_ready, true) {
+                // A program that serves nothing is ready once it runs.
+                self.shared.tell_ready("running");
+            }
+            polled.map(Some)
+        })
+        .await;
+        self.body.ended.store(returned.is_some(), Ordering::Release);
+        // What `main` holds may panic when it is dropped, as `main` itself may.
+        match catch_unwind(AssertUnwindSafe(|| as_main(|| drop(main)))) {
+            Err(panic) if returned.is_none() => Some(Err(panic)),
+            _ => returned,
+        }
+    }
+
+    fn is_dropped(&self, phase: Phase) -> bool {
+        let is_told = self.body.kind == BodyKind::Work || self.body.has_asked();
+        phase >= if is_told { Phase::Cut } else { Phase::Draining }
+    }
+}
+
+/// What a panic left.
+type Panic = Box<dyn Any + Send>;
+
+impl Drop for BodyGuard {
+    fn drop(&mut self) {
+        self.shared.work.finished(self.key);
+    }
+}
+
+// What the main thread waits for: `main`, what it returns, the report, and what it has kept.
+
+/// All of it, from the first line of `main` on.
+pub(super) async fn whole<F, Fut, Via>(handle: &Handle, main: F, over: oneshot::Receiver<Report>)
+where
+    F: FnOnce() -> Fut,
+    Fut: Future<Output: Main<Via>>,
+{
+    let body = async {
+        body(handle, main).await;
+        pending::<()>().await;
+    };
+    match race(over, body).await {
+        First::Left(_) | First::Right(()) => {}
+    }
+    drop_kept(handle).await;
+}
+
+/// Drops what the program has kept, now that the report is out: on a thread of its own, so that the
+/// runtime goes on, which it may need to flush what it has.
+async fn drop_kept(handle: &Handle) {
+    if handle.shared().kept.is_empty() {
+        return;
+    }
+    let (done, dropped) = oneshot::channel::<()>();
+    let (handle, runtime) = (handle.clone(), tokio::runtime::Handle::current());
+    let thread = std::thread::Builder::new().name("graceful-keep".to_owned());
+    let spawned = thread.spawn(move || {
+        let _runtime = runtime.enter();
+        let _context = context::enter(handle.shared().clone());
+        handle.shared().kept.drop_all();
+        drop(done);
+    });
+    // Without a thread they are dropped on this one, a little later. The end of the sender is all
+    // that is waited for.
+    if spawned.is_ok() {
+        let _ = dropped.await;
+    }
+}
+
+/// Runs the body of `main` and starts what it returns.
+async fn body<F, Fut, Via>(handle: &Handle, main: F)
+where
+    F: FnOnce() -> Fut,
+    Fut: Future<Output: Main<Via>>,
+{
+    let shared = handle.shared();
+    let kind = <Fut::Output as Main<Via>>::body_kind(Sealed);
+    // Goes last: by then the servers hold guards of their own.
+    let guard = BodyGuard::new(shared, kind);
+    let result = match guard.run(async { main().await }).await {
+        // The stop has dropped it.
+        None => {
+            // Or the limit, which names it.
+            if kind == BodyKind::StartUp && !shared.main_has_asked() {
+                say!(
+                    shared.log,
+                    info,
+                    {},
+                    "`main` had not returned its server yet, and was dropped"
+                );
+            }
+            return;
+        }
+        Some(Err(_panic)) => return shared.tell(Event::Panicked),
+        Some(Ok(value)) => {
+            let mut servers = Servers::default();
+            value.into_servers(&mut servers, Sealed).map(|()| servers)
+        }
+    };
+    let servers = match result {
+        Err(failure) => return shared.tell(Event::Failed(failure)),
+        Ok(servers) => servers,
+    };
+    if servers.is_empty() {
+        say_what_is_not_served(handle, kind);
+    }
+    drop(launch::spawn(handle, servers));
+}
+
+/// A program that ends before it was meant to looks like one that has done its work.
+fn say_what_is_not_served(handle: &Handle, kind: BodyKind) {
+    let shared = handle.shared();
+    if shared.phase.is_stopping() {
+        return;
+    }
+    let alive = shared.runtime().metrics().num_alive_tasks();
+    match (kind, shared.take_unserved()) {
+        (_, Some(server)) => say!(
+            shared.log,
+            warn,
+            { server = server.clone() },
+            "nothing to serve: the server for {server} was dropped; return it from `main`"
+        ),
+        (BodyKind::StartUp, None) => {
+            say!(shared.log, warn, {}, "nothing to serve: `main` has returned no server");
+        }
+        // Nothing that is waited for, and yet something runs. A program that has asked for the stop
+        // has seen to its end.
+        (BodyKind::Work, None) if alive > 0 && !shared.has_work() && !shared.main_has_asked() => {
+            let what = if alive == 1 { "a task" } else { "tasks" };
+            say!(
+                shared.log,
+                warn,
+                { tasks = alive },
+                "`main` has returned and ended {what} of `tokio::spawn`; `graceful::spawn` is \
+                 waited for"
+            );
+        }
+        (BodyKind::Work, None) => {}
+    }
 }
 
 #[cfg(test)]

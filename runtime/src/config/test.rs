@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::{mpsc::unbounded_channel, oneshot};
 
-use super::{body::BodyGuard, builder::Config};
+use super::{builder::Config, run::BodyGuard};
 use crate::{
     context::{self, Handle},
     log::Log,

@@ -2,24 +2,20 @@
 //!
 //! May use: `util`, `log`, `work`, `stop`. Must not know: servers.
 
-mod critical;
 mod current;
 mod free;
 mod group;
 mod handle;
 mod shutdown;
-mod spawning;
-mod unserved;
-mod until_shutdown;
 
 #[cfg(feature = "tokio-util")]
 pub use free::cancellation_token;
 pub use free::{keep, on_ready, on_stop, shutdown, stop, stopping};
 pub use group::TaskGroup;
 pub use handle::Handle;
+pub use handle::{spawn, spawn_blocking, spawn_critical, spawn_local, spawn_named};
 pub use shutdown::{Shutdown, Stopping};
-pub use spawning::{spawn, spawn_blocking, spawn_critical, spawn_local, spawn_named};
-pub use until_shutdown::{UntilShutdown, until_shutdown};
+pub use shutdown::{UntilShutdown, until_shutdown};
 
 pub(crate) use current::{InContext, as_main, enter};
-pub(crate) use unserved::Unserved;
+pub(crate) use shutdown::Unserved;

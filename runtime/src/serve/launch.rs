@@ -107,28 +107,6 @@ pub(crate) async fn ended(handle: &Handle, running: Vec<Running>) {
     handle.shared().tell(Event::Finished);
 }
 
-#[cfg(all(test, not(graceful_loom)))]
-mod tests {
-    use super::*;
-    use crate::stop::Limits;
-
-    /// There is no sentinel here: so whatever the phase is when `serve` returns, it was before anybody
-    /// was told.
-    #[tokio::test]
-    async fn the_program_serves_before_anybody_is_told() {
-        let handle = Handle::for_test(Limits::NONE);
-        handle.shared().set_runtime(tokio::runtime::Handle::current());
-        let (told, mut phase_when_told) = tokio::sync::mpsc::unbounded_channel();
-        let looks = handle.clone();
-        handle.shared().ready.call(Box::new(move |_| {
-            told.send(looks.shared().phase.now()).unwrap();
-        }));
-        let run = Box::pin(std::future::ready(Ok(())));
-        serve(&handle, vec![Bound::other("a server".into(), None, run)]);
-        assert_eq!(phase_when_told.recv().await, Some(Phase::Serving));
-    }
-}
-
 /// Runs a server and tells the sentinel how it has ended, if not well: from within, so that the
 /// drain does not end before that is told.
 async fn watched(
@@ -151,4 +129,26 @@ async fn watched(
     };
     let failure = failure.context(&format!("server {name}"));
     handle.shared().tell(Event::Failed(failure));
+}
+
+#[cfg(all(test, not(graceful_loom)))]
+mod tests {
+    use super::*;
+    use crate::stop::Limits;
+
+    /// There is no sentinel here: so whatever the phase is when `serve` returns, it was before anybody
+    /// was told.
+    #[tokio::test]
+    async fn the_program_serves_before_anybody_is_told() {
+        let handle = Handle::for_test(Limits::NONE);
+        handle.shared().set_runtime(tokio::runtime::Handle::current());
+        let (told, mut phase_when_told) = tokio::sync::mpsc::unbounded_channel();
+        let looks = handle.clone();
+        handle.shared().ready.call(Box::new(move |_| {
+            told.send(looks.shared().phase.now()).unwrap();
+        }));
+        let run = Box::pin(std::future::ready(Ok(())));
+        serve(&handle, vec![Bound::other("a server".into(), None, run)]);
+        assert_eq!(phase_when_told.recv().await, Some(Phase::Serving));
+    }
 }

@@ -2,11 +2,11 @@
 
 use std::{fmt, time::Duration};
 
+#[cfg(feature = "serde")]
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use super::exit::Exit;
 use crate::{
-    log::millis,
     signal::Signal,
     util::{Failure, HumanDuration},
     work::{Brief, Counts, InFlight},
@@ -228,12 +228,13 @@ impl fmt::Display for Report {
 
 /// `cause`, `elapsed_ms`, `code` (the exit code), `requests`, `connections`, `tasks` (how many were
 /// drained), `last`, `cut`, `failures`, `forced`.
+#[cfg(feature = "serde")]
 impl Serialize for Report {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let failures: Vec<_> = self.failures.iter().map(ToString::to_string).collect();
         let mut report = serializer.serialize_struct("Report", 10)?;
         report.serialize_field("cause", &self.cause.to_string())?;
-        report.serialize_field("elapsed_ms", &millis(self.elapsed))?;
+        report.serialize_field("elapsed_ms", &crate::log::millis(self.elapsed))?;
         report.serialize_field("code", &self.code())?;
         report.serialize_field("requests", &self.requests())?;
         report.serialize_field("connections", &self.connections())?;

@@ -2,24 +2,20 @@
 //!
 //! May use: `util`, `log`. Must not know: when a stop begins, and what follows from it.
 
-mod brief;
 mod counts;
 mod in_flight;
 #[cfg(feature = "serde")]
 mod in_flight_serde;
-mod item;
-mod overview;
 mod pending;
-mod registry;
 mod table;
 mod task;
 
 pub use in_flight::{Doing, InFlight, Progress};
 
-pub(crate) use brief::{Brief, Name};
+pub(crate) use counts::Oldest;
 pub(crate) use counts::{Counts, WorkKind};
-pub(crate) use item::WorkItem;
-pub(crate) use overview::Oldest;
-pub(crate) use registry::Key;
+pub(crate) use in_flight::{Brief, Name};
+pub(crate) use table::Key;
+pub(crate) use table::WorkItem;
 pub(crate) use table::{InFlightSnapshot, Work};
 pub(crate) use task::{CountWaiting, Role, TaskGuard, TaskName, spawn, spawn_blocking};

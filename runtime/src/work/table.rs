@@ -1,20 +1,23 @@
 //! The table of work: all that the drain waits for.
 
-#[cfg(feature = "http1")]
-use std::{convert::Infallible, time::Duration};
 use std::{fmt, sync::Arc, time::Instant};
+
+use slab::Slab;
 
 use super::{
     counts::{AtomicCounts, Counts, WorkKind},
     in_flight::InFlight,
-    item::WorkItem,
     pending::Pending,
-    registry::{Key, Registry},
 };
 use crate::{
     log::Log,
     util::sync::{AtomicBool, AtomicU8, AtomicUsize, Mutex, Ordering, lock},
 };
+
+#[cfg(feature = "http1")]
+use std::convert::Infallible;
+#[cfg(feature = "http1")]
+use std::time::Duration;
 
 /// All work of one context, or of its cleanup hooks.
 ///
@@ -337,6 +340,113 @@ impl InFlightSnapshot {
 
 pub(super) fn sort_oldest_first(all: &mut [InFlight]) {
     all.sort_by_key(|work| std::cmp::Reverse(work.age()));
+}
+
+// What the table of work asks of each piece.
+
+/// A piece of work: a connection, a task, a server, `main`.
+pub(crate) trait WorkItem: Send + Sync {
+    /// Says what runs in it at `now`; an idle connection says nothing but that it is there.
+    fn describe(&self, now: Instant, out: &mut Vec<InFlight>);
+
+    /// Since when the oldest of what runs in it has been running; `None`: it is idle. Makes no text.
+    fn oldest(&self) -> Option<Instant>;
+
+    /// What it counts as in messages and in the report.
+    fn kind(&self) -> WorkKind;
+
+    /// How many requests run in it.
+    fn requests(&self) -> usize {
+        0
+    }
+
+    /// Lets go of what is not needed while idle, if it has been idle for so long. Returns whether
+    /// there is still something to let go of.
+    #[cfg(feature = "http1")]
+    fn sweep(&self, _idle: Duration) -> bool {
+        false
+    }
+
+    /// The drain has started: wakes the task that has to act on it.
+    fn drain(&self) {}
+
+    /// The limit has cut the drain: ends the work as far as that can be done from outside.
+    fn cut(&self) {}
+
+    /// Whether it has come to its end by itself, whatever the cut did meanwhile.
+    fn has_ended(&self) -> bool;
+
+    /// Whether it counts as drained, now that it is over and nothing has been cut by the limit.
+    fn is_drained(&self) -> bool {
+        true
+    }
+
+    /// Takes out of `described`, which is what `describe` said at `then`, just before the cut,
+    /// whatever came to its end by itself all the same.
+    fn forget_ended(&self, _then: Instant, described: &mut Vec<InFlight>) {
+        if self.has_ended() {
+            described.clear();
+        }
+    }
+}
+
+// The table of what is in flight, so that it can be named, woken and aborted.
+
+/// Power of two. Accepting and closing on different threads then rarely meet on one lock.
+#[cfg(not(graceful_loom))]
+const SHARDS: usize = 8;
+#[cfg(graceful_loom)]
+const SHARDS: usize = 2;
+
+/// Entries behind a few independent locks. Locked to insert, to remove and to look at everything:
+/// never per request and never per poll.
+///
+/// It owns one reference to each entry from `insert` to `remove`. Its memory follows the largest
+/// number of entries there ever were at once, not how many there have been.
+#[derive(Debug)]
+pub(crate) struct Registry<T: ?Sized> {
+    shards: [Shard<T>; SHARDS],
+    next: AtomicUsize,
+}
+
+/// A cache line of its own for each lock.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Shard<T: ?Sized>(Mutex<Slab<Arc<T>>>);
+
+/// Where an entry is kept; the means to take it out again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key(usize);
+
+impl<T: ?Sized> Registry<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Shard(Mutex::new(Slab::new()))),
+            // Relaxed in `insert`: it only spreads the load.
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn insert(&self, entry: Arc<T>) -> Key {
+        let shard = self.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        Key(lock(&self.shards[shard].0).insert(entry) * SHARDS + shard)
+    }
+
+    pub(crate) fn remove(&self, key: Key) -> Arc<T> {
+        lock(&self.shards[key.0 % SHARDS].0).remove(key.0 / SHARDS)
+    }
+
+    /// Calls `f` with each entry, outside of the locks: `f` may wake, abort or drop what removes
+    /// itself from this registry.
+    ///
+    /// An entry inserted meanwhile may be missed. Its inserter looks at the phase *after* the
+    /// insertion; the lock orders that look after the phase that this walk was started by.
+    pub(crate) fn for_each(&self, mut f: impl FnMut(&Arc<T>)) {
+        for shard in &self.shards {
+            let entries: Vec<_> = lock(&shard.0).iter().map(|(_, entry)| entry.clone()).collect();
+            entries.iter().for_each(&mut f);
+        }
+    }
 }
 
 #[cfg(all(test, graceful_loom))]
