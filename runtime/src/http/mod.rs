@@ -7,35 +7,28 @@
 //!
 //! May use: `util`, `log`, `work`, `stop`, `context`, `net`. Must not know: `Serve`, `Config`.
 
-mod body;
 mod conn;
-mod describe;
-mod extensions;
 pub(crate) mod framing;
 mod h1;
 #[cfg(feature = "http2")]
 mod h2;
-mod http_service;
 mod io;
 #[cfg(all(test, graceful_loom))]
 mod loom_models;
-mod maker;
-mod options;
 mod parked;
 #[cfg(feature = "probes")]
 mod probes;
 mod readiness;
 mod request_line;
 mod server;
-mod server_options;
 mod service;
 mod state;
 mod stream_table;
 mod task;
 
-use extensions::give_connect_info;
+use service::give_connect_info;
 
-pub use http_service::HttpService;
 #[cfg(feature = "http2")]
-pub use options::Http2Builder;
+pub use server::Http2Builder;
 pub use server::{Server, serve};
+pub use service::HttpService;

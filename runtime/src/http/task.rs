@@ -35,8 +35,8 @@ use super::{
     framing::Framing,
     h1::Http1,
     io::Io,
-    options::Options,
     parked::{Parked, Version},
+    server::Options,
     service::Service,
     state::{Due, Event, InService, Moments, State},
 };

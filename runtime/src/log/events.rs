@@ -12,7 +12,7 @@ use std::{
 
 use tracing::Level;
 
-use super::{stderr, writer::Writer};
+use super::writer::{self, Writer};
 use crate::util::sync::lock_std;
 
 /// Where the messages of one context go. Cheap to clone.
@@ -197,7 +197,7 @@ impl Log {
                 Destination::Logger => {
                     log::log!(target: "graceful", log_level(level), "{}", text(Form::Event));
                 }
-                Destination::Stderr => stderr::write(&text(Form::Lines)),
+                Destination::Stderr => writer::write(&text(Form::Lines)),
                 Destination::Nowhere => {}
             }
         }));
@@ -221,13 +221,13 @@ impl Log {
 
     /// Rewrites the live line of a terminal; an empty one wipes it.
     pub(crate) fn live(&self, line: String) {
-        self.writer.push(Box::new(move || stderr::write_live(&line)));
+        self.writer.push(Box::new(move || writer::write_live(&line)));
     }
 
     /// A key has sent a signal, and the terminal has echoed it (`^C`): the next line takes its place.
     pub(crate) fn key_pressed(&self) {
         if self.stderr {
-            self.writer.push(Box::new(stderr::key_echoed));
+            self.writer.push(Box::new(writer::key_echoed));
         }
     }
 }

@@ -3,7 +3,6 @@
 //! May use: `util`. Must not know: what is said. Each concept says its own messages, with `say!`.
 
 mod events;
-mod stderr;
 mod writer;
 
 pub(crate) use events::{Form, Log, level, millis, say};

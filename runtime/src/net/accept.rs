@@ -6,22 +6,26 @@ use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Poll,
     time::{Duration, Instant},
 };
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use super::{
-    backoff::{Backoff, FIRST_PAUSE, LONGEST_PAUSE},
     handshake::{LOOK_AGAIN, nobody_is_served},
     kernel::Kernel,
     listener::Listener,
-    slots::{Slot, Slots},
     stream::Stream,
 };
 use crate::{
+    log::{Log, millis, say},
     stop::{Phase, Shared},
-    util::{Failure, LocalAddr, Peer, beside, race, within},
+    util::{Failure, HumanDuration, LocalAddr, Peer, beside, race, within},
     work::CountWaiting,
 };
 
@@ -276,6 +280,102 @@ fn is_connection_error(error: &io::Error) -> bool {
             | Kind::NetworkUnreachable
             | Kind::TimedOut
     )
+}
+
+// How many connections there may be at once.
+
+/// The right to one connection. It is given back when the connection is over.
+pub(crate) type Slot = OwnedSemaphorePermit;
+
+/// The slots of one server, shared by its listeners.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Slots(Option<Arc<Limited>>);
+
+#[derive(Debug)]
+struct Limited {
+    max: usize,
+    free: Arc<Semaphore>,
+    said: AtomicBool,
+}
+
+impl Slots {
+    /// `None`: as many as there are descriptors.
+    pub(crate) fn new(max: Option<usize>) -> Self {
+        let limited = |max: usize| {
+            let free = Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)));
+            Arc::new(Limited { max, free, said: AtomicBool::new(false) })
+        };
+        Self(max.map(limited))
+    }
+
+    /// Waits for a free one, and says once that it has to. `None`: there is no limit.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a slot that is not used is given back.
+    pub(super) async fn take(&self, log: &Log, server: &str) -> Option<Slot> {
+        let limited = self.0.as_ref()?;
+        if let Ok(slot) = limited.free.clone().try_acquire_owned() {
+            return Some(slot);
+        }
+        if !limited.said.swap(true, Ordering::Relaxed) {
+            let max = limited.max;
+            say!(
+                log, warn, { server = server.to_owned(), max_connections = max },
+                "{server}: connection limit reached (max_connections = {max}); new clients wait in the \
+                 accept queue"
+            );
+        }
+        // Never closed.
+        limited.free.clone().acquire_owned().await.ok()
+    }
+}
+
+// What the accept loop does while the system has nothing to give.
+
+/// The waits between tries while the system is out of descriptors or memory.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(10);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The pauses while the system is out of descriptors or memory (`EMFILE`, `ENFILE`, `ENOBUFS`,
+/// `ENOMEM`).
+#[derive(Default)]
+pub(super) struct Backoff {
+    since: Option<Instant>,
+    pause: Duration,
+}
+
+impl Backoff {
+    /// Says so, once, and waits: each time longer, up to `longest`.
+    pub(super) async fn wait(
+        &mut self,
+        log: &Log,
+        server: &str,
+        error: &io::Error,
+        longest: Duration,
+    ) {
+        if self.since.is_none() {
+            self.since = Some(Instant::now());
+            say!(
+                log, warn, { server = server.to_owned(), error = error.to_string() },
+                "{server}: cannot accept: {error}; trying again until it works"
+            );
+        }
+        self.pause = (self.pause * 2).clamp(FIRST_PAUSE, longest);
+        tokio::time::sleep(self.pause).await;
+    }
+
+    /// A connection was accepted.
+    pub(super) fn end(&mut self, log: &Log, server: &str) {
+        if let Some(since) = self.since.take() {
+            self.pause = Duration::ZERO;
+            let after = since.elapsed();
+            say!(
+                log, info, { server = server.to_owned(), elapsed_ms = millis(after) },
+                "{server}: accepting again after {}", HumanDuration(after)
+            );
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,14 @@
 //! The clock that ages are taken from: it is read for each request, so it has to be cheap.
 
 use std::{
+    future::Future,
+    pin::Pin,
     sync::LazyLock,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
+
+use tokio::time::Sleep;
 
 /// One moment on both clocks.
 static ANCHOR: LazyLock<(Instant, u64)> = LazyLock::new(|| (Instant::now(), exact()));
@@ -49,6 +54,41 @@ fn linux(clock: nix::time::ClockId) -> u64 {
 fn exact() -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+// One timer for a connection, armed only when there is something to wait for.
+
+/// Fires at a deadline that moves. Moving it to later costs nothing: the timer that is armed fires
+/// once in vain and is armed again.
+#[derive(Debug, Default)]
+pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl Timer {
+    /// Whether `deadline` has passed; if not, the task is woken when it does.
+    pub(crate) fn has_passed(&mut self, deadline: Instant, cx: &mut Context<'_>) -> bool {
+        let deadline = deadline.into();
+        // At the drain most deadlines of idle connections have passed already: no timer for these.
+        if tokio::time::Instant::now() >= deadline {
+            return true;
+        }
+        loop {
+            let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+            if sleep.deadline() > deadline {
+                sleep.as_mut().reset(deadline);
+            }
+            match sleep.as_mut().poll(cx) {
+                Poll::Pending => return false,
+                Poll::Ready(()) => {
+                    let passed =
+                        sleep.deadline() >= deadline || tokio::time::Instant::now() >= deadline;
+                    self.0 = None;
+                    if passed {
+                        return true;
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -15,11 +15,11 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
+    clock::Timer,
+    conn::ConnGuard,
     conn::{ConnCore, GuardedConn},
     delivery::ConnDrain,
-    guard::ConnGuard,
     stream::Stream,
-    timer::Timer,
 };
 use crate::stop::Phase;
 

@@ -2,20 +2,34 @@
 
 use std::{
     fmt,
+    future::Future,
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
-    sync::atomic::Ordering,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    conn::GuardedConn, connect_info::ConnectInfo, guarded_io::GuardedIo,
-    idle_shutdown::IdleShutdown, raw_conn::RawConn,
+    accept::{Accepted, MakeConnection},
+    clock,
+    conn::{ConnCore, ConnGuard, GuardedConn},
+    connect_info::ConnectInfo,
+    guarded_io::GuardedIo,
+    handshake::Preamble,
+    idle_shutdown::IdleShutdown,
 };
-use crate::context::{Handle, Shutdown};
+use crate::{
+    context::{Handle, InContext, Shutdown},
+    stop::Shared,
+    work::{Doing, InFlight, WorkItem, WorkKind},
+};
 
 /// A connection of [`listen`](crate::listen): a stream of bytes, and who it is with.
 ///
@@ -176,6 +190,140 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+// From an accepted stream to the handler of the program.
+
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(30);
+
+/// Hands each connection to `handler`, in a task of its own.
+pub(crate) struct RawMaker<H> {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) preamble: Arc<Preamble>,
+    pub(crate) handler: H,
+}
+
+impl<H, Fut> MakeConnection for RawMaker<H>
+where
+    H: Fn(Connection) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    fn make(&self, accepted: Accepted) {
+        let Accepted { stream, peer, kernel, slot } = accepted;
+        let core = ConnCore::new(&self.shared, peer, kernel, slot);
+        let guard = ConnGuard::first(RawConn::new(core));
+        let (handler, preamble) = (self.handler.clone(), self.preamble.clone());
+        let task = async move {
+            let core = guard.conn().core();
+            let Some(stream) = preamble.shake(core, stream, Some(HANDSHAKE)).await else {
+                return;
+            };
+            guard.conn().begins();
+            let info = ConnectInfo::of(&stream, core);
+            let connection = Connection::new(GuardedIo::new(stream, guard.clone()), info);
+            // `guard` goes last: what the handler owns is dropped before the drain stops waiting.
+            handler(connection).await;
+        };
+        self.shared.runtime().spawn(InContext::new(&self.shared, task));
+    }
+}
+
+// A connection of `listen`, as the table of work sees it.
+
+/// A `Connection`, as the table of work sees it.
+#[derive(Debug)]
+pub(super) struct RawConn {
+    core: ConnCore,
+    pub(super) is_closing: AtomicBool,
+    /// Whether an `IdleShutdown` wants to know of activity.
+    pub(super) is_watched: AtomicBool,
+    /// When something was last read or written, by `clock`, as far as that is watched.
+    active: AtomicU64,
+    has_read: AtomicBool,
+}
+
+impl RawConn {
+    pub(super) fn new(core: ConnCore) -> Self {
+        Self {
+            active: AtomicU64::new(core.accepted_on_the_clock()),
+            core,
+            is_closing: AtomicBool::new(false),
+            is_watched: AtomicBool::new(false),
+            has_read: AtomicBool::new(false),
+        }
+    }
+
+    /// The handshake is over: from here on as a connection that has just been accepted.
+    pub(super) fn begins(&self) {
+        self.active.store(clock::now(), Ordering::Relaxed);
+    }
+
+    /// Something has been read, or written.
+    pub(super) fn is_active(&self, is_read: bool) {
+        if is_read {
+            self.has_read.store(true, Ordering::Relaxed);
+        }
+        self.active.store(clock::now(), Ordering::Relaxed);
+    }
+
+    /// When something was last read or written.
+    pub(super) fn active(&self) -> Instant {
+        clock::instant(self.active.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn has_read(&self) -> bool {
+        self.has_read.load(Ordering::Relaxed)
+    }
+
+    fn doing(&self) -> Doing {
+        match self.core.unread() {
+            _ if self.core.is_late() => Doing::Nothing,
+            _ if self.core.is_shaking() => Doing::Handshake,
+            _ if !self.is_closing.load(Ordering::Relaxed) => Doing::Handling,
+            Some(bytes) => Doing::Delivering(bytes),
+            None if self.core.is_sending() => Doing::Closing,
+            None => Doing::Nothing,
+        }
+    }
+}
+
+impl GuardedConn for RawConn {
+    fn core(&self) -> &ConnCore {
+        &self.core
+    }
+
+    fn closed(&self) {
+        let work = &self.core.shared().work;
+        work.piece_finished(|| self.core.in_words(Instant::now(), Doing::Handling));
+    }
+}
+
+impl WorkItem for RawConn {
+    fn describe(&self, now: Instant, out: &mut Vec<InFlight>) {
+        out.push(self.core.in_words(now, self.doing()));
+    }
+
+    fn oldest(&self) -> Option<Instant> {
+        (self.doing() != Doing::Nothing).then(|| self.core.accepted_at())
+    }
+
+    fn kind(&self) -> WorkKind {
+        WorkKind::Connection
+    }
+
+    fn drain(&self) {
+        self.core.wake();
+    }
+
+    fn cut(&self) {
+        self.core.wake_all();
+    }
+
+    fn has_ended(&self) -> bool {
+        // The cut ends it, or its handler has: that is not known apart.
+        false
     }
 }
 

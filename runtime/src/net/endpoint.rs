@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::{
+    accept::Slots,
     accept::{AcceptLoop, MakeConnection},
     handshake::Preamble,
     listener::Listener,
     options::SocketOptions,
-    slots::Slots,
     target::Target,
 };
 use crate::{stop::Shared, util::Failure};

@@ -9,10 +9,10 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    acceptor::PendingInput,
     closing::close,
+    conn::ConnGuard,
     conn::{GuardedConn, Half},
-    guard::ConnGuard,
+    handshake::PendingInput,
     stream::Stream,
 };
 use crate::{context::InContext, stop::Phase};

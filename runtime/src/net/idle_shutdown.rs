@@ -11,11 +11,11 @@ use std::{
 };
 
 use super::{
+    clock::Timer,
     closing::TICK,
     conn::GuardedConn,
+    connection::RawConn,
     delivery::{ConnDrain, KernelView},
-    raw_conn::RawConn,
-    timer::Timer,
 };
 use crate::{
     context::{Handle, Shutdown},

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use super::{
     bind::{BoundSocket, ListenerSocket, bind, set_stream_options},
-    holders::Holders,
+    options::Holders,
     options::SocketOptions,
     sockets::{self, SocketPath},
     stream::Stream,

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use super::holders::Holders;
-
 #[derive(Clone, Debug)]
 pub(crate) struct SocketOptions {
     /// What the program says of who holds its sockets.
@@ -35,4 +33,17 @@ impl Default for SocketOptions {
             max_connections: None,
         }
     }
+}
+
+// Who else holds a listening socket.
+
+/// Who else may hold a listening socket. What is done to the socket is done to all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holders {
+    /// Nobody: it was bound here, or the program says so.
+    Nobody,
+    /// It was handed in: another process may hold it, or a copy of it in this one.
+    Unknown,
+    /// Another process that goes on accepting.
+    Others,
 }

@@ -6,7 +6,7 @@ use std::io;
 use ppp::{v1, v2};
 use tokio::io::AsyncReadExt;
 
-use super::transport::Transport;
+use super::stream::Transport;
 use crate::util::Ends;
 
 /// How version 2 begins, and how much of it says how long it is.

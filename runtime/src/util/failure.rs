@@ -1,8 +1,16 @@
 //! An error with its chain of causes, as text and as a value.
 
-use std::{error::Error, fmt, io, sync::Arc};
+use std::{
+    any::Any,
+    error::Error,
+    fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::Poll,
+    thread,
+};
 
-use super::Escaped;
+use super::{Escaped, one_line, via};
 
 /// Why a server or `main` failed.
 ///
@@ -141,4 +149,103 @@ impl Error for Failure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
     }
+}
+
+// How a future may end that the program is about: well, or with an error of whichever type.
+
+/// How the future of a server, or of a task that the program cannot do without, may end.
+#[diagnostic::on_unimplemented(
+    message = "this future ends with `()` or a `Result<(), E>`, not with `{Self}`"
+)]
+pub trait Outcome<Via> {
+    #[doc(hidden)]
+    fn outcome(self, _: Sealed) -> Result<(), Failure>;
+}
+
+impl Outcome<via::Unit> for () {
+    fn outcome(self, _: Sealed) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// The type of what never returns, which has no name yet on stable Rust.
+pub(crate) type Never = <fn() -> ! as sealed::Function>::Output;
+
+mod sealed {
+    pub trait Function {
+        type Output;
+    }
+
+    impl<T> Function for fn() -> T {
+        type Output = T;
+    }
+}
+
+/// It panics, or goes on for good.
+impl Outcome<via::Never> for Never {
+    fn outcome(self, _: Sealed) -> Result<(), Failure> {
+        self
+    }
+}
+
+impl<E: Fail<EVia>, EVia> Outcome<via::Result<via::Unit, EVia>> for Result<(), E> {
+    fn outcome(self, _: Sealed) -> Result<(), Failure> {
+        self.map_err(failure_of)
+    }
+}
+
+/// Errors that can be reported: whatever `?` turns into a `Box<dyn Error + Send + Sync>`, and a
+/// `Box<dyn Error>`, of which only the text is kept ([`Failure`] says more).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an error that can be printed",
+    note = "it has to implement `std::error::Error + Send + Sync`, or be a `Box<dyn Error>`, \
+            `anyhow::Error` or `String`"
+)]
+pub trait Fail<Via> {
+    #[doc(hidden)]
+    fn fail(self, _: Sealed) -> Failure;
+}
+
+impl<E: Into<Box<dyn Error + Send + Sync>>> Fail<via::Boxable> for E {
+    fn fail(self, _: Sealed) -> Failure {
+        Failure::from_error(self)
+    }
+}
+
+impl Fail<via::Boxed> for Box<dyn Error> {
+    fn fail(self, _: Sealed) -> Failure {
+        Failure::from_text_of(&*self)
+    }
+}
+
+pub(crate) fn failure_of<E: Fail<Via>, Via>(error: E) -> Failure {
+    error.fail(Sealed)
+}
+
+// How traits that users are not meant to implement are closed.
+
+/// An argument of the hidden methods of traits that only this crate implements. It is public,
+/// because public traits mention it, and cannot be named from outside: so nobody else can write the
+/// method.
+///
+/// A sealed supertrait would do as well, but the compiler would then name that trait in its
+/// messages instead of the one that explains itself.
+#[derive(Debug)]
+pub struct Sealed;
+
+// Panics as values.
+
+/// Polls; a panic makes the poll ready. What has panicked must not be polled again.
+pub(crate) fn poll_catching_panics<T>(poll: impl FnOnce() -> Poll<T>) -> Poll<thread::Result<T>> {
+    match catch_unwind(AssertUnwindSafe(poll)) {
+        Ok(poll) => poll.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
+    }
+}
+
+/// The message of a panic, in one line.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    one_line(text.unwrap_or("a panic without a message"))
 }

@@ -5,27 +5,24 @@
 mod addr;
 pub(crate) mod duration;
 mod failure;
-mod outcome;
-mod panic;
 mod race;
 #[cfg(all(test, not(graceful_loom)))]
 mod random;
-mod sealed;
 pub(crate) mod sync;
 mod text;
 mod threads;
 pub mod via;
 
 pub use failure::Failure;
-pub use outcome::{Fail, Outcome};
+pub use failure::{Fail, Outcome};
 
 pub(crate) use addr::{Ends, LocalAddr, Peer};
-pub(crate) use outcome::{Never, failure_of};
-pub(crate) use panic::{panic_message, poll_catching_panics};
+pub(crate) use failure::Sealed;
+pub(crate) use failure::{Never, failure_of};
+pub(crate) use failure::{panic_message, poll_catching_panics};
 pub(crate) use race::{First, beside, race, within};
 #[cfg(all(test, not(graceful_loom)))]
 pub(crate) use random::Random;
-pub(crate) use sealed::Sealed;
 pub(crate) use text::{Escaped, HumanDuration, one_line};
 #[cfg(any(feature = "tls", feature = "probes"))]
 pub(crate) use threads::on_own_thread;

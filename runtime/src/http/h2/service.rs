@@ -1,27 +1,32 @@
 //! What is done around each call of the service.
 
 use std::{
+    cell::Cell,
+    fmt,
     future::Future,
+    io::IoSlice,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Poll, ready},
 };
 
-use http::{Request, Response, StatusCode};
-use http_body::Body;
-use hyper::body::Incoming;
+use bytes::{Buf, Bytes};
+use http::{Method, Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use hyper::{body::Incoming, rt::Executor};
 use pin_project_lite::pin_project;
 
-use super::{body::Http2Body, executor, guard::RequestGuard};
 use crate::{
+    context::InContext,
     http::{
-        body::{MaybeBody, without_body},
         conn::HttpConn,
         give_connect_info,
+        readiness::{MaybeBody, without_body},
         readiness::{Readiness, answer_of_our_own},
         service::Service,
     },
-    net::ConnectInfo,
+    net::{ConnGuard, ConnectInfo, GuardedConn},
+    util::sync::lock_std,
 };
 
 /// The service of one connection.
@@ -78,11 +83,299 @@ where
             return Poll::Pending;
         };
         let guard = if guard.responds(response.status()) {
-            executor::hand_over(guard);
+            hand_over(guard);
             None
         } else {
             Some(guard)
         };
         Poll::Ready(Ok(response.map(|body| Http2Body::new(body, guard))))
+    }
+}
+
+// An HTTP/2 request, for as long as anything of it exists.
+
+/// Stands for a request from its head until the end of its response.
+pub(super) struct RequestGuard {
+    conn: Arc<HttpConn>,
+    /// The place of its stream.
+    stream: usize,
+    rule: ResponseRule,
+    /// Whether all of the body has been handed to h2.
+    pub(super) body_ended: bool,
+    /// Whether a piece of it was dropped before it was written.
+    pub(super) piece_lost: bool,
+    is_upgrade_over: bool,
+}
+
+/// What the method says about the response.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ResponseRule {
+    /// HEAD: the body is described, and not sent.
+    WithoutBody,
+    /// CONNECT: success turns the stream into a tunnel (RFC 9110, section 9.3.6; RFC 8441).
+    Tunnel,
+    Usual,
+}
+
+impl RequestGuard {
+    pub(super) fn new<B>(conn: &Arc<HttpConn>, request: &Request<B>) -> Self {
+        let (method, path) = (request.method().clone(), request.uri().path_and_query().cloned());
+        let stream = conn.streams().opened(method, path);
+        let rule = match *request.method() {
+            Method::HEAD => ResponseRule::WithoutBody,
+            Method::CONNECT => ResponseRule::Tunnel,
+            _ => ResponseRule::Usual,
+        };
+        Self {
+            conn: conn.clone(),
+            stream,
+            rule,
+            body_ended: false,
+            piece_lost: false,
+            is_upgrade_over: false,
+        }
+    }
+
+    /// The head of the response is about to be written. Returns whether it leaves HTTP.
+    pub(super) fn responds(&mut self, status: StatusCode) -> bool {
+        let upgraded = self.rule == ResponseRule::Tunnel && status.is_success();
+        self.body_ended = self.rule == ResponseRule::WithoutBody;
+        self.conn.streams().responds(self.stream, upgraded);
+        upgraded
+    }
+}
+
+impl RequestGuard {
+    /// The task of the upgraded stream has ended. From here on what is on the wire says when it is over.
+    pub(super) fn upgrade_ended(mut self) {
+        self.is_upgrade_over = true;
+        self.conn.upgrade_ended(self.stream);
+    }
+}
+
+impl Drop for RequestGuard {
+    fn drop(&mut self) {
+        if self.is_upgrade_over {
+            return;
+        }
+        let complete = self.body_ended && !self.piece_lost;
+        self.conn.stream_closed(self.stream, complete);
+    }
+}
+
+impl fmt::Debug for RequestGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestGuard").finish_non_exhaustive()
+    }
+}
+
+// Runs what hyper spawns for an HTTP/2 connection: a task for each stream, and one for each stream
+// that has been upgraded.
+
+thread_local! {
+    /// The guard of a request that is being upgraded on this thread. hyper spawns the task of the
+    /// upgraded stream within the same poll in which the service's future became ready.
+    static UPGRADING: Cell<Option<RequestGuard>> = const { Cell::new(None) };
+}
+
+/// Hands the guard over to the task of the upgraded stream.
+pub(super) fn hand_over(guard: RequestGuard) {
+    UPGRADING.set(Some(guard));
+}
+
+/// Spawns so that the connection counts as held while the task runs, and the cut aborts it.
+#[derive(Clone, Debug)]
+pub struct ConnExecutor(pub(in crate::http) ConnGuard<HttpConn>);
+
+impl<F> Executor<F> for ConnExecutor
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        let conn = self.0.conn();
+        let slot = conn.streams().task();
+        let upgraded = UPGRADING.take();
+        let held = HeldConn { slot, conn: self.0.clone(), upgraded };
+        let shared = conn.core().shared();
+        let join = shared.runtime().spawn(InContext::new(shared, StreamTask { future, held }));
+        conn.stream_task_spawned(slot, join.abort_handle());
+    }
+}
+
+pin_project! {
+    /// What hyper has spawned. Not an async block, which has its future in it twice: once as it was
+    /// given, and once where it is polled.
+    struct StreamTask<F> {
+        #[pin]
+        future: F,
+        // Dropped last.
+        held: HeldConn,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for StreamTask<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let poll = self.project().future.poll(cx);
+        // Not taken: hyper has turned the upgrade down.
+        drop(UPGRADING.take());
+        poll
+    }
+}
+
+/// Holds the connection for as long as the task exists.
+struct HeldConn {
+    slot: usize,
+    conn: ConnGuard<HttpConn>,
+    upgraded: Option<RequestGuard>,
+}
+
+impl Drop for HeldConn {
+    fn drop(&mut self) {
+        // In this order: until its bytes are written, something is left.
+        if let Some(guard) = self.upgraded.take() {
+            guard.upgrade_ended();
+        }
+        self.conn.conn().stream_task_ended(self.slot);
+    }
+}
+
+// The body of an HTTP/2 response. It is handed to h2 long before its bytes are written, so each
+// piece of its data keeps the request in the table. A response is complete when its body has come to
+// an end and h2 has written every piece of it: a piece that is dropped before, as at the limit or when
+// the client resets the stream, was not delivered.
+
+/// What keeps a request in the table.
+enum Held {
+    /// By the body, or by its last piece.
+    One(RequestGuard),
+    /// By the body, and by each of its pieces.
+    Shared(Arc<Mutex<RequestGuard>>),
+}
+
+impl Held {
+    fn change(&mut self, change: impl FnOnce(&mut RequestGuard)) {
+        match self {
+            Self::One(guard) => change(guard),
+            Self::Shared(guard) => change(&mut lock_std(guard)),
+        }
+    }
+
+    /// The response is complete as soon as nothing holds the request any more, unless a piece is lost.
+    fn body_ended(&mut self) {
+        self.change(|guard| guard.body_ended = true);
+    }
+}
+
+pin_project! {
+    /// A body of which each piece holds on to the request.
+    pub(crate) struct Http2Body<B> {
+        #[pin]
+        body: MaybeBody<B>,
+        ended: bool,
+        // `None`: it is not a request any more, or the last piece of the body holds on to it.
+        held: Option<Held>,
+    }
+
+    impl<B> PinnedDrop for Http2Body<B> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if let (true, Some(held)) = (*this.ended, this.held) {
+                held.body_ended();
+            }
+        }
+    }
+}
+
+impl<B: Body> Http2Body<B> {
+    pub(super) fn new(body: MaybeBody<B>, guard: Option<RequestGuard>) -> Self {
+        Self { ended: body.is_end_stream(), body, held: guard.map(Held::One) }
+    }
+}
+
+impl<B: Body> Body for Http2Body<B> {
+    type Data = GuardedData<B::Data>;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, B::Error>>> {
+        let mut this = self.project();
+        let frame = ready!(this.body.as_mut().poll_frame(cx));
+        // Trailers are the last that hyper asks for.
+        let is_last =
+            |frame: &Result<Frame<B::Data>, _>| frame.as_ref().is_ok_and(Frame::is_trailers);
+        *this.ended = frame.as_ref().is_none_or(is_last) || this.body.is_end_stream();
+        let ended = *this.ended;
+        let guarded = |data| GuardedData { data, held: hold(this.held, ended) };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(guarded))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// For one piece of the body. Most bodies are of one piece, which can have the guard itself: shared,
+/// it takes an allocation.
+fn hold(held: &mut Option<Held>, is_last: bool) -> Option<Held> {
+    match held.take()? {
+        mut last if is_last => {
+            last.body_ended();
+            Some(last)
+        }
+        Held::Shared(guard) => {
+            *held = Some(Held::Shared(guard.clone()));
+            Some(Held::Shared(guard))
+        }
+        Held::One(guard) => {
+            let guard = Arc::new(Mutex::new(guard));
+            *held = Some(Held::Shared(guard.clone()));
+            Some(Held::Shared(guard))
+        }
+    }
+}
+
+/// Data of a body, and the request that it answers.
+pub(crate) struct GuardedData<D: Buf> {
+    data: D,
+    held: Option<Held>,
+}
+
+impl<D: Buf> Drop for GuardedData<D> {
+    fn drop(&mut self) {
+        if self.data.has_remaining()
+            && let Some(held) = &mut self.held
+        {
+            held.change(|guard| guard.piece_lost = true);
+        }
+    }
+}
+
+impl<D: Buf> Buf for GuardedData<D> {
+    fn remaining(&self) -> usize {
+        self.data.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.data.chunk()
+    }
+
+    fn chunks_vectored<'a>(&'a self, to: &mut [IoSlice<'a>]) -> usize {
+        self.data.chunks_vectored(to)
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.data.advance(count);
+    }
+
+    fn copy_to_bytes(&mut self, len: usize) -> Bytes {
+        self.data.copy_to_bytes(len)
     }
 }

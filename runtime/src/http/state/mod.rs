@@ -2,8 +2,6 @@
 //! alone, which do nothing. `table` has the states, `bounds` their deadlines.
 
 mod bounds;
-#[cfg(test)]
-mod bounds_tests;
 mod table;
 #[cfg(all(test, not(graceful_loom)))]
 mod walk;

@@ -5,9 +5,8 @@
 mod files;
 mod info;
 mod records;
-mod rustls_acceptor;
 
 pub use info::TlsInfo;
 
 pub(crate) use files::CertifiedFiles;
-pub(crate) use rustls_acceptor::TlsSource;
+pub(crate) use records::TlsSource;
