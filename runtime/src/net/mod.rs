@@ -11,10 +11,8 @@ mod conn;
 mod connect_info;
 mod connection;
 mod delivery;
-mod endpoint;
 mod guarded_io;
 mod handshake;
-mod idle_shutdown;
 #[cfg_attr(not(feature = "systemd"), path = "not_inherited.rs")]
 mod inherited;
 mod kernel;
@@ -38,7 +36,6 @@ pub(crate) use self::{
     conn::{ConnCore, GuardedConn},
     connection::RawMaker,
     delivery::{ConnDrain, KernelView},
-    endpoint::Endpoint,
     guarded_io::GuardedIo,
     handshake::{Custom, PendingInput},
     handshake::{Preamble, before_protocol},
@@ -48,9 +45,10 @@ pub(crate) use self::{
     server_options::server_options,
     stream::Received,
     stream::Stream,
+    target::Endpoint,
 };
 
 pub use {
-    connect_info::ConnectInfo, connection::Connection, handshake::Acceptor,
-    idle_shutdown::IdleShutdown, stream::Transport, target::Listen,
+    connect_info::ConnectInfo, connection::Connection, connection::IdleShutdown,
+    handshake::Acceptor, stream::Transport, target::Listen,
 };

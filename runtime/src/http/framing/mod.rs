@@ -12,7 +12,6 @@
 //! The tests beside this compare it with hyper itself, at every byte, and so does the fuzz target
 //! in `fuzz/`.
 
-mod chunks;
 mod head;
 #[cfg(any(all(test, not(graceful_loom)), fuzzing))]
 pub(crate) mod oracle;
@@ -20,7 +19,7 @@ mod plain;
 #[cfg(all(test, not(graceful_loom)))]
 mod tests;
 
-use chunks::{Chunks, Fed};
+use head::{Chunks, Fed};
 use head::{Head, Length};
 
 use crate::net::Follow;

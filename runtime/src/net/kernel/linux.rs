@@ -9,8 +9,8 @@ use std::{
 
 use super::{
     Answer, Facts,
-    entry::{Asked, Entry, State, States},
     proc_net::{self, Read},
+    proc_net::{Asked, Entry, State, States},
     sock_diag::SockDiag,
 };
 use crate::util::sync::{Mutex, lock};

@@ -6,8 +6,6 @@
 //! where neither is to be had, and on other systems than Linux, nothing is known.
 
 #[cfg(target_os = "linux")]
-mod entry;
-#[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
 mod proc_net;

@@ -8,7 +8,7 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::entry::{Entry, State, States, Timing};
+use super::proc_net::{Entry, State, States, Timing};
 
 /// `netlink(7)`, `linux/netlink.h`: the family and the protocol of the socket.
 const AF_NETLINK: i32 = 16;

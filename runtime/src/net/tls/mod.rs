@@ -3,10 +3,9 @@
 //! May use: `acceptor` and `transport` of `net`.
 
 mod files;
-mod info;
 mod records;
 
-pub use info::TlsInfo;
+pub use records::TlsInfo;
 
 pub(crate) use files::CertifiedFiles;
 pub(crate) use records::TlsSource;
