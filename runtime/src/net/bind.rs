@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 
 use super::{
     inherited,
-    options::{Holders, SocketOptions},
     sockets::{self, StdUnixListener, UnixListener},
+    sockets::{Holders, SocketOptions},
     target::Address,
     target::Target,
 };

@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 
 use super::{
     bind::{BoundSocket, ListenerSocket, bind, set_stream_options},
-    options::Holders,
-    options::SocketOptions,
+    sockets::Holders,
+    sockets::SocketOptions,
     sockets::{self, SocketPath},
     stream::Stream,
     target::Target,

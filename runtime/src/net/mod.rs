@@ -17,7 +17,6 @@ mod handshake;
 mod inherited;
 mod kernel;
 mod listener;
-mod options;
 #[cfg(feature = "proxy-protocol")]
 mod proxy_header;
 mod server_options;
@@ -41,8 +40,8 @@ pub(crate) use self::{
     handshake::{Preamble, before_protocol},
     inherited::unclaimed,
     kernel::Kernel,
-    options::Holders,
     server_options::server_options,
+    sockets::Holders,
     stream::Received,
     stream::Stream,
     target::Endpoint,

@@ -11,7 +11,7 @@ use super::{
     accept::{AcceptLoop, MakeConnection, Slots},
     handshake::Preamble,
     listener::Listener,
-    options::SocketOptions,
+    sockets::SocketOptions,
     sockets::{StdUnixListener, UnixListener},
 };
 use crate::{stop::Shared, util::Failure};

@@ -5,8 +5,6 @@
 
 #[cfg(feature = "axum")]
 mod axum;
-#[cfg(feature = "http1")]
-mod http;
 pub(crate) mod launch;
 #[cfg(feature = "net")]
 mod listen;

@@ -262,3 +262,25 @@ tuples!(A, B, C, D, E);
 tuples!(A, B, C, D, E, F);
 tuples!(A, B, C, D, E, F, G);
 tuples!(A, B, C, D, E, F, G, H);
+
+/// `graceful::serve(…)`: our own HTTP server.
+#[cfg(feature = "http1")]
+impl sealed::Sealed for crate::http::Server {}
+
+#[cfg(feature = "http1")]
+impl Serve for crate::http::Server {
+    #[cfg_attr(not(feature = "probes"), allow(unused_mut))]
+    fn collect(mut self: Box<Self>, servers: &mut Servers) {
+        #[cfg(feature = "probes")]
+        let probes = self.take_probes();
+        let server = self.served();
+        servers.push(move |handle| async move {
+            let bound = server.bind(handle).await?.into_iter();
+            Ok(bound.map(Bound::accepting).collect())
+        });
+        #[cfg(feature = "probes")]
+        if let Some(probes) = probes {
+            Box::new(probes.until_exit()).collect(servers);
+        }
+    }
+}

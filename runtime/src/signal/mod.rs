@@ -3,8 +3,6 @@
 //! May use: `util`. Must not know: what a signal leads to.
 
 mod handlers;
-#[cfg(target_os = "linux")]
-mod mask;
 mod name;
 #[cfg(test)]
 mod signal_names;
@@ -13,4 +11,4 @@ pub use name::Signal;
 
 pub(crate) use handlers::{Signals, process_is_ending};
 #[cfg(target_os = "linux")]
-pub(crate) use mask::Mask;
+pub(crate) use name::Mask;

@@ -91,6 +91,25 @@ impl fmt::Debug for Signal {
     }
 }
 
+/// The signals that a line such as `SigIgn:` of a `/proc/…/status` has (`proc_pid_status(5)`).
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mask(u64);
+
+#[cfg(target_os = "linux")]
+impl Mask {
+    /// `None`: there is no such line.
+    pub(crate) fn read(status: &str, name: &str) -> Option<Self> {
+        let mask = status.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(mask.trim(), 16).ok().map(Self)
+    }
+
+    /// A bit for each, `number - 1`.
+    pub(crate) fn contains(self, signal: Signal) -> bool {
+        self.0 >> (signal.number() - 1) & 1 == 1
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{super::signal_names::SIGNAL_NAMES, Signal};

@@ -4,8 +4,6 @@
 
 mod counts;
 mod in_flight;
-#[cfg(feature = "serde")]
-mod in_flight_serde;
 mod pending;
 mod table;
 mod task;

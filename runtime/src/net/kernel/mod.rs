@@ -11,8 +11,6 @@ mod linux;
 mod proc_net;
 #[cfg(target_os = "linux")]
 mod sock_diag;
-#[cfg(not(target_os = "linux"))]
-mod unknown;
 
 use std::{
     net::SocketAddr,
@@ -50,4 +48,41 @@ pub(crate) struct Facts {
     pub(crate) round_trip: Duration,
     /// When the peer has last acknowledged something, where that is known.
     pub(crate) last_ack: Option<Instant>,
+}
+
+/// A kernel that cannot be asked.
+#[cfg(not(target_os = "linux"))]
+mod unknown {
+    use std::{collections::HashSet, net::SocketAddr, time::Instant};
+
+    use super::Answer;
+
+    #[derive(Debug)]
+    pub(crate) struct Kernel;
+
+    impl Kernel {
+        pub(crate) fn new(_: SocketAddr, _: Option<u64>) -> Self {
+            Self
+        }
+
+        pub(crate) fn arriving(&self) -> Option<HashSet<SocketAddr>> {
+            None
+        }
+
+        pub(crate) fn waiting(&self) -> usize {
+            0
+        }
+
+        pub(crate) fn waiting_unix(_: u64) -> usize {
+            0
+        }
+
+        pub(crate) fn at_the_drain(&self, _: SocketAddr, _: Instant) -> Answer {
+            Answer::Unknown
+        }
+
+        pub(crate) fn ask(&self, _: SocketAddr, _: SocketAddr, _: Instant) -> Answer {
+            Answer::Unknown
+        }
+    }
 }
