@@ -184,27 +184,29 @@ pub use self::http::Http2Builder;
 #[cfg(feature = "http1")]
 pub use self::http::{HttpService, Server, serve};
 #[cfg(feature = "tls")]
-pub use self::net::tls::TlsInfo;
+pub use self::net::tls_info::TlsInfo;
 pub use self::{
-    config::{
-        Config, Env, Flavor, IntoLimit, IntoWait, OnUnhandledPanic, Running, Start, StartPaused,
-        UnhandledPanic, env,
-    },
+    config::{Config, Env, Flavor, IntoLimit, Running, Start, UnhandledPanic, env},
     context::{
-        Handle, Shutdown, Stopping, TaskGroup, UntilShutdown, keep, on_ready, on_stop, shutdown,
-        spawn, spawn_blocking, spawn_critical, spawn_local, spawn_named, stop, stopping,
-        until_shutdown,
+        Handle, Shutdown, TaskGroup, UntilShutdown, keep, on_ready, on_stop, shutdown, spawn,
+        spawn_blocking, spawn_critical, spawn_local, spawn_named, stop, stopping, until_shutdown,
     },
     serve::{Main, Serve, ServeFn, UntilExit, serve_fn},
     signal::Signal,
     stop::{Cause, Exit, Listening, Report},
-    util::{Fail, Failure, Outcome, via},
-    work::{Doing, InFlight, Progress},
+    util::Failure,
+    work::{ConnectionState, InFlight, Progress},
+};
+/// What the signatures above are made of, and nobody has to name.
+#[doc(hidden)]
+pub use self::{
+    config::{IntoWait, OnUnhandledPanic, StartPaused},
+    util::{Fail, Outcome, via},
 };
 #[cfg(feature = "net")]
 pub use self::{
-    net::{Acceptor, ConnectInfo, Connection, IdleShutdown, Listen, Transport},
-    serve::{Listener, listen},
+    net::{Acceptor, ConnectInfo, Connection, IdleShutdown, Listen, SocketSharing, Transport},
+    serve::{ListenServer, listen},
 };
 /// rustls, in the version that `Server::tls` takes.
 #[cfg(feature = "tls")]

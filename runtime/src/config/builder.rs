@@ -156,7 +156,7 @@ impl Config {
     /// assert_eq!(config.longest_stop().unwrap(), Some(Duration::from_secs(5 + 20 + 5)));
     /// ```
     pub fn longest_stop(&self) -> Result<Option<Duration>, Failure> {
-        Ok(self.limits.resolve()?.whole())
+        Ok(self.limits.resolve()?.total())
     }
 
     /// Which of tokio's runtimes to build. Default: multi-threaded.

@@ -5,13 +5,11 @@
 
 mod builder;
 mod limits;
+mod preflight;
 mod run;
 mod start;
-mod surroundings;
 mod test;
 
-pub use builder::Config;
-pub use builder::{Flavor, UnhandledPanic};
-pub use builder::{OnUnhandledPanic, StartPaused};
+pub use builder::{Config, Flavor, OnUnhandledPanic, StartPaused, UnhandledPanic};
 pub use limits::{Env, IntoLimit, IntoWait, env};
 pub use start::{Running, Start};

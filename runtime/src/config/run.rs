@@ -19,14 +19,14 @@ use tokio::sync::{mpsc::unbounded_channel, oneshot};
 
 use super::{
     builder::{AnyRuntime, Config},
-    surroundings,
+    preflight,
 };
 use crate::{
     context::{self, Handle, as_main},
     log::{Log, say},
     manager::Manager,
     serve::{BodyKind, Main, Servers, launch},
-    stop::{self, Carrier, Ended, Event, Exit, Phase, ProcessEnd, Report, Shared, stand_down},
+    stop::{self, Ended, Event, Exit, Phase, ProcessEnd, Propagation, Report, Shared, teardown},
     util::{Failure, First, Sealed, poll_catching_panics, race},
     work::{InFlight, Key, WorkItem, WorkKind},
 };
@@ -74,7 +74,7 @@ impl Config {
     {
         outside_of_a_runtime();
         let settings = self.runtime.clone();
-        self.run_by(Carrier::Threads, move |shared| settings.build(shared), main)
+        self.run_by(Propagation::Threads, move |shared| settings.build(shared), main)
     }
 
     /// As [`run`](Self::run), on a runtime of the program's own, which it consumes: for one that is
@@ -105,12 +105,12 @@ impl Config {
         Fut: Future<Output: Main<Via>>,
     {
         outside_of_a_runtime();
-        self.run_by(Carrier::Futures, |_| Ok(AnyRuntime::Threads(runtime)), main)
+        self.run_by(Propagation::Futures, |_| Ok(AnyRuntime::Threads(runtime)), main)
     }
 
     fn run_by<F, Fut, Via>(
         self,
-        carrier: Carrier,
+        propagation: Propagation,
         build: impl FnOnce(&Arc<Shared>) -> io::Result<AnyRuntime>,
         main: F,
     ) -> Exit
@@ -132,7 +132,7 @@ impl Config {
             return fail(&log, &failure);
         }
         let (events, inbox) = unbounded_channel();
-        let handle = Handle::new(limits, carrier, log, manager, events);
+        let handle = Handle::new(limits, propagation, log, manager, events);
         let runtime = match build(handle.shared()) {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -144,12 +144,12 @@ impl Config {
         let (report, over) = oneshot::channel();
         let (over_to, end) = mpsc::channel();
         let (release, released) = mpsc::channel::<()>();
-        let (standing_down, stood_down) = mpsc::channel::<()>();
+        let (tearing_down, torn_down) = mpsc::channel::<()>();
         let (log, kept) = (handle.shared().log.clone(), handle.shared().kept.clone());
         let end_of_sentinel = move |ended: Ended, dumps| {
             // Their default action would end a process that is ending well.
             std::mem::forget(dumps);
-            stand_down(ended, &log, &kept, report, &over_to, &released, standing_down);
+            teardown(ended, &log, &kept, report, &over_to, &released, tearing_down);
         };
         if let Err(error) =
             stop::spawn(handle.shared().clone(), inbox, &self.signals, &self.dump, end_of_sentinel)
@@ -157,16 +157,16 @@ impl Config {
             let failure = Failure::from_error(error).context("cannot install the signal handlers");
             return fail(&handle.shared().log, &failure);
         }
-        surroundings::check(&handle.shared().log, &limits, &self.signals);
+        preflight::check(&handle.shared().log, &limits, &self.signals);
         let context = context::enter(handle.shared().clone());
-        let whole = AssertUnwindSafe(|| runtime.block_on(whole(&handle, main, over)));
-        if catch_unwind(whole).is_err() {
+        let running = AssertUnwindSafe(|| runtime.block_on(run_main(&handle, main, over)));
+        if catch_unwind(running).is_err() {
             // Not `main`: its panics are caught. tokio panics here where `unhandled_panic` shuts
             // the runtime down; the message is out.
             handle.shared().tell(Event::Panicked);
         }
         let end = end.recv().unwrap_or(ProcessEnd { exit: fail_code(), left_behind: true });
-        // Where `whole` has not come so far.
+        // Where `run_main` has not come so far.
         handle.shared().kept.drop_all();
         runtime.end(end.left_behind);
         // All that is the program's is dropped before the sentinel stands down.
@@ -174,7 +174,7 @@ impl Config {
         drop(handle);
         drop(release);
         // Nothing is sent: the signals have their default actions again, or will have.
-        let _ = stood_down.recv();
+        let _ = torn_down.recv();
         end.exit
     }
 }
@@ -311,7 +311,7 @@ impl Drop for BodyGuard {
 // What the main thread waits for: `main`, what it returns, the report, and what it has kept.
 
 /// All of it, from the first line of `main` on.
-pub(super) async fn whole<F, Fut, Via>(handle: &Handle, main: F, over: oneshot::Receiver<Report>)
+pub(super) async fn run_main<F, Fut, Via>(handle: &Handle, main: F, over: oneshot::Receiver<Report>)
 where
     F: FnOnce() -> Fut,
     Fut: Future<Output: Main<Via>>,

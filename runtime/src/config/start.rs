@@ -18,7 +18,7 @@ use crate::{
     manager::Manager,
     serve::{BoxFuture, Serve, Servers, launch},
     signal::Signal,
-    stop::{self, Carrier, Ended, Phase, Report},
+    stop::{self, Ended, Phase, Propagation, Report},
     util::{Failure, LocalAddr},
 };
 
@@ -56,7 +56,7 @@ impl Config {
     /// # Ok(()) }
     /// ```
     pub fn start<S: Serve>(self, server: S) -> Start {
-        Start(State::Settings(Box::new((self, Box::new(server) as Box<dyn Serve>, false))))
+        Start(StartState::Settings(Box::new((self, Box::new(server) as Box<dyn Serve>, false))))
     }
 }
 
@@ -66,9 +66,9 @@ impl Config {
 ///
 /// Dropping it stops what has been started.
 #[must_use = "futures do nothing unless polled"]
-pub struct Start(State);
+pub struct Start(StartState);
 
-enum State {
+enum StartState {
     Settings(Box<(Config, Box<dyn Serve>, bool)>),
     Starting(BoxFuture<Result<Running, Failure>>),
 }
@@ -97,8 +97,8 @@ impl Start {
     #[track_caller]
     pub fn signals(mut self) -> Self {
         match &mut self.0 {
-            State::Settings(settings) => settings.2 = true,
-            State::Starting(_) => panic!("`signals` comes before the first `await`"),
+            StartState::Settings(settings) => settings.2 = true,
+            StartState::Starting(_) => panic!("`signals` comes before the first `await`"),
         }
         self
     }
@@ -108,16 +108,16 @@ impl Future for Start {
     type Output = Result<Running, Failure>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let State::Settings(_) = &self.0 {
-            let empty = State::Starting(Box::pin(std::future::pending()));
-            if let State::Settings(settings) = std::mem::replace(&mut self.0, empty) {
+        if let StartState::Settings(_) = &self.0 {
+            let empty = StartState::Starting(Box::pin(std::future::pending()));
+            if let StartState::Settings(settings) = std::mem::replace(&mut self.0, empty) {
                 let (config, server, signals) = *settings;
-                self.0 = State::Starting(Box::pin(start(config, server, signals)));
+                self.0 = StartState::Starting(Box::pin(start(config, server, signals)));
             }
         }
         match &mut self.0 {
-            State::Starting(starting) => starting.as_mut().poll(cx),
-            State::Settings(_) => Poll::Pending,
+            StartState::Starting(starting) => starting.as_mut().poll(cx),
+            StartState::Settings(_) => Poll::Pending,
         }
     }
 }
@@ -140,7 +140,7 @@ async fn start(
     let cannot_start = |error| Failure::from_error(error).context("cannot start the sentinel");
     let (events, inbox) = unbounded_channel();
     let log = Log::start(false, config.quiet).map_err(cannot_start)?;
-    let handle = Handle::new(limits, Carrier::Futures, log, Manager::nobody(), events);
+    let handle = Handle::new(limits, Propagation::Futures, log, Manager::nobody(), events);
     handle.shared().set_runtime(tokio::runtime::Handle::current());
     let (report, over) = oneshot::channel();
     let kept = handle.clone();

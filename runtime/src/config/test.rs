@@ -14,7 +14,7 @@ use crate::{
     log::Log,
     manager::Manager,
     serve::BodyKind,
-    stop::{self, Carrier, Ended, Phase},
+    stop::{self, Ended, Phase, Propagation},
     util::poll_catching_panics,
 };
 
@@ -47,7 +47,7 @@ impl Config {
         let limits = self.limits.resolve().unwrap_or_else(|failure| panic!("{failure}"));
         let (events, inbox) = unbounded_channel();
         let log = Log::start(false, self.quiet).expect("the log starts");
-        let handle = Handle::new(limits, Carrier::Threads, log, Manager::nobody(), events);
+        let handle = Handle::new(limits, Propagation::Threads, log, Manager::nobody(), events);
         let (report, over) = oneshot::channel();
         // The receiver is dropped only when this function has panicked.
         let end = move |ended: Ended, _| drop(report.send((ended.report, ended.left_behind)));

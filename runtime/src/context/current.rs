@@ -15,7 +15,7 @@ use pin_project_lite::pin_project;
 use tokio::task::JoinHandle;
 
 use crate::{
-    stop::{Carrier, Scope, Shared},
+    stop::{Propagation, Scope, Shared},
     work::{self, Role, TaskName, WorkItem},
 };
 
@@ -105,7 +105,7 @@ pin_project! {
 
 impl<F> InContext<F> {
     pub(crate) fn new(shared: &Arc<Shared>, future: F) -> Self {
-        let is_carried = shared.carrier() == Carrier::Futures;
+        let is_carried = shared.propagation() == Propagation::Futures;
         let shared = is_carried.then(|| shared.program().clone());
         Self { shared, future: Some(future) }
     }

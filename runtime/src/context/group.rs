@@ -17,7 +17,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::current;
 use crate::{
-    stop::{Shared, Turn, bounded},
+    stop::{OrderedStop, Shared, bounded},
     util::{
         sync::{Mutex, lock},
         within,
@@ -206,7 +206,7 @@ impl Group {
     }
 }
 
-impl Turn for Group {
+impl OrderedStop for Group {
     fn begin(&self) {
         self.told.send_replace(true);
     }

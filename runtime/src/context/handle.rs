@@ -13,12 +13,12 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use super::{
     current::{self, InContext},
     group::TaskGroup,
-    shutdown::{Shutdown, Stopping},
+    shutdown::Shutdown,
 };
 use crate::{
     log::Log,
     manager::Manager,
-    stop::{Carrier, Event, Limits, Listening, Phase, Shared},
+    stop::{Event, Limits, Listening, Phase, Propagation, Shared},
     util::{Failure, Outcome, Sealed, panic_message, poll_catching_panics},
     work::{self, InFlight, Role, TaskName},
 };
@@ -38,19 +38,19 @@ pub struct Handle(Arc<Shared>);
 impl Handle {
     pub(crate) fn new(
         limits: Limits,
-        carrier: Carrier,
+        propagation: Propagation,
         log: Log,
         manager: Manager,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
-        Self(Arc::new(Shared::new(limits, carrier, log, manager, events, current::adopt)))
+        Self(Arc::new(Shared::new(limits, propagation, log, manager, events, current::adopt)))
     }
 
     /// One whose phases a test advances by itself.
     #[cfg(test)]
     pub(crate) fn for_test(limits: Limits) -> Self {
         let events = mpsc::unbounded_channel().0;
-        Self::new(limits, Carrier::Futures, Log::closed(), Manager::nobody(), events)
+        Self::new(limits, Propagation::Futures, Log::closed(), Manager::nobody(), events)
     }
 
     pub(crate) fn of(shared: &Arc<Shared>) -> Self {
@@ -90,8 +90,8 @@ impl Handle {
     }
 
     /// As [`stopping`](crate::stopping).
-    pub fn stopping(&self) -> Stopping {
-        Stopping::new(self.0.clone())
+    pub fn stopping(&self) -> Shutdown {
+        Shutdown::stopping(self.0.clone())
     }
 
     /// As [`cancellation_token`](crate::cancellation_token).
@@ -230,7 +230,7 @@ impl Handle {
     /// first stop signal on they say that it does not, whatever is said here. Default: `true`.
     ///
     /// systemd is told `READY=1` when the program is ready in this sense, too: a `main` that has to do
-    /// something first says `not_ready` in its first line, and `ready(true)` when it is done.
+    /// something first says so in its first line, and that it is ready when it is done.
     ///
     /// # Examples
     ///
@@ -238,25 +238,19 @@ impl Handle {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// # let running = graceful::Config::new().start(()).await.unwrap();
     /// # let handle = running.handle();
-    /// handle.not_ready("the cache is cold");
+    /// handle.ready(Err("the cache is cold"));
     /// // … fill it …
-    /// handle.ready(true);
+    /// handle.ready(Ok(()));
     /// # running.stop().await;
     /// # }
     /// ```
-    pub fn ready(&self, ready: bool) {
-        let reason = (!ready).then_some(Cow::Borrowed("not ready"));
-        self.0.set_not_ready(reason);
-    }
-
-    /// As [`ready(false)`](Self::ready), with the reason, which the probe shows.
-    pub fn not_ready(&self, reason: impl Into<Cow<'static, str>>) {
-        self.0.set_not_ready(Some(reason.into()));
+    pub fn ready(&self, ready: Result<(), &str>) {
+        self.0.set_not_ready(ready.err().map(|reason| Cow::Owned(reason.to_owned())));
     }
 
     /// A handle to what goes on while the program stops.
-    pub(crate) fn stand_apart(&self) -> Self {
-        Self(self.0.stand_apart())
+    pub(crate) fn out_of_band(&self) -> Self {
+        Self(self.0.out_of_band())
     }
 
     /// Whether the first stop signal has come: what a readiness probe wants to know.
@@ -470,4 +464,29 @@ where
     T: Send + 'static,
 {
     Handle::current().spawn_blocking(f)
+}
+
+// A server that was made and then dropped, as by a semicolon behind it.
+
+/// Part of each server. Dropped before the server is bound it leaves a note, for a program that
+/// then ends with nothing to serve.
+pub(crate) struct Unserved(Option<String>);
+
+impl Unserved {
+    pub(crate) fn new(server: &impl std::fmt::Display) -> Self {
+        Self(Some(server.to_string()))
+    }
+
+    /// It has got where it belongs.
+    pub(crate) fn served(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unserved {
+    fn drop(&mut self) {
+        if let (Some(server), Some(handle)) = (self.0.take(), Handle::try_current()) {
+            handle.shared().note_unserved(server);
+        }
+    }
 }

@@ -10,12 +10,10 @@ mod shutdown;
 
 #[cfg(feature = "tokio-util")]
 pub use free::cancellation_token;
-pub use free::{keep, on_ready, on_stop, shutdown, stop, stopping};
+pub use free::{UntilShutdown, keep, on_ready, on_stop, shutdown, stop, stopping, until_shutdown};
 pub use group::TaskGroup;
-pub use handle::Handle;
-pub use handle::{spawn, spawn_blocking, spawn_critical, spawn_local, spawn_named};
-pub use shutdown::{Shutdown, Stopping};
-pub use shutdown::{UntilShutdown, until_shutdown};
+pub use handle::{Handle, spawn, spawn_blocking, spawn_critical, spawn_local, spawn_named};
+pub use shutdown::Shutdown;
 
 pub(crate) use current::{InContext, as_main, enter};
-pub(crate) use shutdown::Unserved;
+pub(crate) use handle::Unserved;

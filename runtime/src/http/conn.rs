@@ -12,8 +12,8 @@ use super::{
     framing::PlainRead,
     request_line::RequestLine,
     state::{
-        Event,
-        State::{
+        ConnEvent,
+        ConnState::{
             self, Answered, Busy, Closed, Closing, Delivering, Flushing, Fresh, Head, Http2, Idle,
             Named, Queued, Responding, Upgraded,
         },
@@ -27,7 +27,7 @@ use crate::{
         Peer,
         sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
-    work::{Doing, InFlight, Progress, WorkItem, WorkKind},
+    work::{ConnectionState, InFlight, Progress, WorkItem, WorkKind},
 };
 
 /// How late a connection may be with its end before that is taken as a sign of blocked threads.
@@ -67,10 +67,10 @@ impl GuardedConn for HttpConn {
     }
 
     fn closed(&self) {
-        if self.is(State::Upgraded) {
+        if self.is(ConnState::Upgraded) {
             self.core.shared().work.piece_finished(|| self.upgraded(Instant::now()));
         }
-        self.on(Event::Gone);
+        self.on(ConnEvent::Gone);
     }
 }
 
@@ -84,7 +84,7 @@ impl HttpConn {
     ) -> ConnGuard<Self> {
         let core = ConnCore::new(shared, peer, kernel, slot);
         ConnGuard::first(Self {
-            state: AtomicU8::new(State::Fresh as u8),
+            state: AtomicU8::new(ConnState::Fresh as u8),
             since: AtomicU64::new(core.accepted_on_the_clock()),
             core,
             plain: PlainRead::new(),
@@ -105,19 +105,19 @@ impl HttpConn {
     // ----- the state -----
 
     #[inline]
-    pub(super) fn state(&self) -> State {
-        State::from_byte(self.state.load(Ordering::Acquire))
+    pub(super) fn state(&self) -> ConnState {
+        ConnState::from_byte(self.state.load(Ordering::Acquire))
     }
 
     #[inline]
-    pub(super) fn is(&self, state: State) -> bool {
+    pub(super) fn is(&self, state: ConnState) -> bool {
         self.state.load(Ordering::Relaxed) == state as u8
     }
 
     /// Whether the state may not last, even while nothing drains.
     #[inline]
     pub(super) fn is_bounded(&self) -> bool {
-        self.own_state().is_bounded_in_service()
+        self.own_state().is_bounded_while_serving()
     }
 
     /// Whether reading is nothing more than that.
@@ -128,21 +128,21 @@ impl HttpConn {
 
     /// For the connection's own task, which wrote it.
     #[inline]
-    pub(super) fn own_state(&self) -> State {
-        State::from_byte(self.state.load(Ordering::Relaxed))
+    pub(super) fn own_state(&self) -> ConnState {
+        ConnState::from_byte(self.state.load(Ordering::Relaxed))
     }
 
     /// Something has happened.
-    #[allow(clippy::inline_always, reason = "as of `State::after`")]
+    #[allow(clippy::inline_always, reason = "as of `ConnState::after`")]
     #[inline(always)]
-    pub(super) fn on(&self, event: Event) {
+    pub(super) fn on(&self, event: ConnEvent) {
         self.step(self.own_state(), event);
     }
 
     /// From `state` on.
-    #[allow(clippy::inline_always, reason = "as of `State::after`")]
+    #[allow(clippy::inline_always, reason = "as of `ConnState::after`")]
     #[inline(always)]
-    pub(super) fn step(&self, state: State, event: Event) {
+    pub(super) fn step(&self, state: ConnState, event: ConnEvent) {
         if state.notes_time(event) {
             self.note_time();
         }
@@ -163,7 +163,7 @@ impl HttpConn {
     /// client has sent was never read.
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
         let shared = self.core.shared();
-        let idle = matches!(self.state(), State::Fresh | State::Idle);
+        let idle = matches!(self.state(), ConnState::Fresh | ConnState::Idle);
         let draining = shared.drain_started.get();
         draining.is_some_and(|&draining| {
             idle && now > draining.max(self.since()) + shared.limits.linger + OVERDUE
@@ -192,7 +192,7 @@ impl HttpConn {
         if self.hyper.load(Ordering::SeqCst) != SPEAKS {
             return false;
         }
-        if self.state() != State::Idle || self.since().elapsed() < idle {
+        if self.state() != ConnState::Idle || self.since().elapsed() < idle {
             return true;
         }
         // The connection's own task may have parked it meanwhile: then nothing is to be done.
@@ -313,7 +313,7 @@ enum Activity {
     Upgraded,
     /// Requests of HTTP/2, which its table knows.
     Streams,
-    Connection(Doing),
+    Connection(ConnectionState),
     /// It is over.
     Nothing,
 }
@@ -323,26 +323,26 @@ impl HttpConn {
         use Activity::{Connection, Nothing, Request, Streams};
         let delivering = |bytes| match self.streams_if_any() {
             None if self.calls() > 0 => Request(Progress::Delivering(bytes)),
-            None | Some(_) => Connection(Doing::Delivering(bytes)),
+            None | Some(_) => Connection(ConnectionState::Delivering(bytes)),
         };
         // The state first: what is read after it belongs to it.
         match (self.state(), self.core().unread()) {
             (Busy, _) => Request(Progress::NoResponse),
             (Responding | Flushing | Answered, _) => Request(Progress::Responding),
             (Upgraded, _) => Activity::Upgraded,
-            (Head | Named | Queued, _) => Connection(Doing::ReadingHead),
+            (Head | Named | Queued, _) => Connection(ConnectionState::ReadingHead),
             (Closed, _) => Nothing,
             (Http2, _) if self.has_streams() => Streams,
             (Delivering, unread) => delivering(unread.unwrap_or(0)),
             (Closing | Http2, Some(bytes)) => delivering(bytes),
-            (Closing, None) if self.core().is_sending() => Connection(Doing::Closing),
-            (Fresh, _) if self.core().is_late() => Connection(Doing::Nothing),
-            (Fresh, _) if self.core().is_shaking() => Connection(Doing::Handshake),
+            (Closing, None) if self.core().is_sending() => Connection(ConnectionState::Closing),
+            (Fresh, _) if self.core().is_late() => Connection(ConnectionState::Nothing),
+            (Fresh, _) if self.core().is_in_handshake() => Connection(ConnectionState::Handshake),
             (Fresh | Idle, _) if self.core().partial_since().is_some() => {
-                Connection(Doing::ReadingHead)
+                Connection(ConnectionState::ReadingHead)
             }
-            (Fresh | Idle, _) if self.is_overdue(now) => Connection(Doing::Overdue),
-            (Fresh | Idle, _) | (Http2 | Closing, None) => Connection(Doing::Nothing),
+            (Fresh | Idle, _) if self.is_overdue(now) => Connection(ConnectionState::Overdue),
+            (Fresh | Idle, _) | (Http2 | Closing, None) => Connection(ConnectionState::Nothing),
         }
     }
 
@@ -383,7 +383,7 @@ impl WorkItem for HttpConn {
     fn oldest(&self) -> Option<Instant> {
         match self.activity(Instant::now()) {
             Activity::Request(_) | Activity::Upgraded => Some(self.since()),
-            Activity::Connection(Doing::Nothing) | Activity::Nothing => None,
+            Activity::Connection(ConnectionState::Nothing) | Activity::Nothing => None,
             Activity::Connection(_) => Some(self.core().accepted_at()),
             Activity::Streams => self.streams_if_any()?.oldest(),
         }

@@ -22,8 +22,8 @@ use crate::{
         readiness::{Readiness, answer_of_our_own},
         service::Service,
         state::{
-            Behind, Event,
-            State::{Answered, Flushing, Named},
+            Behind, ConnEvent,
+            ConnState::{Answered, Flushing, Named},
         },
     },
     net::ConnectInfo,
@@ -106,7 +106,7 @@ impl Exchange {
     fn answer<B>(&mut self, body: MaybeBody<B>, upgraded: bool) -> Http1Body<B> {
         let conn = self.conn.take();
         if let Some(conn) = &conn {
-            conn.on(Event::Responds);
+            conn.on(ConnEvent::Responds);
         }
         Http1Body { body, conn, upgraded }
     }
@@ -216,8 +216,8 @@ impl HttpConn {
                 return self.plain.is(bytes);
             }
             ReadSummary::NoHead => {}
-            ReadSummary::PartOfHead => self.on(Event::PartOfHead),
-            ReadSummary::OtherHeads => self.on(Event::OtherHead),
+            ReadSummary::PartOfHead => self.on(ConnEvent::PartOfHead),
+            ReadSummary::OtherHeads => self.on(ConnEvent::OtherHead),
         }
         self.plain.is_not();
     }
@@ -227,10 +227,10 @@ impl HttpConn {
     #[inline]
     fn head_read(&self, head: &[u8]) {
         let state = self.own_state();
-        if state.after(Event::WholeHead) == Named {
+        if state.after(ConnEvent::WholeHead) == Named {
             self.request_line.write_head(head);
         }
-        self.step(state, Event::WholeHead);
+        self.step(state, ConnEvent::WholeHead);
     }
 
     /// All that was written is with the kernel.
@@ -252,7 +252,7 @@ impl HttpConn {
             // hyper closes what is invalid, and flushes again when it is through with a body.
             Position::InBody | Position::Invalid => Behind::RestOfBody,
         };
-        self.step(state, Event::Flushed(behind));
+        self.step(state, ConnEvent::Flushed(behind));
     }
 
     /// The latest read may have to be looked through after all.
@@ -287,7 +287,7 @@ impl HttpConn {
     pub(crate) fn request_begins(&self) -> bool {
         let state = self.own_state();
         self.calls.store(self.calls().wrapping_add(1), Ordering::Relaxed);
-        self.step(state, Event::Called);
+        self.step(state, ConnEvent::Called);
         state == Named
     }
 
@@ -316,8 +316,8 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             match this.conn {
-                Some(conn) if *this.upgraded => conn.on(Event::Upgrades),
-                Some(conn) => conn.on(Event::ResponseEnds),
+                Some(conn) if *this.upgraded => conn.on(ConnEvent::Upgrades),
+                Some(conn) => conn.on(ConnEvent::ResponseEnds),
                 None => {}
             }
         }

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 #[cfg(feature = "http2")]
 use super::h2::Wire;
-use super::{conn::HttpConn, framing::Framing, state::State};
+use super::{conn::HttpConn, framing::Framing, state::ConnState};
 use crate::{
     net::{Closing, ConnGuard, GuardedConn as _, GuardedIo, PendingInput, Received, Stream},
     stop::Phase,
@@ -261,14 +261,14 @@ impl Io {
         let state = conn.state();
         let says_its_end = self.stream().is_layered();
         if !self.wrote && !says_its_end
-            || matches!(state, State::Upgraded | State::Closed)
+            || matches!(state, ConnState::Upgraded | ConnState::Closed)
             || phase >= Phase::Cut
         {
             return None;
         }
         conn.look_through(&mut self.framing);
         // An HTTP/2 client always has something to say: window updates, acknowledgements.
-        let is_http2 = state == State::Http2;
+        let is_http2 = state == ConnState::Http2;
         let is_followed = !is_http2 && !conn.is_lost();
         let is_silent = self.ended
             || is_followed
@@ -290,7 +290,7 @@ impl Io {
 /// cut off.
 impl Drop for Io {
     fn drop(&mut self) {
-        if self.conn().is(State::Upgraded) {
+        if self.conn().is(ConnState::Upgraded) {
             // As a `Connection`: the client may have something on its way to it still.
             self.guarded.close();
         }
@@ -312,7 +312,7 @@ impl AsyncRead for Io {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.prefix.is_some() || !this.conn().reads_http1() {
-            if this.prefix.is_none() && this.conn().is(State::Upgraded) {
+            if this.prefix.is_none() && this.conn().is(ConnState::Upgraded) {
                 return Pin::new(&mut this.guarded).poll_read(cx, buf);
             }
             return this.poll_read_otherwise(cx, buf);
@@ -334,7 +334,7 @@ impl AsyncWrite for Io {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.conn().is(State::Upgraded) {
+        if this.conn().is(ConnState::Upgraded) {
             return Pin::new(&mut this.guarded).poll_write(cx, buf);
         }
         this.wrote = true;
@@ -349,7 +349,7 @@ impl AsyncWrite for Io {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.conn().is(State::Upgraded) {
+        if this.conn().is(ConnState::Upgraded) {
             return Pin::new(&mut this.guarded).poll_write_vectored(cx, bufs);
         }
         this.wrote = true;

@@ -10,14 +10,14 @@ use std::{future::poll_fn, sync::Arc, task::Poll, time::Instant};
 use super::{
     conn::HttpConn,
     framing::Framing,
-    state::{Behind, Event, State},
+    state::{Behind, ConnEvent, ConnState},
 };
 use crate::{
     context::Handle,
     net::{ConnGuard, GuardedConn},
     stop::{Limits, Phase},
     util::Peer,
-    work::{Doing, InFlight, WorkItem, WorkKind},
+    work::{ConnectionState, InFlight, WorkItem, WorkKind},
 };
 
 fn handle() -> Handle {
@@ -36,7 +36,7 @@ fn run_until(last: Phase, guard: ConnGuard<HttpConn>) {
         if conn.phase() >= last { Poll::Ready(()) } else { Poll::Pending }
     }));
     drop(guard);
-    assert_eq!(conn.state(), State::Closed);
+    assert_eq!(conn.state(), ConnState::Closed);
 }
 
 /// The accept loop, as far as the table is concerned.
@@ -116,8 +116,8 @@ fn loom_a_request_is_never_called_by_the_name_of_the_one_before() {
         };
         read(&guard, b"GET /a HTTP/1.1\r\n\r\n");
         assert!(guard.conn().request_begins());
-        guard.conn().on(Event::ResponseEnds);
-        guard.conn().on(Event::Flushed(Behind::Nothing));
+        guard.conn().on(ConnEvent::ResponseEnds);
+        guard.conn().on(ConnEvent::Flushed(Behind::Nothing));
         let task = thread::spawn(move || {
             read(&guard, b"GET /b HTTP/1.1\r\n\r\n");
             thread::yield_now();
@@ -135,7 +135,12 @@ fn loom_a_request_is_never_called_by_the_name_of_the_one_before() {
                     SEEN.fetch_add(1, Ordering::Relaxed);
                 }
                 // It has not begun.
-                [InFlight::Connection { doing: Doing::Nothing | Doing::ReadingHead, .. }] => {}
+                [
+                    InFlight::Connection {
+                        state: ConnectionState::Nothing | ConnectionState::ReadingHead,
+                        ..
+                    },
+                ] => {}
                 other => panic!("{other:?}"),
             }
             thread::yield_now();
@@ -155,8 +160,8 @@ fn loom_the_last_of_several_holders_takes_it_off() {
         let other = guard.clone();
         let holders = [guard, other].map(|guard| {
             thread::spawn(move || {
-                guard.conn().on(Event::SpeaksHttp2);
-                assert_ne!(guard.conn().state(), State::Closed);
+                guard.conn().on(ConnEvent::SpeaksHttp2);
+                assert_ne!(guard.conn().state(), ConnState::Closed);
             })
         });
         handle.shared().work.wake();

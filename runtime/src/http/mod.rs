@@ -8,6 +8,7 @@
 //! May use: `util`, `log`, `work`, `stop`, `context`, `net`. Must not know: `Serve`, `Config`.
 
 mod conn;
+mod factory;
 pub(crate) mod framing;
 mod h1;
 #[cfg(feature = "http2")]
@@ -15,6 +16,7 @@ mod h2;
 mod io;
 #[cfg(all(test, graceful_loom))]
 mod loom_models;
+mod options;
 mod parked;
 #[cfg(feature = "probes")]
 mod probes;
@@ -28,7 +30,7 @@ mod task;
 
 use service::give_connect_info;
 
+pub use factory::HttpService;
 #[cfg(feature = "http2")]
-pub use server::Http2Builder;
+pub use options::Http2Builder;
 pub use server::{Server, serve};
-pub use service::HttpService;

@@ -113,7 +113,7 @@ mod tests {
         let handle = Handle::for_test(Limits::NONE);
         let (mut client, server) = UnixStream::pair().unwrap();
         let io = Io::new(
-            Stream::unix(server),
+            Stream::Unix(server),
             HttpConn::accepted(handle.shared(), Peer::Unix, None, None),
         );
         let mut parked = Parked::fresh(io, ());

@@ -25,7 +25,7 @@ impl Server {
     /// | path | says 200 |
     /// |---|---|
     /// | `/livez` | when the runtime turns; where all of its threads are blocked, there is no answer |
-    /// | `/readyz` | until the first stop signal, unless the program says otherwise ([`Handle::not_ready`](crate::Handle::not_ready)); else 503 and why |
+    /// | `/readyz` | until the first stop signal, unless the program says otherwise ([`Handle::ready`](crate::Handle::ready)); else 503 and why |
     /// | `/startupz` | once every listener is bound |
     /// | `/in-flight` | what runs now and its age: JSON, for a browser a page |
     ///

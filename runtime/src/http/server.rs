@@ -3,20 +3,20 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use hyper::server::conn::http1;
-use hyper_util::rt::TokioTimer;
 
-use super::{readiness::Readiness, service::HttpService, service::Maker};
+#[cfg(feature = "http2")]
+use super::options::Http2Builder;
+use super::{
+    factory::{ConnFactory, HttpService},
+    options::{Options, own_http1},
+    readiness::Readiness,
+};
 use crate::{
     context::{Handle, Unserved},
-    net::{AcceptLoop, Endpoint, Listen, Preamble, server_options},
+    net::{AcceptLoop, Endpoint, Listen, server_options},
     stop::bounded,
     util::{Failure, Sealed},
 };
-
-#[cfg(feature = "http2")]
-use super::h2::ConnExecutor;
-#[cfg(feature = "http2")]
-use hyper::server::conn::http2;
 
 /// Serves HTTP/1.1 and HTTP/2 (with prior knowledge) on one port.
 ///
@@ -75,7 +75,7 @@ pub struct Server {
     unserved: Unserved,
     endpoint: Endpoint,
     pub(super) options: Options,
-    maker: Maker,
+    maker: ConnFactory,
 }
 
 server_options!(Server);
@@ -83,7 +83,7 @@ server_options!(Server);
 impl Server {
     /// Answers `GET` and `HEAD` of `path` with 200 while the process is ready for new requests, and
     /// with 503 from the first stop signal on, and while the program says that it is not
-    /// ([`Handle::not_ready`](crate::Handle::not_ready)), before any of the service's code runs.
+    /// ([`Handle::ready`](crate::Handle::ready)), before any of the service's code runs.
     ///
     /// With the `delay` of [`graceful::main`](macro@crate::main), a load balancer that asks this
     /// path has time to look elsewhere while requests are still answered.
@@ -142,7 +142,7 @@ impl Server {
 pub(crate) struct UnboundServer {
     endpoint: Endpoint,
     options: Options,
-    maker: Maker,
+    maker: ConnFactory,
 }
 
 impl UnboundServer {
@@ -268,85 +268,5 @@ impl Server {
     pub fn http2(mut self, set: impl Fn(&mut Http2Builder) + Send + Sync + 'static) -> Self {
         self.options.http2 = Some(Arc::new(set));
         self
-    }
-}
-
-// What holds for every connection of a server.
-
-#[derive(Clone)]
-pub(crate) struct Options {
-    pub(super) header_timeout: Option<Duration>,
-    pub(super) keep_alive_timeout: Option<Duration>,
-    pub(super) max_connection_age: Option<Duration>,
-    pub(super) readiness: Option<Arc<Readiness>>,
-    /// Whether requests are given a `ConnectInfo`.
-    pub(super) connect_info: bool,
-    /// TLS and its like.
-    pub(crate) preamble: Preamble,
-    pub(super) http1: http1::Builder,
-    #[cfg(feature = "http2")]
-    pub(super) http2: Option<Arc<Http2Settings>>,
-}
-
-/// hyper's builder for HTTP/2; the executor is this crate's, so that streams are waited for and
-/// cut.
-#[cfg(feature = "http2")]
-pub type Http2Builder = http2::Builder<ConnExecutor>;
-
-#[cfg(feature = "http2")]
-type Http2Settings = dyn Fn(&mut Http2Builder) + Send + Sync;
-
-impl Options {
-    pub(super) fn new() -> Self {
-        Self {
-            header_timeout: Some(Duration::from_secs(30)),
-            keep_alive_timeout: None,
-            max_connection_age: None,
-            readiness: None,
-            connect_info: false,
-            preamble: Preamble::default(),
-            http1: own_http1(http1::Builder::new()),
-            #[cfg(feature = "http2")]
-            http2: None,
-        }
-    }
-
-    /// The builder for one connection.
-    #[cfg(feature = "http2")]
-    pub(super) fn http2_builder(&self, executor: ConnExecutor) -> Http2Builder {
-        let mut builder = http2::Builder::new(executor);
-        builder.timer(TokioTimer::new());
-        // WebSockets over HTTP/2 (RFC 8441).
-        builder.enable_connect_protocol();
-        if let Some(set) = &self.http2 {
-            set(&mut builder);
-        }
-        builder
-    }
-
-    /// Whether a connection has deadlines in service besides those of its heads and its end.
-    pub(super) fn is_timed(&self) -> bool {
-        let limits = [self.keep_alive_timeout, self.max_connection_age];
-        limits.iter().any(Option::is_some)
-    }
-}
-
-/// With what has to be this crate's, whatever the program has set. With `pipeline_flush` hyper keeps a
-/// response back for as long as another request is behind it: the end of the process would find it in
-/// hyper's buffer.
-pub(super) fn own_http1(mut http1: http1::Builder) -> http1::Builder {
-    // The header timeout is the connection's own: one timer for a connection, not one per request.
-    http1.timer(TokioTimer::new()).header_read_timeout(None).pipeline_flush(false);
-    http1
-}
-
-impl fmt::Debug for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options")
-            .field("header_timeout", &self.header_timeout)
-            .field("keep_alive_timeout", &self.keep_alive_timeout)
-            .field("max_connection_age", &self.max_connection_age)
-            .field("readiness", &self.readiness)
-            .finish_non_exhaustive()
     }
 }

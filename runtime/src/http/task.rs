@@ -35,10 +35,10 @@ use super::{
     framing::Framing,
     h1::Http1,
     io::Io,
+    options::Options,
     parked::{Parked, Version},
-    server::Options,
     service::Service,
-    state::{Due, Event, InService, Moments, State},
+    state::{Action, ConnEvent, ConnState, ServingLimits, Timestamps},
 };
 use crate::{
     net::{Closing, ConnDrain, ConnGuard, ConnectInfo, GuardedConn, Received, Timer},
@@ -156,17 +156,17 @@ impl<S: Service> ConnTask<S> {
                 continue;
             }
             let state = self.conn().state();
-            let moments = self.moments();
-            let Some(deadline) = state.deadline(&moments) else {
+            let timestamps = self.timestamps();
+            let Some(deadline) = state.deadline(&timestamps) else {
                 return Poll::Pending;
             };
             if !self.timer.has_passed(deadline, cx) {
                 return Poll::Pending;
             }
-            match state.due(&moments) {
-                Due::AskKernel => self.ask_kernel(),
-                Due::Retire => self.retire(),
-                Due::End => {
+            match state.action(&timestamps) {
+                Action::AskKernel => self.ask_kernel(),
+                Action::Retire => self.retire(),
+                Action::End => {
                     if self.end().is_ready() {
                         return Poll::Ready(());
                     }
@@ -190,7 +190,7 @@ impl<S: Service> ConnTask<S> {
         self.draining = Some(Box::new(ConnDrain::new(Instant::now())));
         self.say_goaway();
         self.park();
-        if self.conn().is(State::Idle) {
+        if self.conn().is(ConnState::Idle) {
             // Long idle, as most are: the stream need not be read before it is closed.
             self.ask_kernel();
         }
@@ -222,17 +222,17 @@ impl<S: Service> ConnTask<S> {
         if view.is_to_come {
             return;
         }
-        conn.on(if view.undelivered { Event::Unacknowledged } else { Event::Acknowledged });
+        conn.on(if view.undelivered { ConnEvent::Unacknowledged } else { ConnEvent::Acknowledged });
     }
 
-    fn moments(&self) -> Moments {
+    fn timestamps(&self) -> Timestamps {
         let conn = self.conn();
-        Moments {
+        Timestamps {
             accepted: conn.core().accepted_at(),
             since: conn.since(),
             draining: self.draining.as_ref().map(|draining| draining.since),
             header_timeout: self.options.header_timeout,
-            in_service: self.timed.as_ref().map_or(InService::default(), |timed| InService {
+            serving: self.timed.as_ref().map_or(ServingLimits::default(), |timed| ServingLimits {
                 keep_alive: self.options.keep_alive_timeout,
                 retires: timed.retires,
             }),
@@ -283,7 +283,7 @@ impl<S: Service> ConnTask<S> {
             }
             #[cfg(feature = "http2")]
             Version::Http2 => {
-                conn.on(Event::SpeaksHttp2);
+                conn.on(ConnEvent::SpeaksHttp2);
                 let returned = io.speak_http2();
                 let service = Http2 { service, conn, readiness, info };
                 let builder = self.options.http2_builder(ConnExecutor(self.guard.clone()));
@@ -298,7 +298,7 @@ impl<S: Service> ConnTask<S> {
 
     /// Answered and idle: hyper is taken apart.
     fn park(&mut self) {
-        if !matches!(self.conn().state(), State::Idle | State::Delivering)
+        if !matches!(self.conn().state(), ConnState::Idle | ConnState::Delivering)
             || !matches!(self.stage, Stage::Http1(_))
         {
             return;
@@ -317,20 +317,20 @@ impl<S: Service> ConnTask<S> {
     /// The deadline has passed, and the connection is over. Pending: not quite.
     fn end(&mut self) -> Poll<()> {
         match self.conn().state() {
-            State::Fresh | State::Idle | State::Delivering => {
+            ConnState::Fresh | ConnState::Idle | ConnState::Delivering => {
                 self.park();
                 // One last look at what the kernel has received.
                 if let Stage::Parked(parked) = &self.stage
                     && parked.io.stream().peek() == Received::Something
                 {
                     // The runtime is about to hear of it.
-                    self.conn().on(Event::PartOfHead);
+                    self.conn().on(ConnEvent::PartOfHead);
                     return Poll::Pending;
                 }
                 return self.finish(true);
             }
             // A client of HTTP/2 that has had its time to answer has had its time to read.
-            State::Http2 => self.conn().on(Event::Gone),
+            ConnState::Http2 => self.conn().on(ConnEvent::Gone),
             _ => {}
         }
         self.finish(false)
@@ -347,8 +347,9 @@ impl<S: Service> ConnTask<S> {
             Stage::Http1(http1) => {
                 let parts = http1.into_parts();
                 // Or hyper has handed the stream to the code that asked for the upgrade.
-                if parts.is_none() && !self.guard.is_last() && !self.conn().is(State::Upgraded) {
-                    self.conn().on(Event::Upgrades);
+                if parts.is_none() && !self.guard.is_last() && !self.conn().is(ConnState::Upgraded)
+                {
+                    self.conn().on(ConnEvent::Upgrades);
                 }
                 parts.and_then(|parts| parts.io.into_inner().take_closing(false, false))
             }
@@ -361,7 +362,7 @@ impl<S: Service> ConnTask<S> {
         };
         match closing {
             Some(closing) => {
-                self.conn().on(Event::Closes);
+                self.conn().on(ConnEvent::Closes);
                 self.stage = Stage::Closing(Box::new(closing));
                 Poll::Pending
             }
@@ -428,7 +429,7 @@ mod tests {
             Ok::<_, Infallible>(Response::new(request.uri().path().to_owned()))
         });
         let service = service.into_service(Sealed);
-        let io = Io::new(Stream::unix(server), guard);
+        let io = Io::new(Stream::Unix(server), guard);
         (client, ConnTask::new(io, service, &Arc::new(Options::new()), None))
     }
 

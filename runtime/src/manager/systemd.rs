@@ -31,12 +31,12 @@ const LONGEST: usize = 2000;
 pub(crate) struct Manager {
     /// To the thread that sends: the sentinel, which says most of it, has limits to keep, and a manager
     /// may be slow to read. `None`: there is nobody to tell.
-    outbox: Option<mpsc::SyncSender<Letter>>,
+    outbox: Option<mpsc::SyncSender<Outgoing>>,
     watchdog: Option<Duration>,
 }
 
 #[derive(Debug)]
-enum Letter {
+enum Outgoing {
     Message(String),
     /// Answered when all before it is sent.
     Mark(oneshot::Sender<()>),
@@ -61,10 +61,10 @@ impl Manager {
             // abstract names, and a failure removes it as well.
             let _ = sd_notify::notify(true, &[NotifyState::Status("starting")]);
         }
-        let (outbox, letters) = mpsc::sync_channel(WAITING);
+        let (outbox, outgoing) = mpsc::sync_channel(WAITING);
         let thread = std::thread::Builder::new().name("graceful-notify".to_owned());
         // Without a thread nothing can be said, and everything works all the same.
-        match thread.spawn(move || deliver(&socket, &letters)) {
+        match thread.spawn(move || deliver(&socket, &outgoing)) {
             Ok(_) => Self { outbox: Some(outbox), watchdog },
             Err(_) => Self::nobody(),
         }
@@ -126,7 +126,7 @@ impl Manager {
     pub(crate) async fn sent(&self) {
         let Some(outbox) = &self.outbox else { return };
         let (mark, reached) = oneshot::channel();
-        if outbox.try_send(Letter::Mark(mark)).is_ok() {
+        if outbox.try_send(Outgoing::Mark(mark)).is_ok() {
             // The thread is there as long as the outbox is.
             let _ = reached.await;
         }
@@ -140,18 +140,18 @@ impl Manager {
             let _ = writeln!(message, "{state}");
         }
         // A manager that reads nothing for so long cannot be told.
-        let _ = outbox.try_send(Letter::Message(message));
+        let _ = outbox.try_send(Outgoing::Message(message));
     }
 }
 
 /// Sends, one after the other, until nobody has anything to say any more.
-fn deliver(socket: &net::UnixDatagram, letters: &mpsc::Receiver<Letter>) {
-    for letter in letters {
-        match letter {
+fn deliver(socket: &net::UnixDatagram, outgoing: &mpsc::Receiver<Outgoing>) {
+    for message in outgoing {
+        match message {
             // A manager that has gone may come back, as systemd does when it executes itself anew.
-            Letter::Message(message) => drop(socket.send(message.as_bytes())),
+            Outgoing::Message(message) => drop(socket.send(message.as_bytes())),
             // Whoever waited may have given up.
-            Letter::Mark(mark) => drop(mark.send(())),
+            Outgoing::Mark(mark) => drop(mark.send(())),
         }
     }
 }

@@ -6,20 +6,16 @@ use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::Poll,
     time::{Duration, Instant},
 };
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     handshake::{LOOK_AGAIN, nobody_is_served},
     kernel::Kernel,
     listener::Listener,
+    slots::{Slot, Slots},
     stream::Stream,
 };
 use crate::{
@@ -280,55 +276,6 @@ fn is_connection_error(error: &io::Error) -> bool {
             | Kind::NetworkUnreachable
             | Kind::TimedOut
     )
-}
-
-// How many connections there may be at once.
-
-/// The right to one connection. It is given back when the connection is over.
-pub(crate) type Slot = OwnedSemaphorePermit;
-
-/// The slots of one server, shared by its listeners.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Slots(Option<Arc<Limited>>);
-
-#[derive(Debug)]
-struct Limited {
-    max: usize,
-    free: Arc<Semaphore>,
-    said: AtomicBool,
-}
-
-impl Slots {
-    /// `None`: as many as there are descriptors.
-    pub(crate) fn new(max: Option<usize>) -> Self {
-        let limited = |max: usize| {
-            let free = Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)));
-            Arc::new(Limited { max, free, said: AtomicBool::new(false) })
-        };
-        Self(max.map(limited))
-    }
-
-    /// Waits for a free one, and says once that it has to. `None`: there is no limit.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: a slot that is not used is given back.
-    pub(super) async fn take(&self, log: &Log, server: &str) -> Option<Slot> {
-        let limited = self.0.as_ref()?;
-        if let Ok(slot) = limited.free.clone().try_acquire_owned() {
-            return Some(slot);
-        }
-        if !limited.said.swap(true, Ordering::Relaxed) {
-            let max = limited.max;
-            say!(
-                log, warn, { server = server.to_owned(), max_connections = max },
-                "{server}: connection limit reached (max_connections = {max}); new clients wait in the \
-                 accept queue"
-            );
-        }
-        // Never closed.
-        limited.free.clone().acquire_owned().await.ok()
-    }
 }
 
 // What the accept loop does while the system has nothing to give.

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use super::{
     inherited,
     sockets::{self, StdUnixListener, UnixListener},
-    sockets::{Holders, SocketOptions},
+    sockets::{SocketOptions, SocketSharing},
     target::Address,
     target::Target,
 };
@@ -28,7 +28,7 @@ pub(super) enum ListenerSocket {
 /// A socket that listens, and who else may hold it.
 pub(super) struct BoundSocket {
     pub(super) socket: ListenerSocket,
-    pub(super) holders: Holders,
+    pub(super) sharing: SocketSharing,
 }
 
 /// Binds all that `target` says, or takes over the listeners that it is, into `all`.
@@ -60,7 +60,7 @@ async fn bind_one(target: Target, options: &SocketOptions) -> Result<Vec<BoundSo
         |error: io::Error| Failure::from_error(error).context(&format!("cannot listen on {name}"));
     let handed_in = |socket: io::Result<ListenerSocket>| {
         let socket = socket.map_err(failure)?;
-        Ok(vec![BoundSocket { socket, holders: Holders::Unknown }])
+        Ok(vec![BoundSocket { socket, sharing: SocketSharing::Unknown }])
     };
     match target {
         Target::Text(text) => match Address::parse(&text) {
@@ -129,7 +129,7 @@ async fn bind_address(
             let socket = inherited::by_number(number).map_err(failure)?;
             Ok(vec![BoundSocket {
                 socket: adopt(socket).map_err(failure)?,
-                holders: Holders::Unknown,
+                sharing: SocketSharing::Unknown,
             }])
         }
         Address::Systemd(name) => {
@@ -185,12 +185,12 @@ fn bind_new(addr: SocketAddr, options: &SocketOptions) -> io::Result<BoundSocket
 }
 
 fn own(socket: ListenerSocket) -> BoundSocket {
-    BoundSocket { socket, holders: Holders::Nobody }
+    BoundSocket { socket, sharing: SocketSharing::Exclusive }
 }
 
 /// Who has passed it holds it as well.
 fn of_systemd(socket: Socket) -> io::Result<BoundSocket> {
-    adopt(socket).map(|socket| BoundSocket { socket, holders: Holders::Others })
+    adopt(socket).map(|socket| BoundSocket { socket, sharing: SocketSharing::Shared })
 }
 
 fn socket_at(addr: SocketAddr, options: &SocketOptions) -> io::Result<TcpListener> {

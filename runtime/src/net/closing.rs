@@ -57,7 +57,7 @@ impl Follow for Infallible {
 #[derive(Debug)]
 pub(crate) struct Closing<F> {
     stream: Stream,
-    progress: Progress,
+    step: CloseStep,
     /// Whether the client has closed its side, or the connection is broken.
     ended: bool,
     /// How many of the bytes that were written last are no answer, so far.
@@ -76,7 +76,7 @@ pub(crate) struct Closing<F> {
 
 /// What has been done of the close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
+enum CloseStep {
     /// Nothing: a layer may still hold what was written.
     Open,
     /// All of it is with the kernel.
@@ -96,7 +96,7 @@ impl<F: Follow> Closing<F> {
         Self {
             written: stream.bytes_written(),
             stream,
-            progress: Progress::Open,
+            step: CloseStep::Open,
             ended: false,
             goodbye,
             follows,
@@ -122,7 +122,7 @@ impl<F: Follow> Closing<F> {
         core.set_sending(is_between.map_or(heard, |is_between| !is_between));
         core.set_goodbye(self.goodbye());
         let is_through =
-            ended.is_ready() || self.progress == Progress::Shut && is_between == Some(true);
+            ended.is_ready() || self.step == CloseStep::Shut && is_between == Some(true);
         loop {
             if phase < Phase::Stopping {
                 // While serving, the kernel delivers the rest.
@@ -187,7 +187,7 @@ impl<F: Follow> Closing<F> {
     }
 
     fn poll_shut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.progress == Progress::Open {
+        if self.step == CloseStep::Open {
             // What is broken cannot be flushed or shut, as the next read will tell.
             let _ = ready!(Pin::new(&mut self.stream).poll_flush(cx));
             let written = self.stream.bytes_written();
@@ -195,20 +195,20 @@ impl<F: Follow> Closing<F> {
                 // There was more to come of what had been written before.
                 (self.goodbye, self.written) = (0, written);
             }
-            self.progress = Progress::Flushed;
+            self.step = CloseStep::Flushed;
         }
-        if self.progress == Progress::Flushed {
+        if self.step == CloseStep::Flushed {
             let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
-            self.progress = Progress::Shut;
+            self.step = CloseStep::Shut;
         }
         Poll::Ready(())
     }
 
     /// How many of the bytes that were written last are no answer.
     fn goodbye(&self) -> u64 {
-        match self.progress {
-            Progress::Open => self.goodbye,
-            Progress::Flushed | Progress::Shut => {
+        match self.step {
+            CloseStep::Open => self.goodbye,
+            CloseStep::Flushed | CloseStep::Shut => {
                 self.goodbye + (self.stream.bytes_written() - self.written)
             }
         }

@@ -9,14 +9,14 @@ use std::{
     time::Instant,
 };
 
-use super::{accept::Slot, clock, handshake::PendingInput, kernel::Kernel};
+use super::{clock, kernel::Kernel, slots::Slot, stream::PendingInput};
 use crate::{
     stop::{Phase, Shared},
     util::{
-        Ends, Peer,
+        Peer, ProxiedAddrs,
         sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, AtomicWaker, Ordering, register},
     },
-    work::{Doing, InFlight, Key, WorkItem},
+    work::{ConnectionState, InFlight, Key, WorkItem},
 };
 
 /// A connection in the table of work. It is one allocation, which has a `ConnCore` in it.
@@ -39,9 +39,9 @@ pub(crate) struct ConnCore {
     /// Given back with the connection; `None`: there is no limit.
     _slot: Option<Slot>,
     /// What a load balancer has said of the two ends, if it has.
-    ends: OnceLock<Box<Ends>>,
+    proxied: OnceLock<Box<ProxiedAddrs>>,
     /// Whether what comes before the protocol is still under way.
-    is_shaking: AtomicBool,
+    is_in_handshake: AtomicBool,
     /// Whether the drain does not wait for that any more.
     is_late: AtomicBool,
     /// How many `ConnGuard`s there are. They alone change it.
@@ -88,8 +88,8 @@ impl ConnCore {
             peer,
             kernel,
             _slot: slot,
-            ends: OnceLock::new(),
-            is_shaking: AtomicBool::new(false),
+            proxied: OnceLock::new(),
+            is_in_handshake: AtomicBool::new(false),
             is_late: AtomicBool::new(false),
             // The one that `ConnGuard::first` makes.
             guards: AtomicUsize::new(1),
@@ -115,22 +115,22 @@ impl ConnCore {
 
     /// The client's end, as a load balancer says it, if one does.
     pub(crate) fn peer(&self) -> Peer {
-        self.ends.get().map_or(self.peer, |ends| Peer::Tcp(ends.peer))
+        self.proxied.get().map_or(self.peer, |addrs| Peer::Tcp(addrs.peer))
     }
 
     /// What a load balancer has said.
-    pub(super) fn ends(&self) -> Option<Ends> {
-        self.ends.get().map(|ends| **ends)
+    pub(super) fn proxied(&self) -> Option<ProxiedAddrs> {
+        self.proxied.get().map(|addrs| **addrs)
     }
 
     #[cfg(feature = "proxy-protocol")]
-    pub(super) fn set_ends(&self, ends: Ends) {
+    pub(super) fn set_proxied(&self, addrs: ProxiedAddrs) {
         // Said once, at the beginning of the connection.
-        let _ = self.ends.set(Box::new(ends));
+        let _ = self.proxied.set(Box::new(addrs));
     }
 
-    pub(super) fn set_shaking(&self, is_shaking: bool) {
-        self.is_shaking.store(is_shaking, Ordering::Relaxed);
+    pub(super) fn set_in_handshake(&self, is_in_handshake: bool) {
+        self.is_in_handshake.store(is_in_handshake, Ordering::Relaxed);
     }
 
     pub(super) fn set_late(&self, is_late: bool) {
@@ -142,14 +142,14 @@ impl ConnCore {
         self.is_late.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn is_shaking(&self) -> bool {
-        self.is_shaking.load(Ordering::Relaxed)
+    pub(crate) fn is_in_handshake(&self) -> bool {
+        self.is_in_handshake.load(Ordering::Relaxed)
     }
 
     /// It as a connection that is at this.
-    pub(crate) fn in_words(&self, now: Instant, doing: Doing) -> InFlight {
+    pub(crate) fn in_words(&self, now: Instant, state: ConnectionState) -> InFlight {
         let age = now.saturating_duration_since(self.accepted_at());
-        InFlight::Connection { peer: self.peer().to_string(), age, doing }
+        InFlight::Connection { peer: self.peer().to_string(), age, state }
     }
 
     pub(crate) fn accepted_at(&self) -> Instant {

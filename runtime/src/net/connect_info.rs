@@ -33,14 +33,14 @@ struct Inner {
     local: Option<SocketAddr>,
     credentials: Option<UnixCredentials>,
     #[cfg(feature = "tls")]
-    tls: Option<super::tls::TlsInfo>,
+    tls: Option<super::tls_info::TlsInfo>,
 }
 
 impl ConnectInfo {
     pub(crate) fn of(stream: &Stream, core: &ConnCore) -> Self {
         Self(Arc::new(Inner {
             peer: core.peer().tcp(),
-            local: core.ends().map(|ends| ends.local).or_else(|| stream.local_addr()),
+            local: core.proxied().map(|ends| ends.local).or_else(|| stream.local_addr()),
             credentials: stream.peer_credentials(),
             #[cfg(feature = "tls")]
             tls: stream.tls_info(),
@@ -76,7 +76,7 @@ impl ConnectInfo {
     /// What the TLS handshake has settled; `None`: the connection is not encrypted by this server.
     #[cfg(feature = "tls")]
     #[must_use]
-    pub fn tls(&self) -> Option<&super::tls::TlsInfo> {
+    pub fn tls(&self) -> Option<&super::tls_info::TlsInfo> {
         self.0.tls.as_ref()
     }
 }

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     context::{Handle, InContext, Shutdown},
     stop::{Phase, Shared},
-    work::{Doing, InFlight, WorkItem, WorkKind},
+    work::{ConnectionState, InFlight, WorkItem, WorkKind},
 };
 
 /// A connection of [`listen`](crate::listen): a stream of bytes, and who it is with.
@@ -218,7 +218,7 @@ where
         let (handler, preamble) = (self.handler.clone(), self.preamble.clone());
         let task = async move {
             let core = guard.conn().core();
-            let Some(stream) = preamble.shake(core, stream, Some(HANDSHAKE)).await else {
+            let Some(stream) = preamble.handshake(core, stream, Some(HANDSHAKE)).await else {
                 return;
             };
             guard.conn().begins();
@@ -278,14 +278,14 @@ impl RawConn {
         self.has_read.load(Ordering::Relaxed)
     }
 
-    fn doing(&self) -> Doing {
+    fn state(&self) -> ConnectionState {
         match self.core.unread() {
-            _ if self.core.is_late() => Doing::Nothing,
-            _ if self.core.is_shaking() => Doing::Handshake,
-            _ if !self.is_closing.load(Ordering::Relaxed) => Doing::Handling,
-            Some(bytes) => Doing::Delivering(bytes),
-            None if self.core.is_sending() => Doing::Closing,
-            None => Doing::Nothing,
+            _ if self.core.is_late() => ConnectionState::Nothing,
+            _ if self.core.is_in_handshake() => ConnectionState::Handshake,
+            _ if !self.is_closing.load(Ordering::Relaxed) => ConnectionState::Handling,
+            Some(bytes) => ConnectionState::Delivering(bytes),
+            None if self.core.is_sending() => ConnectionState::Closing,
+            None => ConnectionState::Nothing,
         }
     }
 }
@@ -297,17 +297,17 @@ impl GuardedConn for RawConn {
 
     fn closed(&self) {
         let work = &self.core.shared().work;
-        work.piece_finished(|| self.core.in_words(Instant::now(), Doing::Handling));
+        work.piece_finished(|| self.core.in_words(Instant::now(), ConnectionState::Handling));
     }
 }
 
 impl WorkItem for RawConn {
     fn describe(&self, now: Instant, out: &mut Vec<InFlight>) {
-        out.push(self.core.in_words(now, self.doing()));
+        out.push(self.core.in_words(now, self.state()));
     }
 
     fn oldest(&self) -> Option<Instant> {
-        (self.doing() != Doing::Nothing).then(|| self.core.accepted_at())
+        (self.state() != ConnectionState::Nothing).then(|| self.core.accepted_at())
     }
 
     fn kind(&self) -> WorkKind {

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     conn::ConnCore,
-    kernel::{Answer, Facts},
+    kernel::{Answer, TcpInfo},
 };
 use crate::stop::Phase;
 
@@ -129,7 +129,7 @@ impl ConnDrain {
             self.local = at_the_drain.map(|facts| facts.local).or_else(local);
             // That holds if the connection has done nothing since, and is asked again where it says
             // that something is on its way.
-            let holds = |facts: &Facts| facts.undelivered <= core.goodbye() && active < facts.at;
+            let holds = |facts: &TcpInfo| facts.undelivered <= core.goodbye() && active < facts.at;
             if let Some(facts) = at_the_drain.filter(holds) {
                 return Answer::Known(facts);
             }
@@ -139,7 +139,7 @@ impl ConnDrain {
 
     /// How many bytes of answers have not reached the client's system. Our goodbye is no answer: it was
     /// written last, so it is the last to be acknowledged.
-    fn owed(&mut self, core: &ConnCore, facts: &Facts, now: Instant) -> u32 {
+    fn owed(&mut self, core: &ConnCore, facts: &TcpInfo, now: Instant) -> u32 {
         let unchanged = self.unchanged.filter(|(bytes, _)| *bytes == facts.undelivered);
         let (_, since) = *self.unchanged.insert(unchanged.unwrap_or((facts.undelivered, now)));
         // The kernel does not always say when it was.

@@ -12,7 +12,7 @@ use super::{
     closing::close,
     conn::ConnGuard,
     conn::{GuardedConn, Half},
-    handshake::PendingInput,
+    stream::PendingInput,
     stream::Stream,
 };
 use crate::{context::InContext, stop::Phase};

@@ -1,18 +1,16 @@
 //! What comes before the protocol of a server: the PROXY header, then TLS or another layer.
 
 use std::{
-    fmt,
     future::{Future, poll_fn},
-    io,
-    pin::{Pin, pin},
+    pin::pin,
     sync::Arc,
     task::Poll,
     time::{Duration, Instant},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
-use super::{clock::Timer, conn::ConnCore, stream::Stream, stream::Transport};
+use super::{
+    acceptor::AnyAcceptor, clock::Timer, conn::ConnCore, stream::Stream, stream::Transport,
+};
 use crate::{
     stop::{Phase, Shared},
     util::race,
@@ -32,7 +30,7 @@ pub(crate) async fn before_protocol<T>(
     limit: Option<Duration>,
     shaking: impl Future<Output = Option<T>>,
 ) -> Option<T> {
-    core.set_shaking(true);
+    core.set_in_handshake(true);
     let mut shaking = pin!(shaking);
     let mut timer = Timer::default();
     let mut not_awaited = None;
@@ -62,7 +60,7 @@ pub(crate) async fn before_protocol<T>(
         }
     })
     .await;
-    core.set_shaking(false);
+    core.set_in_handshake(false);
     if not_awaited.take().is_some() {
         if core.phase() >= Phase::Cleanup {
             return None;
@@ -112,14 +110,14 @@ impl Preamble {
     }
 
     /// Shakes hands, as `before_protocol` bounds it. `None`: the connection has come to nothing.
-    pub(crate) async fn shake(
+    pub(crate) async fn handshake(
         &self,
         core: &ConnCore,
         stream: Stream,
         limit: Option<Duration>,
     ) -> Option<Stream> {
         let transport = match stream {
-            Stream::Plain(transport) if !self.is_empty() => transport,
+            Stream::Tcp(_) | Stream::Unix(_) if !self.is_empty() => Transport::new(stream),
             stream => return Some(stream),
         };
         before_protocol(core, limit, self.shake_unbounded(core, transport)).await
@@ -131,10 +129,10 @@ impl Preamble {
         if self.proxy_protocol
             && let Some(ends) = super::proxy_header::read(&mut transport).await.ok()?
         {
-            core.set_ends(ends);
+            core.set_proxied(ends);
         }
         match &self.acceptor {
-            None => Some(Stream::Plain(transport)),
+            None => Some(transport.into_socket()),
             // How a handshake fails is the client's affair: port scanners, old browsers.
             Some(acceptor) => acceptor.clone().accept(transport).await.ok().map(Stream::Layered),
         }
@@ -146,184 +144,5 @@ impl std::fmt::Debug for Preamble {
         f.debug_struct("Preamble")
             .field("acceptor", &self.acceptor.is_some())
             .finish_non_exhaustive()
-    }
-}
-
-// What is spoken over a socket before the protocol of the server: TLS, or another tunnel.
-
-/// Turns an accepted connection into a stream of another kind: for TLS stacks other than rustls,
-/// and for tunnels of your own. [`Server::acceptor`](crate::Server::acceptor) takes one.
-///
-/// The handshake does not hold up the accept loop. It may take as long as the
-/// [`header_timeout`](crate::Server::header_timeout). The drain waits a second for it; after that it
-/// goes on for as long as other clients are served. At the end of a connection the stream's
-/// `poll_shutdown` is called, which should say so to the client (in TLS, by `close_notify`).
-///
-/// # Examples
-///
-/// A tunnel that begins with one byte:
-///
-/// ```no_run
-/// use std::io;
-///
-/// use graceful::{Acceptor, Transport};
-/// use tokio::io::AsyncReadExt;
-///
-/// struct Knock;
-///
-/// impl Acceptor for Knock {
-///     type Stream = Transport;
-///
-///     async fn accept(&self, mut transport: Transport) -> io::Result<Transport> {
-///         match transport.read_u8().await? {
-///             b'!' => Ok(transport),
-///             _ => Err(io::ErrorKind::InvalidData.into()),
-///         }
-///     }
-///
-///     fn transport(stream: &Transport) -> &Transport {
-///         stream
-///     }
-/// }
-///
-/// # let app = axum::Router::new();
-/// let server = graceful::serve("127.0.0.1:8080", app).acceptor(Knock);
-/// ```
-pub trait Acceptor: Send + Sync + 'static {
-    /// The stream that the server speaks over.
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static;
-
-    /// Shakes hands.
-    ///
-    /// # Errors
-    ///
-    /// Cost the connection, and nothing else.
-    fn accept(&self, transport: Transport)
-    -> impl Future<Output = io::Result<Self::Stream>> + Send;
-
-    /// The connection below a stream: the kernel is asked about it during the drain.
-    fn transport(stream: &Self::Stream) -> &Transport;
-}
-
-/// What a layer has read and not yet handed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PendingInput {
-    /// Nothing, or what the layer has used up itself.
-    Nothing,
-    /// A part of a record: the rest of it has yet to come.
-    PartOfRecord,
-    /// Bytes of which only the layer knows what they are.
-    Unknown,
-}
-
-/// A stream over a socket, of whichever type.
-pub(crate) trait Layered: AsyncRead + AsyncWrite + Unpin + Send + Sync {
-    fn transport(&self) -> &Transport;
-
-    fn pending_input(&self) -> PendingInput;
-
-    #[cfg(feature = "tls")]
-    fn tls_info(&self) -> Option<super::tls::TlsInfo> {
-        None
-    }
-}
-
-impl fmt::Debug for dyn Layered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Layered").field("transport", self.transport()).finish()
-    }
-}
-
-pub(super) type HandshakeFuture =
-    Pin<Box<dyn Future<Output = io::Result<Box<dyn Layered>>> + Send>>;
-
-/// An acceptor, of whichever type.
-pub(crate) trait AnyAcceptor: Send + Sync {
-    fn accept(self: Arc<Self>, transport: Transport) -> HandshakeFuture;
-}
-
-/// A user's acceptor.
-pub(crate) struct Custom<A>(pub(crate) A);
-
-impl<A: Acceptor> AnyAcceptor for Custom<A> {
-    fn accept(self: Arc<Self>, transport: Transport) -> HandshakeFuture {
-        Box::pin(async move {
-            let stream = self.0.accept(transport).await?;
-            Ok(Box::new(CustomStream::<A> { stream, handed_on: 0 }) as Box<dyn Layered>)
-        })
-    }
-}
-
-/// Its stream: forwards all of it.
-struct CustomStream<A: Acceptor> {
-    stream: A::Stream,
-    /// How much had been read from the socket when something was last handed on. Nothing has been to
-    /// begin with, although the handshake has read: it may have read a part of what follows.
-    handed_on: u64,
-}
-
-impl<A: Acceptor> Layered for CustomStream<A> {
-    fn transport(&self) -> &Transport {
-        A::transport(&self.stream)
-    }
-
-    fn pending_input(&self) -> PendingInput {
-        if self.transport().bytes_read() > self.handed_on {
-            PendingInput::Unknown
-        } else {
-            PendingInput::Nothing
-        }
-    }
-}
-
-impl<A: Acceptor> AsyncRead for CustomStream<A> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buf: &mut tokio::io::ReadBuf<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            this.handed_on = this.transport().bytes_read();
-        }
-        read
-    }
-}
-
-impl<A: Acceptor> AsyncWrite for CustomStream<A> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buf: &[u8],
-    ) -> std::task::Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> std::task::Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(
-        self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(
-        self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }

@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 
 use super::{
     bind::{BoundSocket, ListenerSocket, bind, set_stream_options},
-    sockets::Holders,
     sockets::SocketOptions,
+    sockets::SocketSharing,
     sockets::{self, SocketPath},
     stream::Stream,
     target::Target,
@@ -23,7 +23,7 @@ use crate::util::{Failure, LocalAddr, Peer};
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: ListenerSocket,
-    holders: Holders,
+    sharing: SocketSharing,
     path: Option<SocketPath>,
     /// Set for each accepted socket; `None`: it inherits them.
     stream_options: Option<SocketOptions>,
@@ -51,27 +51,27 @@ impl Listener {
     ) -> Result<Vec<Self>, Failure> {
         let mut bound = Vec::new();
         let result = bind(target, options, &mut bound).await;
-        let own = |BoundSocket { socket, holders }| Self::new(socket, holders, options);
+        let own = |BoundSocket { socket, sharing }| Self::new(socket, sharing, options);
         // Also after a failure: a listener that is dropped leaves no file behind.
         let listeners = bound.into_iter().map(own).collect();
         result.map(|()| listeners)
     }
 
-    fn new(socket: ListenerSocket, holders: Holders, options: &SocketOptions) -> Self {
+    fn new(socket: ListenerSocket, sharing: SocketSharing, options: &SocketOptions) -> Self {
         let path = match &socket {
             ListenerSocket::Unix(unix) => SocketPath::of(unix),
             ListenerSocket::Tcp(_) => None,
         };
         let is_passed = || each!(socket, socket => sockets::is_passed_by_systemd(socket));
-        let own = holders == Holders::Nobody;
-        let holders = options.holders.unwrap_or_else(|| match holders {
-            Holders::Unknown if is_passed() => Holders::Others,
+        let own = sharing == SocketSharing::Exclusive;
+        let sharing = options.sharing.unwrap_or_else(|| match sharing {
+            SocketSharing::Unknown if is_passed() => SocketSharing::Shared,
             known => known,
         });
         // Only a socket of our own has been given these options, for all that it accepts.
         let inherited = own && cfg!(target_os = "linux");
         let stream_options = (!inherited).then(|| options.clone());
-        Self { socket, holders, path, stream_options }
+        Self { socket, sharing, path, stream_options }
     }
 
     /// What an accepted socket has not inherited.
@@ -80,7 +80,7 @@ impl Listener {
             // A connection that refuses an option is broken, which its first read will tell.
             let _ = set_stream_options(&SockRef::from(&stream), options);
         }
-        Stream::tcp(stream)
+        Stream::Tcp(stream)
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<LocalAddr> {
@@ -100,7 +100,7 @@ impl Listener {
 
     /// Whether another process goes on accepting: then the socket is left as it is.
     pub(crate) fn is_shared(&self) -> bool {
-        self.holders == Holders::Others
+        self.sharing == SocketSharing::Shared
     }
 
     /// Whether a client is in the queue, or may be.
@@ -117,7 +117,7 @@ impl Listener {
             }
             ListenerSocket::Unix(unix) => {
                 let accepted = ready!(unix.poll_accept(cx));
-                Poll::Ready(accepted.map(|(stream, _)| (Stream::unix(stream), Peer::Unix)))
+                Poll::Ready(accepted.map(|(stream, _)| (Stream::Unix(stream), Peer::Unix)))
             }
         }
     }
@@ -134,7 +134,7 @@ impl Listener {
                 Ok((self.tcp(stream), Peer::Tcp(peer)))
             }
             ListenerSocket::Unix(unix) => {
-                Ok((Stream::unix(sockets::try_accept_unix(unix)?), Peer::Unix))
+                Ok((Stream::Unix(sockets::try_accept_unix(unix)?), Peer::Unix))
             }
         }
     }
@@ -153,7 +153,7 @@ impl Listener {
             self.path.iter().for_each(SocketPath::unlink);
         }
         match &self.socket {
-            _ if self.holders != Holders::Nobody => false,
+            _ if self.sharing != SocketSharing::Exclusive => false,
             ListenerSocket::Tcp(tcp) => sockets::refuse_syns(tcp),
             ListenerSocket::Unix(unix) => sockets::refuse_connects(unix),
         }
@@ -163,7 +163,7 @@ impl Listener {
 impl Drop for Listener {
     /// The file of a socket that was bound here goes with it, whatever became of the server.
     fn drop(&mut self) {
-        if self.holders == Holders::Nobody {
+        if self.sharing == SocketSharing::Exclusive {
             self.path.iter().for_each(SocketPath::unlink);
         }
     }
@@ -179,19 +179,19 @@ mod tests {
     /// second link.
     #[tokio::test]
     async fn a_shut_unix_socket_keeps_its_queue_and_takes_nobody_in() {
-        for holders in [Holders::Nobody, Holders::Unknown] {
+        for sharing in [SocketSharing::Exclusive, SocketSharing::Unknown] {
             let path =
                 std::env::temp_dir().join(format!("graceful-unit-{}.sock", std::process::id()));
             let link = path.with_extension("link");
             let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
             std::fs::hard_link(&path, &link).unwrap();
-            let options = SocketOptions { holders: Some(holders), ..SocketOptions::default() };
+            let options = SocketOptions { sharing: Some(sharing), ..SocketOptions::default() };
             let listener = Listener::bind(Target::Unix(socket), &options).await.unwrap().remove(0);
             let _early = UnixStream::connect(&path).unwrap();
-            assert_eq!(listener.refuse_new(), holders == Holders::Nobody);
+            assert_eq!(listener.refuse_new(), sharing == SocketSharing::Exclusive);
             assert!(!path.exists());
             let late = UnixStream::connect(&link).map_err(|error| error.kind());
-            assert_eq!(late.is_err(), holders == Holders::Nobody, "{late:?}");
+            assert_eq!(late.is_err(), sharing == SocketSharing::Exclusive, "{late:?}");
             if let Err(kind) = late {
                 assert_eq!(kind, io::ErrorKind::ConnectionRefused);
                 assert!(listener.try_accept().is_ok());

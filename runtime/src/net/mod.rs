@@ -4,6 +4,7 @@
 //! May use: `util`, `log`, `work`, `stop`, `context`. Must not know: HTTP.
 
 mod accept;
+mod acceptor;
 mod bind;
 pub(crate) mod clock;
 mod closing;
@@ -11,6 +12,7 @@ mod conn;
 mod connect_info;
 mod connection;
 mod delivery;
+mod endpoint;
 mod guarded_io;
 mod handshake;
 #[cfg_attr(not(feature = "systemd"), path = "not_inherited.rs")]
@@ -20,34 +22,34 @@ mod listener;
 #[cfg(feature = "proxy-protocol")]
 mod proxy_header;
 mod server_options;
+mod slots;
 mod sockets;
 mod stream;
 mod target;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
+#[cfg(feature = "tls")]
+pub(crate) mod tls_info;
 
-pub(crate) use self::{
-    accept::Slot,
-    accept::{AcceptLoop, Accepted, MakeConnection},
-    clock::Timer,
-    closing::{Closing, Follow, TICK},
-    conn::ConnGuard,
-    conn::{ConnCore, GuardedConn},
-    connection::RawMaker,
-    delivery::{ConnDrain, KernelView},
-    guarded_io::GuardedIo,
-    handshake::{Custom, PendingInput},
-    handshake::{Preamble, before_protocol},
-    inherited::unclaimed,
-    kernel::Kernel,
-    server_options::server_options,
-    sockets::Holders,
-    stream::Received,
-    stream::Stream,
-    target::Endpoint,
-};
+pub(crate) use accept::{AcceptLoop, Accepted, MakeConnection};
+pub(crate) use acceptor::Custom;
+pub(crate) use clock::Timer;
+pub(crate) use closing::{Closing, Follow, TICK};
+pub(crate) use conn::{ConnCore, ConnGuard, GuardedConn};
+pub(crate) use connection::RawMaker;
+pub(crate) use delivery::{ConnDrain, KernelView};
+pub(crate) use endpoint::Endpoint;
+pub(crate) use guarded_io::GuardedIo;
+pub(crate) use handshake::{Preamble, before_protocol};
+pub(crate) use inherited::unclaimed;
+pub(crate) use kernel::Kernel;
+pub(crate) use server_options::server_options;
+pub(crate) use slots::Slot;
+pub(crate) use stream::{PendingInput, Received, Stream};
 
-pub use {
-    connect_info::ConnectInfo, connection::Connection, connection::IdleShutdown,
-    handshake::Acceptor, stream::Transport, target::Listen,
-};
+pub use acceptor::Acceptor;
+pub use connect_info::ConnectInfo;
+pub use connection::{Connection, IdleShutdown};
+pub use sockets::SocketSharing;
+pub use stream::Transport;
+pub use target::Listen;

@@ -7,7 +7,7 @@ use ppp::{v1, v2};
 use tokio::io::AsyncReadExt;
 
 use super::stream::Transport;
-use crate::util::Ends;
+use crate::util::ProxiedAddrs;
 
 /// How version 2 begins, and how much of it says how long it is.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -22,7 +22,7 @@ const LONGEST_V1: usize = 107;
 /// # Errors
 ///
 /// If the connection does not begin with a header.
-pub(super) async fn read(transport: &mut Transport) -> io::Result<Option<Ends>> {
+pub(super) async fn read(transport: &mut Transport) -> io::Result<Option<ProxiedAddrs>> {
     let mut header = vec![0; SIGNATURE.len()];
     // Either version is longer than this.
     transport.read_exact(&mut header).await?;
@@ -36,23 +36,23 @@ pub(super) async fn read(transport: &mut Transport) -> io::Result<Option<Ends>> 
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let header = v2::Header::try_from(&header[..]).map_err(|_| io::ErrorKind::InvalidData)?;
-        return Ok(ends_v2(&header));
+        return Ok(addrs_v2(&header));
     }
     // A line: byte by byte, because what is behind it is not ours.
     while header.starts_with(b"PROXY ") && !header.ends_with(b"\r\n") && header.len() < LONGEST_V1 {
         header.push(transport.read_u8().await?);
     }
     let header = v1::Header::try_from(&header[..]).map_err(|_| io::ErrorKind::InvalidData)?;
-    Ok(ends_v1(header.addresses))
+    Ok(addrs_v1(header.addresses))
 }
 
-fn ends_v1(addresses: v1::Addresses) -> Option<Ends> {
+fn addrs_v1(addresses: v1::Addresses) -> Option<ProxiedAddrs> {
     match addresses {
-        v1::Addresses::Tcp4(it) => Some(Ends {
+        v1::Addresses::Tcp4(it) => Some(ProxiedAddrs {
             peer: (it.source_address, it.source_port).into(),
             local: (it.destination_address, it.destination_port).into(),
         }),
-        v1::Addresses::Tcp6(it) => Some(Ends {
+        v1::Addresses::Tcp6(it) => Some(ProxiedAddrs {
             peer: (it.source_address, it.source_port).into(),
             local: (it.destination_address, it.destination_port).into(),
         }),
@@ -60,16 +60,16 @@ fn ends_v1(addresses: v1::Addresses) -> Option<Ends> {
     }
 }
 
-fn ends_v2(header: &v2::Header<'_>) -> Option<Ends> {
+fn addrs_v2(header: &v2::Header<'_>) -> Option<ProxiedAddrs> {
     if header.command == v2::Command::Local {
         return None;
     }
     match header.addresses {
-        v2::Addresses::IPv4(it) => Some(Ends {
+        v2::Addresses::IPv4(it) => Some(ProxiedAddrs {
             peer: (it.source_address, it.source_port).into(),
             local: (it.destination_address, it.destination_port).into(),
         }),
-        v2::Addresses::IPv6(it) => Some(Ends {
+        v2::Addresses::IPv6(it) => Some(ProxiedAddrs {
             peer: (it.source_address, it.source_port).into(),
             local: (it.destination_address, it.destination_port).into(),
         }),

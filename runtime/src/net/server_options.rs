@@ -83,37 +83,21 @@ macro_rules! server_options {
                 self
             }
 
-            /// Says that another process holds the listening socket, too: inherited by socket
-            /// activation, or to be handed to a successor. The drain then only stops accepting on
-            /// it; what is in its queue is left to the other process. Default: `false`.
-            ///
-            /// Sockets that systemd has passed (`LISTEN_FDS`, `sd_listen_fds(3)`) are recognised
-            /// without this.
-            pub fn shared_socket(mut self, shared: bool) -> Self {
-                self.endpoint.sockets.holders = shared.then_some($crate::net::Holders::Others);
-                self
-            }
-
-            /// Says that this server alone holds the listening socket that was handed in: no other
-            /// process does, and no `try_clone` of it in this one.
-            ///
-            /// The drain then turns new clients away without losing those on the way, as it does
-            /// with a socket that was bound from an address. What it does to that end is done to
-            /// the socket, not to this descriptor of it, and for good: other holders would never
-            /// hear of a client again. So without this a listener that was handed in is emptied and
-            /// let go; a client whose handshake is under way in that moment is reset, as with any
-            /// other server.
+            /// Says who else holds the listening socket that was handed in. Default: unknown. Sockets
+            /// that systemd has passed (`LISTEN_FDS`, `sd_listen_fds(3)`) are recognised as shared.
             ///
             /// # Examples
             ///
             /// ```no_run
             /// # let app = axum::Router::new();
+            /// use graceful::SocketSharing;
+            ///
             /// let listener = std::net::TcpListener::bind("127.0.0.1:8080")?;
-            /// let server = graceful::serve(listener, app).exclusive();
+            /// let server = graceful::serve(listener, app).socket_sharing(SocketSharing::Exclusive);
             /// # std::io::Result::Ok(())
             /// ```
-            pub fn exclusive(mut self) -> Self {
-                self.endpoint.sockets.holders = Some($crate::net::Holders::Nobody);
+            pub fn socket_sharing(mut self, sharing: $crate::SocketSharing) -> Self {
+                self.endpoint.sockets.sharing = Some(sharing);
                 self
             }
 

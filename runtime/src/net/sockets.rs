@@ -193,7 +193,7 @@ pub(super) fn is_passed_by_systemd(listener: &impl AsRawFd) -> bool {
 #[derive(Clone, Debug)]
 pub(crate) struct SocketOptions {
     /// What the program says of who holds its sockets.
-    pub(crate) holders: Option<Holders>,
+    pub(crate) sharing: Option<SocketSharing>,
     pub(crate) backlog: i32,
     pub(crate) nodelay: bool,
     pub(crate) keepalive: Option<Duration>,
@@ -207,7 +207,7 @@ pub(crate) struct SocketOptions {
 impl Default for SocketOptions {
     fn default() -> Self {
         Self {
-            holders: None,
+            sharing: None,
             // The kernel cuts this down to `net.core.somaxconn` (listen(2)). With the 128 that std
             // and tokio ask for, a burst of clients waits for a second until their SYN is sent
             // again.
@@ -223,15 +223,22 @@ impl Default for SocketOptions {
     }
 }
 
-// Who else holds a listening socket.
-
-/// Who else may hold a listening socket. What is done to the socket is done to all of them.
+/// Who else holds a listening socket that was handed in: what
+/// [`Server::socket_sharing`](crate::Server::socket_sharing) says.
+///
+/// For programs that get their sockets from a supervisor of their own. What the drain does so that no
+/// client is lost, it does to the socket, not to this descriptor of it, and for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Holders {
-    /// Nobody: it was bound here, or the program says so.
-    Nobody,
-    /// It was handed in: another process may hold it, or a copy of it in this one.
+#[non_exhaustive]
+pub enum SocketSharing {
+    /// Nobody: no other process does, and no `try_clone` of it in this one. The drain turns new clients
+    /// away without losing those on the way, as it does with a socket that was bound from an address.
+    Exclusive,
+    /// Another process may hold it, or a copy of it in this one. The drain empties its queue and lets
+    /// go of it; a client whose handshake is under way in that moment is reset, as with any other
+    /// server.
     Unknown,
-    /// Another process that goes on accepting.
-    Others,
+    /// Another process does, and goes on accepting: the one that has handed it in, or a successor. The
+    /// drain only stops accepting; what is in the queue is left to that process.
+    Shared,
 }

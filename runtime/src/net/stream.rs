@@ -1,5 +1,5 @@
-//! The stream of a connection as one type, so that hyper's code exists once per service: the socket
-//! itself, or what is spoken over it.
+//! The stream of a connection as one type, so that hyper's code exists once per service: TCP, Unix, or
+//! what is spoken over either.
 
 use std::{
     io::{self, IoSlice},
@@ -15,40 +15,67 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{
-    handshake::{Layered, PendingInput},
-    sockets::{UnixCredentials, UnixStream},
-};
+use super::sockets::{UnixCredentials, UnixStream};
 
 #[derive(Debug)]
 pub(crate) enum Stream {
-    Plain(Transport),
+    Tcp(TcpStream),
+    Unix(UnixStream),
     /// TLS, or another protocol, over the socket.
     Layered(Box<dyn Layered>),
     /// It has been taken: an end of file, a broken pipe.
     Taken,
 }
 
+/// What the kernel has received for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    Nothing,
+    Something,
+    /// The peer has closed its side, or the connection is broken.
+    End,
+}
+
+/// What a layer has read and not yet handed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PendingInput {
+    /// Nothing, or what the layer has used up itself.
+    Nothing,
+    /// A part of a record: the rest of it has yet to come.
+    PartOfRecord,
+    /// Bytes of which only the layer knows what they are.
+    Unknown,
+}
+
+/// A stream over a socket, of whichever type.
+pub(crate) trait Layered: AsyncRead + AsyncWrite + Unpin + Send + Sync {
+    fn transport(&self) -> &Transport;
+
+    fn pending_input(&self) -> PendingInput;
+
+    #[cfg(feature = "tls")]
+    fn tls_info(&self) -> Option<super::tls_info::TlsInfo> {
+        None
+    }
+}
+
+impl std::fmt::Debug for dyn Layered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Layered").field("transport", self.transport()).finish()
+    }
+}
+
 impl Stream {
-    pub(super) fn tcp(tcp: TcpStream) -> Self {
-        Self::Plain(Transport::new(Socket::Tcp(tcp)))
-    }
-
-    pub(crate) fn unix(unix: UnixStream) -> Self {
-        Self::Plain(Transport::new(Socket::Unix(unix)))
-    }
-
     /// Takes the stream out and leaves its end behind.
     pub(crate) fn take(&mut self) -> Self {
         mem::replace(self, Self::Taken)
     }
 
     /// The socket below everything.
-    fn transport(&self) -> Option<&Transport> {
+    fn socket(&self) -> &Self {
         match self {
-            Self::Plain(transport) => Some(transport),
-            Self::Layered(layered) => Some(layered.transport()),
-            Self::Taken => None,
+            Self::Layered(layered) => &layered.transport().socket,
+            Self::Tcp(_) | Self::Unix(_) | Self::Taken => self,
         }
     }
 
@@ -59,45 +86,77 @@ impl Stream {
     }
 
     #[cfg(feature = "tls")]
-    pub(super) fn tls_info(&self) -> Option<super::tls::TlsInfo> {
+    pub(super) fn tls_info(&self) -> Option<super::tls_info::TlsInfo> {
         match self {
             Self::Layered(layered) => layered.tls_info(),
-            Self::Plain(_) | Self::Taken => None,
+            Self::Tcp(_) | Self::Unix(_) | Self::Taken => None,
         }
     }
 
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
-        self.transport()?.local_addr()
+        match self.socket() {
+            Self::Tcp(tcp) => tcp.local_addr().ok(),
+            _ => None,
+        }
     }
 
+    /// Of the client of a Unix socket.
     pub(super) fn peer_credentials(&self) -> Option<UnixCredentials> {
-        self.transport()?.peer_credentials()
-    }
-
-    /// See `Transport::register_acknowledged`.
-    pub(super) fn register_acknowledged(&self, cx: &mut Context<'_>) {
-        if let Some(transport) = self.transport() {
-            transport.register_acknowledged(cx);
+        match self.socket() {
+            Self::Unix(unix) => unix.peer_cred().ok(),
+            _ => None,
         }
     }
 
     /// How many bytes the layer has written to the socket so far. Without one nothing is written but
     /// what its users write.
     pub(crate) fn bytes_written(&self) -> u64 {
-        self.transport().map_or(0, Transport::bytes_written)
+        match self {
+            Self::Layered(layered) => layered.transport().written,
+            Self::Tcp(_) | Self::Unix(_) | Self::Taken => 0,
+        }
     }
 
     /// What has been read from the socket and has not come out of the layer above it.
     pub(crate) fn pending_input(&self) -> PendingInput {
         match self {
             Self::Layered(layered) => layered.pending_input(),
-            Self::Plain(_) | Self::Taken => PendingInput::Nothing,
+            Self::Tcp(_) | Self::Unix(_) | Self::Taken => PendingInput::Nothing,
         }
     }
 
-    /// See `Transport::peek`. Of a layered stream it says nothing that the kernel does not know.
+    /// After the write side was shut: has the task woken when the client has acknowledged the FIN,
+    /// and with it all that was sent. Linux reports the step from `FIN_WAIT1` to `FIN_WAIT2` as a
+    /// change of the socket's state, which is an event of the edge-triggered kind that tokio waits
+    /// for.
+    pub(super) fn register_acknowledged(&self, cx: &mut Context<'_>) {
+        if let Self::Tcp(tcp) = self.socket()
+            && let Poll::Ready(Ok(())) = tcp.poll_write_ready(cx)
+        {
+            // It is always writable, in order to report the error: that is what has to be forgotten
+            // first.
+            let forget = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+            let _ = tcp.try_io(Interest::WRITABLE, forget);
+            let _ = tcp.poll_write_ready(cx);
+        }
+    }
+
+    /// Looks into the kernel's receive buffer, past the runtime: that it has not heard of any bytes
+    /// yet does not say that there are none. Of a layered stream it says nothing that the kernel does
+    /// not know.
     pub(crate) fn peek(&self) -> Received {
-        self.transport().map_or(Received::End, Transport::peek)
+        let socket = match self.socket() {
+            Self::Tcp(tcp) => SockRef::from(tcp),
+            Self::Unix(unix) => SockRef::from(unix),
+            Self::Layered(_) | Self::Taken => return Received::End,
+        };
+        match socket.peek(&mut [MaybeUninit::uninit()]) {
+            Ok(0) => Received::End,
+            Ok(_) => Received::Something,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Received::Something,
+            Err(_) => Received::End,
+        }
     }
 }
 
@@ -105,8 +164,12 @@ impl Stream {
 macro_rules! each {
     ($self:expr, $stream:ident => $call:expr, taken => $taken:expr) => {
         match $self.get_mut() {
-            Stream::Plain(transport) => {
-                let $stream = transport.socket();
+            Stream::Tcp(tcp) => {
+                let $stream = Pin::new(tcp);
+                $call
+            }
+            Stream::Unix(unix) => {
+                let $stream = Pin::new(unix);
                 $call
             }
             Stream::Layered(layered) => {
@@ -154,7 +217,7 @@ impl AsyncWrite for Stream {
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Self::Plain(transport) => transport.is_write_vectored(),
+            Self::Tcp(_) | Self::Unix(_) => true,
             Self::Layered(layered) => layered.is_write_vectored(),
             Self::Taken => false,
         }
@@ -169,158 +232,35 @@ impl AsyncWrite for Stream {
     }
 }
 
-// An accepted socket, TCP or Unix: what a protocol such as TLS is spoken over.
-
 /// An accepted connection as the kernel has it, before any protocol: what an
 /// [`Acceptor`](crate::Acceptor) is handed.
 #[derive(Debug)]
 pub struct Transport {
-    socket: Socket,
-    /// How many bytes a layer has read and written so far. What is spoken over the socket itself is not
-    /// counted: `Stream` goes past this.
+    /// Never layered.
+    socket: Stream,
+    /// How many bytes a layer has read and written so far.
     read: u64,
     written: u64,
 }
 
-#[derive(Debug)]
-pub(super) enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-/// What the kernel has received for a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Received {
-    Nothing,
-    Something,
-    /// The peer has closed its side, or the connection is broken.
-    End,
-}
-
 impl Transport {
-    pub(super) fn new(socket: Socket) -> Self {
+    pub(super) fn new(socket: Stream) -> Self {
         Self { socket, read: 0, written: 0 }
+    }
+
+    /// The socket, for what is spoken over it without a layer.
+    pub(super) fn into_socket(self) -> Stream {
+        self.socket
     }
 
     pub(super) fn bytes_read(&self) -> u64 {
         self.read
     }
 
-    pub(super) fn bytes_written(&self) -> u64 {
-        self.written
-    }
-
-    /// The socket, for what is spoken over it without a layer.
-    #[inline]
-    pub(super) fn socket(&mut self) -> Pin<&mut Socket> {
-        Pin::new(&mut self.socket)
-    }
-
-    fn note_written(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn count_written(&mut self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(count)) = written {
-            self.written += count as u64;
+            self.written += *count as u64;
         }
-        written
-    }
-
-    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
-        match &self.socket {
-            Socket::Tcp(tcp) => tcp.local_addr().ok(),
-            Socket::Unix(_) => None,
-        }
-    }
-
-    /// Of the client of a Unix socket.
-    pub(crate) fn peer_credentials(&self) -> Option<UnixCredentials> {
-        match &self.socket {
-            Socket::Unix(unix) => unix.peer_cred().ok(),
-            Socket::Tcp(_) => None,
-        }
-    }
-
-    /// After the write side was shut: has the task woken when the client has acknowledged the FIN,
-    /// and with it all that was sent. Linux reports the step from `FIN_WAIT1` to `FIN_WAIT2` as a
-    /// change of the socket's state, which is an event of the edge-triggered kind that tokio waits
-    /// for.
-    pub(super) fn register_acknowledged(&self, cx: &mut Context<'_>) {
-        if let Socket::Tcp(tcp) = &self.socket
-            && let Poll::Ready(Ok(())) = tcp.poll_write_ready(cx)
-        {
-            // It is always writable, in order to report the error: that is what has to be forgotten
-            // first.
-            let forget = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-            let _ = tcp.try_io(Interest::WRITABLE, forget);
-            let _ = tcp.poll_write_ready(cx);
-        }
-    }
-
-    /// Looks into the kernel's receive buffer, past the runtime: that it has not heard of any bytes
-    /// yet does not say that there are none.
-    pub(super) fn peek(&self) -> Received {
-        let socket = match &self.socket {
-            Socket::Tcp(tcp) => SockRef::from(tcp),
-            Socket::Unix(unix) => SockRef::from(unix),
-        };
-        match socket.peek(&mut [MaybeUninit::uninit()]) {
-            Ok(0) => Received::End,
-            Ok(_) => Received::Something,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Received::Something,
-            Err(_) => Received::End,
-        }
-    }
-}
-
-macro_rules! each {
-    ($self:expr, $socket:ident => $call:expr) => {
-        match $self.get_mut() {
-            Socket::Tcp($socket) => $call,
-            Socket::Unix($socket) => $call,
-        }
-    };
-}
-
-impl AsyncRead for Socket {
-    #[inline]
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        each!(self, socket => Pin::new(socket).poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Socket {
-    #[inline]
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        each!(self, socket => Pin::new(socket).poll_write(cx, buf))
-    }
-
-    #[inline]
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        each!(self, socket => Pin::new(socket).poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Sockets of the kernel have nothing to flush.
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, socket => Pin::new(socket).poll_shutdown(cx))
     }
 }
 
@@ -332,7 +272,7 @@ impl AsyncRead for Transport {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let read = this.socket().poll_read(cx, buf);
+        let read = Pin::new(&mut this.socket).poll_read(cx, buf);
         this.read += (buf.filled().len() - before) as u64;
         read
     }
@@ -345,8 +285,9 @@ impl AsyncWrite for Transport {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = this.socket().poll_write(cx, buf);
-        this.note_written(written)
+        let written = Pin::new(&mut this.socket).poll_write(cx, buf);
+        this.count_written(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -355,8 +296,9 @@ impl AsyncWrite for Transport {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = this.socket().poll_write_vectored(cx, bufs);
-        this.note_written(written)
+        let written = Pin::new(&mut this.socket).poll_write_vectored(cx, bufs);
+        this.count_written(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -364,10 +306,10 @@ impl AsyncWrite for Transport {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().socket().poll_flush(cx)
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().socket().poll_shutdown(cx)
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
     }
 }

@@ -45,7 +45,7 @@ pub(crate) async fn bind(handle: &Handle, servers: Servers) -> Result<Vec<Bound>
 }
 
 /// Spawns a task for each server and says that it listens.
-pub(crate) fn serve(handle: &Handle, bound: Vec<Bound>) -> Vec<Running> {
+pub(crate) fn serve(handle: &Handle, bound: Vec<Bound>) -> Vec<Started> {
     let shared = handle.shared();
     // State first, then the word: whoever is told that the program is ready finds that it is. Without
     // a server there is nothing that could be ready.
@@ -55,16 +55,17 @@ pub(crate) fn serve(handle: &Handle, bound: Vec<Bound>) -> Vec<Running> {
     let listening = bound.iter().map(|bound| (bound.name.clone(), bound.addr.clone()));
     let listening = (!bound.is_empty()).then(|| Listening::new(listening));
     let mut running = Vec::with_capacity(bound.len());
-    for Bound { name, addr, run, apart, says_its_end, waiting } in bound {
+    for Bound { name, addr, run, out_of_band, says_its_end, waiting } in bound {
         if addr.is_some() {
             say!(shared.log, info, { addr = name.clone() }, "listening on {name}");
         }
-        let server = watched(handle.clone(), name.clone(), run, says_its_end && apart.is_none());
-        let is_apart = apart.is_some();
-        let context = apart.unwrap_or_else(|| handle.clone());
+        let server =
+            watched(handle.clone(), name.clone(), run, says_its_end && out_of_band.is_none());
+        let is_out_of_band = out_of_band.is_some();
+        let context = out_of_band.unwrap_or_else(|| handle.clone());
         let task =
             context.spawn_tracked(Role::Server(waiting), TaskName::Text(name.into()), server);
-        running.push(Running { task, is_apart });
+        running.push(Started { task, is_out_of_band });
     }
     if let Some(listening) = listening {
         #[cfg(feature = "net")]
@@ -89,17 +90,17 @@ pub(crate) fn serve(handle: &Handle, bound: Vec<Bound>) -> Vec<Running> {
 }
 
 /// A server that has been started.
-pub(crate) struct Running {
+pub(crate) struct Started {
     task: JoinHandle<()>,
-    is_apart: bool,
+    is_out_of_band: bool,
 }
 
 /// Waits for the last server and tells the sentinel. Those that go on while the program stops do not
 /// keep it from its end, unless there are no others.
-pub(crate) async fn ended(handle: &Handle, running: Vec<Running>) {
-    let all_apart = running.iter().all(|server| server.is_apart);
+pub(crate) async fn ended(handle: &Handle, running: Vec<Started>) {
+    let all_out_of_band = running.iter().all(|server| server.is_out_of_band);
     for server in running {
-        if all_apart || !server.is_apart {
+        if all_out_of_band || !server.is_out_of_band {
             // Its failure has been told, and what the cut aborts is named by the cut.
             let _ = server.task.await;
         }

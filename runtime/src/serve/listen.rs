@@ -37,7 +37,7 @@ use crate::{
 ///     })
 /// }
 /// ```
-pub fn listen<A, H, Fut, O>(addr: A, handler: H) -> Listener
+pub fn listen<A, H, Fut, O>(addr: A, handler: H) -> ListenServer
 where
     A: Listen,
     H: Fn(Connection) -> Fut + Send + Sync + 'static,
@@ -45,7 +45,7 @@ where
 {
     let target = addr.into_target();
     let handler = Arc::new(handler);
-    Listener {
+    ListenServer {
         unserved: Unserved::new(&target),
         endpoint: Endpoint::new(target),
         maker: Box::new(move |shared, preamble| {
@@ -74,23 +74,23 @@ where
 /// A server of any protocol, made by [`listen`]: return it from `main`, or hand it to
 /// [`Config::start`](crate::Config::start).
 #[must_use = "it serves once it is returned from `main` or handed to `Config::start`"]
-pub struct Listener {
+pub struct ListenServer {
     unserved: Unserved,
     endpoint: Endpoint,
     maker: Box<dyn FnOnce(Arc<Shared>, Preamble) -> Arc<dyn MakeConnection> + Send>,
 }
 
-server_options!(Listener);
+server_options!(ListenServer);
 
-impl fmt::Debug for Listener {
+impl fmt::Debug for ListenServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listener").field("endpoint", &self.endpoint).finish_non_exhaustive()
+        f.debug_struct("ListenServer").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
 }
 
-impl sealed::Sealed for Listener {}
+impl sealed::Sealed for ListenServer {}
 
-impl Serve for Listener {
+impl Serve for ListenServer {
     fn collect(self: Box<Self>, servers: &mut Servers) {
         let this = *self;
         this.unserved.served();

@@ -13,7 +13,7 @@ mod serve_fn;
 mod servers;
 
 #[cfg(feature = "net")]
-pub use listen::{Listener, listen};
+pub use listen::{ListenServer, listen};
 pub use main::Main;
 pub use serve_fn::{ServeFn, serve_fn};
 pub use servers::{Serve, UntilExit};

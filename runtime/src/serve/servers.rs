@@ -106,7 +106,7 @@ pub(crate) struct Bound {
     pub(crate) addr: Option<LocalAddr>,
     pub(crate) run: BoxFuture<Result<(), Failure>>,
     /// The context of a server that goes on while the program stops.
-    pub(crate) apart: Option<Handle>,
+    pub(crate) out_of_band: Option<Handle>,
     /// Whether an end of its own is worth a word.
     pub(crate) says_its_end: bool,
     /// Counts the clients that wait to be accepted.
@@ -122,7 +122,7 @@ impl Bound {
             addr: Some(accept_loop.local_addr().clone()),
             waiting: Some(accept_loop.waiting()),
             run: Box::pin(accept_loop.run()),
-            apart: None,
+            out_of_band: None,
             says_its_end: false,
         }
     }
@@ -133,7 +133,7 @@ impl Bound {
         addr: Option<LocalAddr>,
         run: BoxFuture<Result<(), Failure>>,
     ) -> Self {
-        Self { name, addr, run, apart: None, says_its_end: false, waiting: None }
+        Self { name, addr, run, out_of_band: None, says_its_end: false, waiting: None }
     }
 }
 
@@ -194,10 +194,10 @@ impl<S: Serve> Serve for UntilExit<S> {
         Box::new(self.0).collect(&mut these);
         for unbound in these.into_vec() {
             servers.push(|handle| async move {
-                let apart = handle.stand_apart();
-                let mut bound = (unbound.bind)(apart.clone()).await?;
+                let out_of_band = handle.out_of_band();
+                let mut bound = (unbound.bind)(out_of_band.clone()).await?;
                 for server in &mut bound {
-                    server.apart = Some(apart.clone());
+                    server.out_of_band = Some(out_of_band.clone());
                 }
                 Ok(bound)
             });

@@ -2,23 +2,11 @@
 
 use std::{
     process::{ExitCode, Termination},
-    sync::{
-        Condvar, Mutex,
-        mpsc::{self, RecvTimeoutError},
-    },
+    sync::{Condvar, Mutex},
     time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
-
-use super::{
-    hooks::Kept,
-    messages,
-    report::Report,
-    sentinel::{Ended, LAST_WORDS},
-};
 use crate::{
-    log::Log,
     signal::{Signals, process_is_ending},
     util::sync::{lock_std, unpoisoned},
 };
@@ -116,84 +104,6 @@ impl From<Exit> for ExitCode {
     }
 }
 
-// The last thing that the sentinel does: lets the main thread go, and ends the process if that
-// does not come to its end.
-
-/// How long the main thread may take to let go of the runtime at least. If it is stuck in the
-/// program's code, the sentinel ends the process.
-const TEARDOWN: Duration = Duration::from_millis(15);
-
-/// What the sentinel tells the main thread.
-pub(crate) struct ProcessEnd {
-    pub(crate) exit: Exit,
-    pub(crate) left_behind: bool,
-}
-
-/// Lets the main thread go: sends `report` and `over_to`, then waits for `released` to hang up, and
-/// ends the process if that takes too long, after a word about what of `kept` is left behind then.
-/// `standing_down` hangs up when the signals are settled.
-pub(crate) fn stand_down(
-    ended: Ended,
-    log: &Log,
-    kept: &Kept,
-    report: oneshot::Sender<Report>,
-    over_to: &mpsc::Sender<ProcessEnd>,
-    released: &mpsc::Receiver<()>,
-    standing_down: mpsc::Sender<()>,
-) {
-    let Ended { report: told, left_behind, until, signals, settled } = ended;
-    let now = Instant::now();
-    let rest = until.map(|until| until.saturating_duration_since(now));
-    let exit = Exit::new(told.code(), rest);
-    // Where something was left behind, this thread may be what it is stuck in.
-    let patience = match until {
-        _ if left_behind => Some(now + TEARDOWN),
-        until => until.map(|until| until.max(now + TEARDOWN)),
-    };
-    // Claimed now, so that no thread has to be made for it at the very end.
-    let watch = Watch::claim();
-    let settled = settled.filter(|&settled| settled > now);
-    let mut standing_down = Some(standing_down);
-    if settled.is_some() {
-        // Not waited for.
-        standing_down = None;
-    } else {
-        signals.force();
-    }
-    // `run` is waiting for both.
-    let _ = over_to.send(ProcessEnd { exit, left_behind });
-    let _ = report.send(told);
-    let first = settled.into_iter().chain(patience).min();
-    let mut is_released = wait(released, first);
-    if !is_released && settled.is_some() && settled == first {
-        signals.force();
-        is_released = wait(released, patience);
-    }
-    if !is_released {
-        messages::left_behind(log, &kept.left());
-        log.flush(LAST_WORDS);
-        exit_now(exit.code());
-    }
-    let signals = settled.map(|settled| (settled, signals));
-    drop(standing_down);
-    if let Some(watch) = watch {
-        watch.stand(signals);
-    } else if let Some((settled, signals)) = signals {
-        std::thread::sleep(settled.saturating_duration_since(Instant::now()));
-        drop(signals);
-    }
-}
-
-/// Whether the main thread has let go by `until`.
-fn wait(released: &mpsc::Receiver<()>, until: Option<Instant>) -> bool {
-    let ended = match until {
-        None => released.recv().map_err(RecvTimeoutError::from),
-        Some(until) => released.recv_timeout(until.saturating_duration_since(Instant::now())),
-    };
-    // Nothing is ever sent: its end hangs up.
-    ended != Err(RecvTimeoutError::Timeout)
-}
-
 // The watch over the very end of the process: after `main` has returned, when only `_exit` can
 // still end a process that is stuck.
 
@@ -216,20 +126,20 @@ struct End {
 
 /// The right to be the one thread that watches: a process has one at the most, however many runs it
 /// has seen.
-struct Watch {
+pub(super) struct Watch {
     state: &'static Mutex<Watched>,
 }
 
 impl Watch {
     /// `None`: there is one already.
-    fn claim() -> Option<Self> {
+    pub(super) fn claim() -> Option<Self> {
         let first = !std::mem::replace(&mut lock_std(&STATE).stands, true);
         first.then_some(Self { state: &STATE })
     }
 
     /// Watches for the rest of the life of the process. Lets go of `signals` at the time beside
     /// them.
-    fn stand(self, mut signals: Option<(Instant, Signals)>) {
+    pub(super) fn stand(self, mut signals: Option<(Instant, Signals)>) {
         let mut state = lock_std(self.state);
         loop {
             let now = Instant::now();
@@ -267,6 +177,6 @@ fn watch_the_end(code: u8, rest: Option<Duration>) {
 }
 
 /// Ends the process without running any more code: neither `atexit` handlers nor a flush of stdout.
-fn exit_now(code: u8) -> ! {
+pub(super) fn exit_now(code: u8) -> ! {
     signal_hook::low_level::exit(i32::from(code))
 }

@@ -15,7 +15,7 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// How long a stop takes at the most; `None`: there is no limit.
-    pub(crate) fn whole(&self) -> Option<Duration> {
+    pub(crate) fn total(&self) -> Option<Duration> {
         Some(self.delay + self.timeout? + self.cleanup?)
     }
 
@@ -27,7 +27,7 @@ impl Limits {
 
 /// How long what was cut may take to let go, before the hooks run or the process ends: futures are
 /// dropped where they are not being polled; what blocks a thread never lets go.
-pub(super) const LET_GO: Duration = Duration::from_millis(10);
+pub(super) const ABORT_GRACE: Duration = Duration::from_millis(10);
 
 /// `Duration::MAX` and its like stand for "never": a time that can still be added to a clock.
 pub(crate) fn bounded(duration: Duration) -> Duration {

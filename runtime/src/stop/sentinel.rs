@@ -27,10 +27,10 @@ use crate::{
 /// Stop signals within this time of the first count as one with it: terminals and supervisors often
 /// deliver one twice, and systemd's `SendSIGHUP=yes` sends SIGHUP right behind SIGTERM
 /// (systemd.kill(5)).
-const BOUNCE: Duration = Duration::from_millis(200);
+const DEBOUNCE: Duration = Duration::from_millis(200);
 
 /// How long the last messages may take if the limits are used up, or a second signal has come.
-pub(super) const LAST_WORDS: Duration = Duration::from_millis(15);
+pub(super) const FLUSH_GRACE: Duration = Duration::from_millis(15);
 
 /// How a run has ended, and what is left to see to.
 pub(crate) struct Ended {
@@ -173,9 +173,9 @@ impl Sentinel {
         let all = async {
             shared.log.close().await;
             // Nobody waits for a manager that does not read.
-            within(Some(LAST_WORDS), shared.manager.sent()).await;
+            within(Some(FLUSH_GRACE), shared.manager.sent()).await;
         };
-        let said = within(left.map(|left| left.max(LAST_WORDS)), all);
+        let said = within(left.map(|left| left.max(FLUSH_GRACE)), all);
         if report.forced.is_some() {
             said.await;
         } else if let First::Left(signal) =
@@ -184,7 +184,7 @@ impl Sentinel {
             report.forced = Some(signal);
         }
         let Stopped { left_behind, until } = stopped;
-        let settled = first.map(|first| first + BOUNCE);
+        let settled = first.map(|first| first + DEBOUNCE);
         Ended { report, left_behind, until, signals, settled }
     }
 
@@ -230,7 +230,7 @@ async fn forced(shared: &Shared, signals: &mut Signals, first: &mut Option<Insta
                 messages::already_stopping(&shared.log, signal);
                 *first = Some(Instant::now());
             }
-            Some(at) if at.elapsed() < BOUNCE => {}
+            Some(at) if at.elapsed() < DEBOUNCE => {}
             Some(_) => return signal,
         }
     }
@@ -262,7 +262,7 @@ const EVERY: Duration = Duration::from_secs(2);
 
 /// How long a stop takes at the most; `None`: there is no limit.
 pub(super) fn stop_time(limits: &Limits, delay: Duration) -> Option<Duration> {
-    Some(Limits { delay, ..*limits }.whole()? + LAST_STEPS)
+    Some(Limits { delay, ..*limits }.total()? + LAST_STEPS)
 }
 
 /// Asks for more time, again and again, as long as a stop without a limit goes on.

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{hooks, limits::LET_GO, messages, phase::Phase, shared::Shared};
+use super::{limits::ABORT_GRACE, messages, phase::Phase, run_hooks, shared::Shared};
 use crate::{
     log::Log,
     util::{HumanDuration, beside, within},
@@ -58,12 +58,12 @@ pub(super) async fn stop(shared: &Arc<Shared>, delay: Duration, cut_off: &mut Cu
         seal(shared, cut_off);
         shared.phase.advance(Phase::Cut);
         shared.work.cut();
-        within(Some(LET_GO), shared.work.none()).await;
+        within(Some(ABORT_GRACE), shared.work.none()).await;
     }
     let started = Instant::now();
     let until = shared.limits.cleanup.map(|limit| started + limit);
     let left = || until.map(|until| until.saturating_duration_since(Instant::now()));
-    let mut hooks = hooks::start(shared);
+    let mut hooks = run_hooks::start(shared);
     if hooks.is_some() {
         shared.manager.status("cleaning up");
     }
@@ -81,11 +81,11 @@ pub(super) async fn stop(shared: &Arc<Shared>, delay: Duration, cut_off: &mut Cu
         };
         within(left(), left_over).await;
     }
-    let let_go = Instant::now() + LET_GO;
+    let let_go = Instant::now() + ABORT_GRACE;
     cut_all(shared, cut_off).await;
     let mut left_behind = is_left(shared);
     if have_run != Some(true) {
-        cut_off.hooks.extend(hooks::give_up(shared));
+        cut_off.hooks.extend(run_hooks::give_up(shared));
     }
     if let (None, Some(mut hooks)) = (have_run, hooks) {
         if hooks.is_program_blocked() {
@@ -100,7 +100,7 @@ pub(super) async fn stop(shared: &Arc<Shared>, delay: Duration, cut_off: &mut Cu
 /// A second signal: everything ends, whatever the stop was at.
 pub(super) async fn now(shared: &Arc<Shared>, cut_off: &mut CutOff) {
     cut_all(shared, cut_off).await;
-    let hooks = hooks::give_up(shared);
+    let hooks = run_hooks::give_up(shared);
     cut_off.hooks.extend(hooks.into_iter().filter(InFlight::has_begun));
 }
 
@@ -134,11 +134,11 @@ async fn cut_all(shared: &Shared, cut_off: &mut CutOff) {
         seal(shared, cut_off);
     }
     shared.phase.advance(Phase::Over);
-    shared.end_apart();
+    shared.end_out_of_band();
     cut_off.work.push(cleanup.seal());
     cleanup.cut();
     work.cut();
-    within(Some(LET_GO), async {
+    within(Some(ABORT_GRACE), async {
         cleanup.none().await;
         if !was_cut {
             // What has not let go by now had its moment.

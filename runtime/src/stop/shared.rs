@@ -20,10 +20,10 @@ use super::{
     hooks::Hooks,
     hooks::Kept,
     limits::Limits,
+    order::{OrderedStop, StopOrder},
     phase::{Phase, PhaseCell},
     ready::NotReady,
     ready::WhenReady,
-    turns::{Turn, Turns},
 };
 use crate::{
     log::Log,
@@ -45,12 +45,12 @@ pub(crate) struct Shared {
     pub(crate) kept: Arc<Kept>,
     pub(crate) ready: WhenReady,
     not_ready: NotReady,
-    pub(crate) turns: Turns,
-    carrier: Carrier,
+    pub(crate) turns: StopOrder,
+    propagation: Propagation,
     /// The program, for a server that stands apart from its stop.
     program: Option<Arc<Shared>>,
     /// The servers that stand apart from the stop of this.
-    apart: Mutex<Vec<Weak<Shared>>>,
+    out_of_band: Mutex<Vec<Weak<Shared>>>,
     /// Whether the body of `main` has ever asked for a `Shutdown`.
     main_asked: AtomicBool,
     /// The latest server that was dropped without being served.
@@ -74,7 +74,7 @@ pub(crate) type EnterContext = fn(Arc<Shared>, Scope);
 impl Shared {
     pub(crate) fn new(
         limits: Limits,
-        carrier: Carrier,
+        propagation: Propagation,
         log: Log,
         manager: Manager,
         events: mpsc::UnboundedSender<Event>,
@@ -88,10 +88,10 @@ impl Shared {
             kept: Arc::new(Kept::new()),
             ready: WhenReady::new(),
             not_ready: NotReady::default(),
-            turns: Turns::new(),
-            carrier,
+            turns: StopOrder::new(),
+            propagation,
             program: None,
-            apart: Mutex::new(Vec::new()),
+            out_of_band: Mutex::new(Vec::new()),
             main_asked: AtomicBool::new(false),
             unserved: Mutex::new(None),
             drain_started: OnceLock::new(),
@@ -108,24 +108,25 @@ impl Shared {
 
     /// A context of its own for a server that goes on while the program stops: what it does is not
     /// waited for, and it ends when all else is over.
-    pub(crate) fn stand_apart(self: &Arc<Self>) -> Arc<Self> {
+    pub(crate) fn out_of_band(self: &Arc<Self>) -> Arc<Self> {
         let program = self.program();
         let (limits, log, events) = (program.limits, program.log.clone(), program.events.clone());
-        let (carrier, enter_context) = (program.carrier, program.enter_context);
-        let apart = Self::new(limits, carrier, log, Manager::nobody(), events, enter_context);
-        let apart = Arc::new(Self { program: Some(program.clone()), ..apart });
-        apart.set_runtime(program.runtime().clone());
-        lock(&program.apart).push(Arc::downgrade(&apart));
-        apart
+        let (propagation, enter_context) = (program.propagation, program.enter_context);
+        let out_of_band =
+            Self::new(limits, propagation, log, Manager::nobody(), events, enter_context);
+        let out_of_band = Arc::new(Self { program: Some(program.clone()), ..out_of_band });
+        out_of_band.set_runtime(program.runtime().clone());
+        lock(&program.out_of_band).push(Arc::downgrade(&out_of_band));
+        out_of_band
     }
 
-    /// Ends the servers that stand apart.
-    pub(super) fn end_apart(&self) {
-        for apart in std::mem::take(&mut *lock(&self.apart)) {
-            if let Some(apart) = apart.upgrade() {
-                apart.phase.advance(Phase::Over);
-                apart.work.seal();
-                apart.work.cut();
+    /// Ends the servers that stand out of band.
+    pub(super) fn end_out_of_band(&self) {
+        for out_of_band in std::mem::take(&mut *lock(&self.out_of_band)) {
+            if let Some(out_of_band) = out_of_band.upgrade() {
+                out_of_band.phase.advance(Phase::Over);
+                out_of_band.work.seal();
+                out_of_band.work.cut();
             }
         }
     }
@@ -161,8 +162,8 @@ impl Shared {
         }
     }
 
-    pub(crate) fn carrier(&self) -> Carrier {
-        self.carrier
+    pub(crate) fn propagation(&self) -> Propagation {
+        self.propagation
     }
 
     /// Makes this the context of the current thread, for good.
@@ -214,7 +215,7 @@ impl Shared {
     }
 
     /// Has `turn` told to stop when it is its turn in the drain, before all that were added before.
-    pub(crate) fn add_turn(self: &Arc<Self>, turn: &Arc<impl Turn + 'static>) {
+    pub(crate) fn add_turn(self: &Arc<Self>, turn: &Arc<impl OrderedStop + 'static>) {
         if self.turns.add(turn) {
             // Holds no drain: what has its turn does.
             let shared = self.clone();
@@ -297,7 +298,7 @@ impl fmt::Debug for Shared {
 
 /// What carries a context to the code that looks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Carrier {
+pub(crate) enum Propagation {
     /// The threads of the runtime, which belong to the context.
     Threads,
     /// The futures of this crate, on the threads of another program.

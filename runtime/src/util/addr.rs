@@ -30,7 +30,7 @@ impl LocalAddr {
 
 /// The two ends of a connection, as a load balancer says them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ends {
+pub(crate) struct ProxiedAddrs {
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
 }

@@ -13,13 +13,10 @@ mod text;
 mod threads;
 pub mod via;
 
-pub use failure::Failure;
-pub use failure::{Fail, Outcome};
+pub use failure::{Fail, Failure, Outcome};
 
-pub(crate) use addr::{Ends, LocalAddr, Peer};
-pub(crate) use failure::Sealed;
-pub(crate) use failure::{Never, failure_of};
-pub(crate) use failure::{panic_message, poll_catching_panics};
+pub(crate) use addr::{LocalAddr, Peer, ProxiedAddrs};
+pub(crate) use failure::{Never, Sealed, failure_of, panic_message, poll_catching_panics};
 pub(crate) use race::{First, beside, race, within};
 #[cfg(all(test, not(graceful_loom)))]
 pub(crate) use random::Random;

@@ -60,7 +60,7 @@ pub enum InFlight {
         /// Since it was accepted.
         age: Duration,
         /// What it is at.
-        doing: Doing,
+        state: ConnectionState,
     },
     /// A task of [`spawn`](crate::spawn), [`spawn_named`](crate::spawn_named) or
     /// [`spawn_blocking`](crate::spawn_blocking).
@@ -119,7 +119,7 @@ pub enum Progress {
 /// What a connection without a request is at: [`InFlight::Connection`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Doing {
+pub enum ConnectionState {
     /// Nothing: it is idle, and nothing is lost with it.
     Nothing,
     /// Nothing, and it should have been closed by now: the threads are blocked, and whatever the
@@ -166,7 +166,7 @@ impl InFlight {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        matches!(self, Self::Connection { doing: Doing::Nothing, .. })
+        matches!(self, Self::Connection { state: ConnectionState::Nothing, .. })
     }
 }
 
@@ -186,18 +186,22 @@ impl fmt::Display for InFlight {
             Self::Upgraded { path, peer, .. } => {
                 write!(f, "upgraded connection {} from {peer}", Escaped(path))
             }
-            Self::Connection { peer, doing, .. } => {
+            Self::Connection { peer, state, .. } => {
                 write!(f, "connection from {peer}")?;
-                match doing {
-                    Doing::Nothing => Ok(()),
-                    Doing::Overdue => f.write_str(", what it sent was never read"),
-                    Doing::Handshake => f.write_str(", the handshake not complete"),
-                    Doing::Handling => f.write_str(", with its handler"),
-                    Doing::ReadingHead => f.write_str(", the head of a request not complete"),
-                    Doing::Delivering(bytes) => {
+                match state {
+                    ConnectionState::Nothing => Ok(()),
+                    ConnectionState::Overdue => f.write_str(", what it sent was never read"),
+                    ConnectionState::Handshake => f.write_str(", the handshake not complete"),
+                    ConnectionState::Handling => f.write_str(", with its handler"),
+                    ConnectionState::ReadingHead => {
+                        f.write_str(", the head of a request not complete")
+                    }
+                    ConnectionState::Delivering(bytes) => {
                         write!(f, ", responses written, {}", Undelivered(*bytes))
                     }
-                    Doing::Closing => f.write_str(", still sending after the last response"),
+                    ConnectionState::Closing => {
+                        f.write_str(", still sending after the last response")
+                    }
                 }
             }
             Self::Task { name, .. } => write!(f, "task {}", Escaped(name)),
@@ -299,7 +303,7 @@ impl fmt::Display for Host<'_> {
 mod serialize {
     use serde::{Serialize, Serializer, ser::SerializeMap};
 
-    use super::{Doing, InFlight, Progress};
+    use super::{ConnectionState, InFlight, Progress};
     use crate::log::millis;
 
     /// `kind`, what belongs to that, and `age_ms`.
@@ -339,7 +343,7 @@ mod serialize {
             }
             match self {
                 Self::Request { progress, .. } => map.serialize_entry("progress", progress)?,
-                Self::Connection { doing, .. } => map.serialize_entry("doing", doing)?,
+                Self::Connection { state, .. } => map.serialize_entry("state", state)?,
                 Self::Server { waiting, .. } => map.serialize_entry("waiting", waiting)?,
                 Self::Main { asked, .. } => map.serialize_entry("asked", asked)?,
                 _ => {}
@@ -361,7 +365,7 @@ mod serialize {
     }
 
     /// As [`Progress`].
-    impl Serialize for Doing {
+    impl Serialize for ConnectionState {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             let word = match self {
                 Self::Nothing => "nothing",

@@ -4,16 +4,15 @@
 
 mod counts;
 mod in_flight;
+mod overview;
 mod pending;
 mod table;
 mod task;
 
-pub use in_flight::{Doing, InFlight, Progress};
+pub use in_flight::{ConnectionState, InFlight, Progress};
 
-pub(crate) use counts::Oldest;
 pub(crate) use counts::{Counts, WorkKind};
 pub(crate) use in_flight::{Brief, Name};
-pub(crate) use table::Key;
-pub(crate) use table::WorkItem;
-pub(crate) use table::{InFlightSnapshot, Work};
+pub(crate) use overview::Oldest;
+pub(crate) use table::{InFlightSnapshot, Key, Work, WorkItem};
 pub(crate) use task::{CountWaiting, Role, TaskGuard, TaskName, spawn, spawn_blocking};

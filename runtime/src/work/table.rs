@@ -21,12 +21,12 @@ use std::time::Duration;
 
 /// All work of one context, or of its cleanup hooks.
 ///
-/// The sentinel moves it from one stage to the next; work enters and leaves in any of them.
+/// The sentinel moves it from one phase to the next; work enters and leaves in any of them.
 pub(crate) struct Work {
     pending: Pending,
     pub(super) items: Registry<dyn WorkItem>,
-    /// A `Stage`. Relaxed: the locks of the registry order it, see `seal`.
-    stage: AtomicU8,
+    /// A `WorkPhase`. Relaxed: the locks of the registry order it, see `seal`.
+    phase: AtomicU8,
     /// What came to its end by itself while draining.
     drained: AtomicCounts,
     /// The latest of them.
@@ -58,7 +58,7 @@ impl Sweep {
 /// How far the table is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-enum Stage {
+enum WorkPhase {
     Open,
     /// What ends is counted.
     Draining,
@@ -71,7 +71,7 @@ impl Work {
         Self {
             pending: Pending::new(),
             items: Registry::new(),
-            stage: AtomicU8::new(Stage::Open as u8),
+            phase: AtomicU8::new(WorkPhase::Open as u8),
             drained: AtomicCounts::new(),
             last: Mutex::new(None),
             late: Late::new(),
@@ -129,24 +129,24 @@ impl Work {
 
     /// From here on what ends is counted as drained.
     pub(crate) fn begin_drain(&self) {
-        self.stage.fetch_max(Stage::Draining as u8, Ordering::Relaxed);
+        self.phase.fetch_max(WorkPhase::Draining as u8, Ordering::Relaxed);
     }
 
     /// From here on nothing begins any more. Returns what still runs.
     ///
-    /// A piece of work is added first and looks at the stage then. If the walk below does not find
-    /// it, the walk held that shard's lock before the insertion did, so the look sees the stage.
+    /// A piece of work is added first and looks at the phase then. If the walk below does not find
+    /// it, the walk held that shard's lock before the insertion did, so the look sees the phase.
     pub(crate) fn seal(&self) -> InFlightSnapshot {
-        self.stage.fetch_max(Stage::Sealed as u8, Ordering::Relaxed);
+        self.phase.fetch_max(WorkPhase::Sealed as u8, Ordering::Relaxed);
         self.snapshot()
     }
 
     fn is_draining(&self) -> bool {
-        self.stage.load(Ordering::Relaxed) == Stage::Draining as u8
+        self.phase.load(Ordering::Relaxed) == WorkPhase::Draining as u8
     }
 
     pub(crate) fn is_sealed(&self) -> bool {
-        self.stage.load(Ordering::Relaxed) == Stage::Sealed as u8
+        self.phase.load(Ordering::Relaxed) == WorkPhase::Sealed as u8
     }
 
     /// Something has begun to hold what it will not need while idle: it is asked for that by a sweep.

@@ -35,16 +35,16 @@ async fn the_program_says_whether_it_is_ready_and_why_not() {
     }
     assert_eq!(get(probes, "/").await.0, 404);
     let handle = running.handle();
-    handle.not_ready("the cache is cold");
+    handle.ready(Err("the cache is cold"));
     assert_eq!(get(probes, "/readyz").await, said(503, "the cache is cold"));
     assert_eq!(get(addr, "/ready").await.0, 503);
     // It lives all the same, and answers.
     assert_eq!(get(probes, "/livez").await, said(200, "ok"));
     assert_eq!(get(addr, "/").await, said(200, "fine"));
-    handle.ready(true);
+    handle.ready(Ok(()));
     assert_eq!(get(probes, "/readyz").await, said(200, "ok"));
     assert_eq!(get(addr, "/ready").await.0, 200);
-    handle.ready(false);
+    handle.ready(Err("not ready"));
     assert_eq!(get(probes, "/readyz").await, said(503, "not ready"));
     assert!(in_time(running.stop()).await.is_clean());
 }

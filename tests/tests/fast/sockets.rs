@@ -20,7 +20,7 @@ use std::{
 };
 
 use command_fds::{CommandFdExt, FdMapping};
-use graceful::{Config, Server};
+use graceful::{Config, Server, SocketSharing};
 use graceful_tests::{Client, Process, Signal, app::router, fixture, in_time};
 
 async fn fetch(addr: SocketAddr) -> io::Result<String> {
@@ -44,7 +44,12 @@ async fn a_listener_that_was_handed_in_can_be_served_again() {
     // As long as somebody holds it, clients wait in its queue.
     let _waits = Client::connect(addr);
     // Nobody else holds it, says the program: then it turns clients away, for everybody.
-    serve_once(graceful::serve(listener.try_clone().unwrap(), router()).exclusive(), addr).await;
+    serve_once(
+        graceful::serve(listener.try_clone().unwrap(), router())
+            .socket_sharing(SocketSharing::Exclusive),
+        addr,
+    )
+    .await;
     assert_eq!(fetch(addr).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
 }
 
@@ -255,7 +260,10 @@ async fn hammer(name: &Name, serve: impl Fn(UnixListener) -> Server) -> Hammered
 async fn a_unix_socket_of_its_own_loses_nobody() {
     for round in 0..30 {
         for name in [Name::path("own"), Name::abstract_name("own")] {
-            let all = hammer(&name, |it| graceful::serve(it, router()).exclusive()).await;
+            let all = hammer(&name, |it| {
+                graceful::serve(it, router()).socket_sharing(SocketSharing::Exclusive)
+            })
+            .await;
             assert!(all.lost.is_empty(), "round {round}: {all:?}");
             assert!(name.1.is_none_or(|path| !path.exists()));
         }
@@ -291,7 +299,8 @@ async fn a_path_that_somebody_else_has_bound_meanwhile_is_left_alone() {
     for exclusive in [false, true] {
         let listener = UnixListener::bind(&path).unwrap();
         let server = graceful::serve(listener, router());
-        let server = if exclusive { server.exclusive() } else { server };
+        let server =
+            if exclusive { server.socket_sharing(SocketSharing::Exclusive) } else { server };
         let running = Config::new().start(server).await.unwrap();
         // Replaced in one step, as a careful successor does.
         let next = path.with_extension("next");

@@ -59,7 +59,7 @@ impl Field {
 /// How much of a word in a list is `chunked`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Word {
-    /// So many letters.
+    /// So many outbox.
     Part(usize),
     /// All of it, then blanks.
     Whole,

@@ -4,5 +4,4 @@ mod frames;
 mod service;
 
 pub(super) use frames::Wire;
-pub(super) use service::ConnExecutor;
-pub(super) use service::Http2;
+pub(super) use service::{ConnExecutor, Http2};

@@ -6,5 +6,5 @@ mod table;
 #[cfg(all(test, not(graceful_loom)))]
 mod walk;
 
-pub(super) use bounds::{Due, InService, Moments};
-pub(super) use table::{Behind, Event, State};
+pub(super) use bounds::{Action, ServingLimits, Timestamps};
+pub(super) use table::{Behind, ConnEvent, ConnState};

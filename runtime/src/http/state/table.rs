@@ -1,5 +1,5 @@
 //! What a connection may be, what each state becomes on which event, and what bounds it. The
-//! transitions are `State::after`, the bounds `State::deadline` in `bounds.rs`; neither does
+//! transitions are `ConnState::after`, the bounds `ConnState::deadline` in `bounds.rs`; neither does
 //! anything but say so.
 //!
 //! | state | it is | becomes | bound in service | bound in the drain |
@@ -27,7 +27,7 @@
 )]
 #![allow(clippy::match_same_arms, reason = "a table: a line for each group of states")]
 
-use State::{
+use ConnState::{
     Answered, Busy, Closed, Closing, Delivering, Flushing, Fresh, Head, Http2, Idle, Named, Queued,
     Responding, Upgraded,
 };
@@ -35,7 +35,7 @@ use State::{
 /// What a connection is at. See the table above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum State {
+pub(crate) enum ConnState {
     Fresh,
     Head,
     /// The head was read alone, in one piece: the beginning of it is kept as the name of the
@@ -57,9 +57,9 @@ pub(crate) enum State {
 
 /// What happens to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum ConnEvent {
     /// What comes before HTTP is over: the TLS handshake.
-    Shaken,
+    HandshakeDone,
     /// A part of a head has been read.
     PartOfHead,
     /// One head has been read, alone and in one piece.
@@ -98,7 +98,7 @@ pub(crate) enum Behind {
     Head,
 }
 
-impl State {
+impl ConnState {
     #[inline]
     pub(crate) const fn from_byte(byte: u8) -> Self {
         match byte {
@@ -122,21 +122,21 @@ impl State {
 
     /// What `event` makes of it.
     #[inline(always)]
-    pub(crate) const fn after(self, event: Event) -> Self {
+    pub(crate) const fn after(self, event: ConnEvent) -> Self {
         match event {
-            Event::Shaken => self,
-            Event::PartOfHead => self.reads(Head),
-            Event::WholeHead => self.reads(Named),
-            Event::OtherHead => match self {
+            ConnEvent::HandshakeDone => self,
+            ConnEvent::PartOfHead => self.reads(Head),
+            ConnEvent::WholeHead => self.reads(Named),
+            ConnEvent::OtherHead => match self {
                 Fresh | Head | Idle | Delivering => Queued,
                 Named | Queued | Busy | Responding | Flushing | Answered => self,
                 Http2 | Upgraded | Closing | Closed => self,
             },
-            Event::Called => self.within_http1(Busy),
-            Event::Responds => self.within_http1(Responding),
-            Event::ResponseEnds => self.within_http1(Flushing),
-            Event::Upgrades => self.within_http1(Upgraded),
-            Event::Flushed(behind) => match self {
+            ConnEvent::Called => self.within_http1(Busy),
+            ConnEvent::Responds => self.within_http1(Responding),
+            ConnEvent::ResponseEnds => self.within_http1(Flushing),
+            ConnEvent::Upgrades => self.within_http1(Upgraded),
+            ConnEvent::Flushed(behind) => match self {
                 Flushing | Answered => match behind {
                     Behind::Nothing => Idle,
                     Behind::RestOfBody => Answered,
@@ -146,19 +146,19 @@ impl State {
                 Fresh | Head | Named | Queued | Busy | Responding | Idle | Delivering => self,
                 Http2 | Upgraded | Closing | Closed => self,
             },
-            Event::Unacknowledged => self.if_answered(Delivering),
-            Event::Acknowledged => self.if_answered(Idle),
-            Event::SpeaksHttp2 => match self {
+            ConnEvent::Unacknowledged => self.if_answered(Delivering),
+            ConnEvent::Acknowledged => self.if_answered(Idle),
+            ConnEvent::SpeaksHttp2 => match self {
                 Fresh | Head | Named | Queued => Http2,
                 Busy | Responding | Flushing | Answered | Idle | Delivering => self,
                 Http2 | Upgraded | Closing | Closed => self,
             },
-            Event::Closes => match self {
+            ConnEvent::Closes => match self {
                 Fresh | Head | Named | Queued | Busy | Responding | Flushing | Answered => Closing,
                 Idle | Delivering | Http2 | Closing => Closing,
                 Upgraded | Closed => self,
             },
-            Event::Gone => Closed,
+            ConnEvent::Gone => Closed,
         }
     }
 
@@ -195,30 +195,36 @@ impl State {
 
     /// Whether the time is noted when `event` comes: where a bound begins, or an age.
     #[inline(always)]
-    pub(crate) const fn notes_time(self, event: Event) -> bool {
+    pub(crate) const fn notes_time(self, event: ConnEvent) -> bool {
         match event {
-            Event::PartOfHead => match self {
+            ConnEvent::PartOfHead => match self {
                 Idle | Delivering => true,
                 // The first head has had its time since the accept.
                 Fresh => false,
                 Head | Named | Queued | Busy | Responding | Flushing | Answered => false,
                 Http2 | Upgraded | Closing | Closed => false,
             },
-            Event::Flushed(behind) => match behind {
+            ConnEvent::Flushed(behind) => match behind {
                 Behind::Nothing | Behind::PartOfHead => true,
                 // What is answered and still read is as old as its request.
                 Behind::RestOfBody | Behind::Head => false,
             },
-            Event::Shaken | Event::Called | Event::Upgrades | Event::SpeaksHttp2 => true,
-            Event::Closes => true,
-            Event::WholeHead | Event::OtherHead | Event::Responds | Event::ResponseEnds => false,
-            Event::Unacknowledged | Event::Acknowledged | Event::Gone => false,
+            ConnEvent::HandshakeDone
+            | ConnEvent::Called
+            | ConnEvent::Upgrades
+            | ConnEvent::SpeaksHttp2 => true,
+            ConnEvent::Closes => true,
+            ConnEvent::WholeHead
+            | ConnEvent::OtherHead
+            | ConnEvent::Responds
+            | ConnEvent::ResponseEnds => false,
+            ConnEvent::Unacknowledged | ConnEvent::Acknowledged | ConnEvent::Gone => false,
         }
     }
 
     /// Whether it may not last, even while nothing drains.
     #[inline]
-    pub(crate) const fn is_bounded_in_service(self) -> bool {
+    pub(crate) const fn is_bounded_while_serving(self) -> bool {
         match self {
             Fresh | Head => true,
             Named | Queued | Busy | Responding | Flushing | Answered | Idle | Delivering => false,
@@ -249,7 +255,7 @@ impl State {
 }
 
 #[cfg(test)]
-impl State {
+impl ConnState {
     /// All of them, by their bytes.
     pub(super) const ALL: [Self; 14] = [
         Fresh, Head, Named, Queued, Busy, Responding, Flushing, Answered, Idle, Delivering, Http2,
@@ -259,13 +265,13 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use super::State;
+    use super::ConnState;
 
     #[test]
     fn states_go_round_through_their_bytes() {
-        for (byte, state) in (0..).zip(State::ALL) {
-            assert_eq!((state as u8, State::from_byte(byte)), (byte, state));
+        for (byte, state) in (0..).zip(ConnState::ALL) {
+            assert_eq!((state as u8, ConnState::from_byte(byte)), (byte, state));
         }
-        assert_eq!(State::Closed as usize + 1, State::ALL.len());
+        assert_eq!(ConnState::Closed as usize + 1, ConnState::ALL.len());
     }
 }

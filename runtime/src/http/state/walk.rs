@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    bounds::{Due, InService, Moments},
+    bounds::{Action, ServingLimits, Timestamps},
     table::{
-        Behind, Event,
-        State::{
+        Behind, ConnEvent,
+        ConnState::{
             self, Answered, Busy, Closed, Closing, Delivering, Flushing, Fresh, Head, Http2, Idle,
             Named, Queued, Responding, Upgraded,
         },
@@ -23,58 +23,58 @@ const ROUND_TRIP: Duration = Duration::from_millis(100);
 /// for.
 const SILENCE: Duration = Duration::from_millis(2_500);
 
-const EVENTS: [Event; 18] = [
-    Event::Shaken,
-    Event::PartOfHead,
-    Event::WholeHead,
-    Event::OtherHead,
-    Event::Called,
-    Event::Responds,
-    Event::ResponseEnds,
-    Event::Upgrades,
-    Event::Flushed(Behind::Nothing),
-    Event::Flushed(Behind::RestOfBody),
-    Event::Flushed(Behind::PartOfHead),
-    Event::Flushed(Behind::Head),
-    Event::Unacknowledged,
-    Event::Acknowledged,
-    Event::SpeaksHttp2,
-    Event::Closes,
-    Event::Gone,
+const EVENTS: [ConnEvent; 18] = [
+    ConnEvent::HandshakeDone,
+    ConnEvent::PartOfHead,
+    ConnEvent::WholeHead,
+    ConnEvent::OtherHead,
+    ConnEvent::Called,
+    ConnEvent::Responds,
+    ConnEvent::ResponseEnds,
+    ConnEvent::Upgrades,
+    ConnEvent::Flushed(Behind::Nothing),
+    ConnEvent::Flushed(Behind::RestOfBody),
+    ConnEvent::Flushed(Behind::PartOfHead),
+    ConnEvent::Flushed(Behind::Head),
+    ConnEvent::Unacknowledged,
+    ConnEvent::Acknowledged,
+    ConnEvent::SpeaksHttp2,
+    ConnEvent::Closes,
+    ConnEvent::Gone,
     // Once more: what most clients do.
-    Event::WholeHead,
+    ConnEvent::WholeHead,
 ];
 
-fn all() -> impl Iterator<Item = State> {
-    (0..=Closed as u8).map(State::from_byte)
+fn all() -> impl Iterator<Item = ConnState> {
+    (0..=Closed as u8).map(ConnState::from_byte)
 }
 
 /// A connection without its stream: what `task.rs` does about states and deadlines.
 #[derive(Debug)]
 struct Walk {
-    state: State,
+    state: ConnState,
     now: Instant,
-    moments: Moments,
+    timestamps: Timestamps,
     /// Whether the client has acknowledged all there is.
     delivered: bool,
     ended: bool,
 }
 
 impl Walk {
-    fn new(state: State, draining: bool) -> Self {
+    fn new(state: ConnState, draining: bool) -> Self {
         let now = Instant::now();
-        let moments = Moments {
+        let timestamps = Timestamps {
             accepted: now,
             since: now,
             draining: draining.then_some(now),
             header_timeout: Some(HEADER_TIMEOUT),
-            in_service: InService::default(),
+            serving: ServingLimits::default(),
             linger: LINGER,
             view: None,
             has_streams: false,
             partial: None,
         };
-        Self { state, now, moments, delivered: true, ended: false }
+        Self { state, now, timestamps, delivered: true, ended: false }
     }
 
     /// Whether a person would miss it.
@@ -82,53 +82,58 @@ impl Walk {
         match self.state {
             Busy | Responding | Flushing | Answered | Upgraded => true,
             Idle | Delivering => !self.delivered,
-            Http2 => !self.delivered || self.moments.has_streams,
+            Http2 => !self.delivered || self.timestamps.has_streams,
             Fresh | Head | Named | Queued | Closing | Closed => false,
         }
     }
 
-    fn on(&mut self, event: Event) {
+    fn on(&mut self, event: ConnEvent) {
         if self.state.notes_time(event) {
-            self.moments.since = self.now;
+            self.timestamps.since = self.now;
         }
         self.state = self.state.after(event);
-        if !self.state.is_between_messages() || event == Event::Closes {
-            self.moments.view = None;
+        if !self.state.is_between_messages() || event == ConnEvent::Closes {
+            self.timestamps.view = None;
         }
     }
 
     /// Lets time pass until the next deadline and does what is due. Returns whether there was one.
     fn wait(&mut self) -> bool {
-        let Some(deadline) = self.state.deadline(&self.moments) else {
+        let Some(deadline) = self.state.deadline(&self.timestamps) else {
             return false;
         };
         self.now = self.now.max(deadline);
         self.see_to_it();
         // As a poll goes on: what a look has found is due at once.
-        while self.state.deadline(&self.moments).is_some_and(|at| at <= self.now) && !self.ended {
+        while self.state.deadline(&self.timestamps).is_some_and(|at| at <= self.now) && !self.ended
+        {
             self.see_to_it();
         }
         true
     }
 
     fn see_to_it(&mut self) {
-        match self.state.due(&self.moments) {
-            Due::AskKernel => {
-                let before = self.moments.view.and_then(|look| look.last_unread);
-                self.moments.view = Some(KernelView {
+        match self.state.action(&self.timestamps) {
+            Action::AskKernel => {
+                let before = self.timestamps.view.and_then(|look| look.last_unread);
+                self.timestamps.view = Some(KernelView {
                     at: self.now,
                     is_to_come: false,
                     round_trip: ROUND_TRIP,
-                    last_ack: Some(self.moments.since + ROUND_TRIP),
+                    last_ack: Some(self.timestamps.since + ROUND_TRIP),
                     undelivered: !self.delivered,
                     unread: false,
                     window: None,
                     last_unread: if self.delivered { before } else { Some(self.now) },
                 });
-                self.on(if self.delivered { Event::Acknowledged } else { Event::Unacknowledged });
+                self.on(if self.delivered {
+                    ConnEvent::Acknowledged
+                } else {
+                    ConnEvent::Unacknowledged
+                });
             }
-            Due::Retire => panic!("only where the program has set a bound"),
-            Due::End => {
+            Action::Retire => panic!("only where the program has set a bound"),
+            Action::End => {
                 self.ended = true;
                 self.state = Closed;
             }
@@ -165,8 +170,8 @@ fn a_silent_client_holds_the_drain_with_nothing_but_work() {
 fn in_service_only_heads_and_ends_are_bounded() {
     for state in all() {
         let mut walk = Walk::new(state, false);
-        assert_eq!(walk.wait(), state.is_bounded_in_service(), "{state:?}");
-        assert!(walk.now - walk.moments.accepted <= HEADER_TIMEOUT);
+        assert_eq!(walk.wait(), state.is_bounded_while_serving(), "{state:?}");
+        assert!(walk.now - walk.timestamps.accepted <= HEADER_TIMEOUT);
     }
 }
 
@@ -176,12 +181,12 @@ fn an_idle_connection_is_kept_for_its_linger_as_the_client_sees_it() {
     while !walk.ended {
         assert!(walk.wait());
     }
-    assert_eq!(walk.now - walk.moments.accepted, ROUND_TRIP + LINGER);
+    assert_eq!(walk.now - walk.timestamps.accepted, ROUND_TRIP + LINGER);
     let mut walk = Walk::new(Fresh, true);
     while !walk.ended {
         assert!(walk.wait());
     }
-    assert_eq!(walk.now - walk.moments.accepted, 2 * ROUND_TRIP + LINGER);
+    assert_eq!(walk.now - walk.timestamps.accepted, 2 * ROUND_TRIP + LINGER);
 }
 
 #[test]
@@ -209,21 +214,24 @@ fn random_walks_end_in_time_and_never_in_the_middle_of_work() {
         let mut walk = Walk::new(Fresh, false);
         for _ in 0..random.below(30) {
             match random.below(8) {
-                0 if walk.moments.draining.is_none() => {
-                    walk.moments.draining = Some(walk.now);
-                    walk.moments.view = None;
+                0 if walk.timestamps.draining.is_none() => {
+                    walk.timestamps.draining = Some(walk.now);
+                    walk.timestamps.view = None;
                 }
                 // Something is written, or has arrived.
                 1 => {
                     walk.delivered =
                         !matches!(walk.state, Responding | Flushing | Answered | Http2);
                 }
-                2 => walk.moments.has_streams = walk.state == Http2 && !walk.moments.has_streams,
+                2 => {
+                    walk.timestamps.has_streams =
+                        walk.state == Http2 && !walk.timestamps.has_streams;
+                }
                 3 => walk.now += Duration::from_millis(random.below(400) as u64),
                 4 => {
                     let (state, work) = (walk.state, walk.is_work());
                     // In service the kernel sees to what is on its way.
-                    let draining = walk.moments.draining.is_some();
+                    let draining = walk.timestamps.draining.is_some();
                     walk.wait();
                     let over = walk.ended;
                     assert!(!(draining && work && over), "{state:?} was work: {walk:?}");
@@ -235,10 +243,10 @@ fn random_walks_end_in_time_and_never_in_the_middle_of_work() {
             }
         }
         // From here on the client is silent, and the service is done.
-        walk.moments.draining.get_or_insert(walk.now);
+        walk.timestamps.draining.get_or_insert(walk.now);
         let start = walk.now;
         walk.delivered = true;
-        walk.moments.has_streams = false;
+        walk.timestamps.has_streams = false;
         for _ in 0..12 {
             let _ = walk.ended || walk.wait();
         }

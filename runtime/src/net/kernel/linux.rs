@@ -8,9 +8,9 @@ use std::{
 };
 
 use super::{
-    Answer, Facts,
+    Answer, TcpInfo,
     proc_net::{self, Read},
-    proc_net::{Asked, Entry, State, States},
+    proc_net::{Asked, Entry, States, TcpState},
     sock_diag::SockDiag,
 };
 use crate::util::sync::{Mutex, lock};
@@ -28,7 +28,7 @@ pub(crate) struct Kernel {
 }
 
 /// By peer.
-type Table = HashMap<SocketAddr, Facts>;
+type Table = HashMap<SocketAddr, TcpInfo>;
 
 impl Kernel {
     /// For the listener that is bound to `listener`; `inode` is its socket's.
@@ -54,7 +54,7 @@ impl Kernel {
         let mut arriving = HashSet::new();
         lock(diag)
             .dump(self.listener, States::SYN_RECV, |entry| {
-                if entry.state == State::SynRecv && self.is_local(entry.local.ip()) {
+                if entry.state == TcpState::SynRecv && self.is_local(entry.local.ip()) {
                     arriving.insert(entry.peer);
                 }
             })
@@ -153,7 +153,7 @@ impl Kernel {
 }
 
 /// What is known of a connection now.
-fn ask_now(diag: &Mutex<SockDiag>, local: SocketAddr, peer: SocketAddr) -> Option<Facts> {
+fn ask_now(diag: &Mutex<SockDiag>, local: SocketAddr, peer: SocketAddr) -> Option<TcpInfo> {
     let asked = Asked::now();
     let entry = one(diag, local, peer)?;
     let mut facts = facts(&entry, &asked);
@@ -178,11 +178,11 @@ fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
-fn facts(entry: &Entry, asked: &Asked) -> Facts {
+fn facts(entry: &Entry, asked: &Asked) -> TcpInfo {
     let round_trip = entry.timing.map_or(0, |timing| timing.round_trip_us);
     let ack = entry.timing.and_then(|timing| timing.since_last_ack_ms);
     let last_ack = ack.and_then(|ago| asked.exact.checked_sub(Duration::from_millis(ago.into())));
-    Facts {
+    TcpInfo {
         at: asked.at,
         local: entry.local,
         unread: entry.received > 0,

@@ -25,7 +25,7 @@ pub(crate) use unknown::Kernel;
 /// What has come of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    Known(Facts),
+    Known(TcpInfo),
     /// It is being found out: to be asked again.
     Later,
     /// There is no such connection, or it cannot be found out.
@@ -34,7 +34,7 @@ pub(crate) enum Answer {
 
 /// What the kernel has said of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct TcpInfo {
     /// A moment before it was asked: what a connection has done until then is in the answer.
     pub(crate) at: Instant,
     /// The local address of the connection: with the peer's, its name in the next question.

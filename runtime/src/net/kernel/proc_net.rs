@@ -186,7 +186,7 @@ fn parse(line: &str) -> Option<Entry> {
     let mut fields = line.split_ascii_whitespace();
     let local = address(fields.nth(1)?)?;
     let peer = address(fields.next()?)?;
-    let state = State::from_number(u8::from_str_radix(fields.next()?, 16).ok()?);
+    let state = TcpState::from_number(u8::from_str_radix(fields.next()?, 16).ok()?);
     let (unacknowledged, received) = fields.next()?.split_once(':')?;
     // Behind timer, retransmissions, user, timeout.
     let inode = fields.nth(4).and_then(|inode| inode.parse().ok()).unwrap_or(0);
@@ -230,7 +230,7 @@ fn address(text: &str) -> Option<SocketAddr> {
 pub(super) struct Entry {
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
-    pub(super) state: State,
+    pub(super) state: TcpState,
     /// The socket's inode; 0: it is not known.
     pub(super) inode: u64,
     /// Bytes that were received and not read; of a listener, the connections in its queue.
@@ -255,7 +255,7 @@ pub(super) struct Timing {
 
 /// The states that matter here, of those in `include/net/tcp_states.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum TcpState {
     /// A handshake under way: the SYN has been answered, the final ACK has not come.
     SynRecv,
     Listen,
@@ -264,7 +264,7 @@ pub(super) enum State {
     Other,
 }
 
-impl State {
+impl TcpState {
     pub(super) fn from_number(number: u8) -> Self {
         match number {
             3 => Self::SynRecv,
@@ -295,7 +295,7 @@ impl States {
 impl Entry {
     /// Unacknowledged bytes of data.
     pub(super) fn undelivered(&self) -> u32 {
-        let fin = u32::from(self.state == State::FinSent);
+        let fin = u32::from(self.state == TcpState::FinSent);
         self.unacknowledged.saturating_sub(fin)
     }
 }
@@ -326,12 +326,12 @@ mod tests {
         let entry = parse(line).unwrap();
         assert_eq!(entry.local, "127.0.0.1:8080".parse().unwrap());
         assert_eq!(entry.peer, "127.0.0.2:50000".parse().unwrap());
-        assert_eq!((entry.state, entry.unacknowledged), (State::Other, 78_200));
+        assert_eq!((entry.state, entry.unacknowledged), (TcpState::Other, 78_200));
         assert_eq!(entry.timing.unwrap().round_trip_us, 100_000);
         let line = "   1: 0000000000000000FFFF00000100007F:1F90 0000000000000000FFFF00000200007F:C350 03 00000000:00000000 01:00000015 00000000 0 0 0";
         let entry = parse(line).unwrap();
         assert_eq!(entry.local, "127.0.0.1:8080".parse().unwrap());
-        assert_eq!((entry.state, entry.timing), (State::SynRecv, None));
+        assert_eq!((entry.state, entry.timing), (TcpState::SynRecv, None));
         assert_eq!(parse("  sl  local_address rem_address   st"), None);
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::proc_net::{Entry, State, States, Timing};
+use super::proc_net::{Entry, States, TcpState, Timing};
 
 /// `netlink(7)`, `linux/netlink.h`: the family and the protocol of the socket.
 const AF_NETLINK: i32 = 16;
@@ -221,7 +221,7 @@ fn parse(body: &[u8]) -> Option<Entry> {
     let mut entry = Entry {
         local: addr(4, 8)?,
         peer: addr(6, 24)?,
-        state: State::from_number(*body.get(1)?),
+        state: TcpState::from_number(*body.get(1)?),
         inode: read_u32(body, 68)?.into(),
         received: read_u32(body, 56)?,
         unacknowledged: read_u32(body, 60)?,

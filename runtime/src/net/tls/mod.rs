@@ -5,7 +5,5 @@
 mod files;
 mod records;
 
-pub use records::TlsInfo;
-
 pub(crate) use files::CertifiedFiles;
 pub(crate) use records::TlsSource;

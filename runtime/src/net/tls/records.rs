@@ -2,7 +2,6 @@
 //! one has been read: rustls keeps it, and nobody above can tell.
 
 use std::{
-    fmt,
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
@@ -10,17 +9,14 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{self, ServerConfig, ServerConnection, pki_types::CertificateDer},
-    server::TlsStream,
-};
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 
 use super::files::CertifiedFiles;
 use crate::{
     net::{
-        handshake::{AnyAcceptor, HandshakeFuture, Layered, PendingInput},
-        stream::Transport,
+        acceptor::{AnyAcceptor, HandshakeFuture},
+        stream::{Layered, PendingInput, Transport},
+        tls_info::TlsInfo,
     },
     stop::Shared,
     util::Failure,
@@ -192,67 +188,6 @@ impl Layered for TlsStream<Records> {
 
     fn tls_info(&self) -> Option<TlsInfo> {
         Some(TlsInfo::of(self.get_ref().1))
-    }
-}
-
-// What a TLS handshake has settled.
-
-/// What the TLS handshake of a connection has settled:
-/// [`ConnectInfo::tls`](crate::ConnectInfo::tls).
-#[derive(Clone)]
-pub struct TlsInfo(Arc<Inner>);
-
-struct Inner {
-    protocol: Option<rustls::ProtocolVersion>,
-    server_name: Option<String>,
-    alpn: Option<Vec<u8>>,
-    certificates: Vec<CertificateDer<'static>>,
-}
-
-impl TlsInfo {
-    pub(super) fn of(connection: &ServerConnection) -> Self {
-        let certificates = connection.peer_certificates().unwrap_or_default();
-        Self(Arc::new(Inner {
-            protocol: connection.protocol_version(),
-            server_name: connection.server_name().map(str::to_owned),
-            alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
-            certificates: certificates.iter().map(|it| it.clone().into_owned()).collect(),
-        }))
-    }
-
-    /// The version, such as `TLSv1_3`.
-    #[must_use]
-    pub fn protocol(&self) -> Option<rustls::ProtocolVersion> {
-        self.0.protocol
-    }
-
-    /// The name that the client has asked for (SNI, RFC 6066, section 3).
-    #[must_use]
-    pub fn server_name(&self) -> Option<&str> {
-        self.0.server_name.as_deref()
-    }
-
-    /// The protocol that was agreed on, such as `h2` (ALPN, RFC 7301).
-    #[must_use]
-    pub fn alpn(&self) -> Option<&[u8]> {
-        self.0.alpn.as_deref()
-    }
-
-    /// The client's certificates, its own first; empty where none were asked for.
-    #[must_use]
-    pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
-        &self.0.certificates
-    }
-}
-
-impl fmt::Debug for TlsInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsInfo")
-            .field("protocol", &self.protocol())
-            .field("server_name", &self.server_name())
-            .field("alpn", &self.alpn().map(String::from_utf8_lossy))
-            .field("peer_certificates", &self.peer_certificates().len())
-            .finish()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Something that has its turn in the drain.
-pub(crate) trait Turn: Send + Sync {
+pub(crate) trait OrderedStop: Send + Sync {
     /// Its turn has come.
     fn begin(&self);
 
@@ -20,17 +20,17 @@ pub(crate) trait Turn: Send + Sync {
 }
 
 /// All that wait for their turn.
-pub(crate) struct Turns(Mutex<State>);
+pub(crate) struct StopOrder(Mutex<Order>);
 
-struct State {
-    waiting: Vec<Weak<dyn Turn>>,
-    stage: Stage,
+struct Order {
+    waiting: Vec<Weak<dyn OrderedStop>>,
+    stage: Progress,
     /// What the limit of a group has cut.
     cut: Vec<InFlight>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum Progress {
     /// There has never been a group.
     Unused,
     /// A task waits for the drain, and gives each its turn then.
@@ -39,19 +39,19 @@ enum Stage {
     Over,
 }
 
-impl Turns {
+impl StopOrder {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(State { waiting: Vec::new(), stage: Stage::Unused, cut: Vec::new() }))
+        Self(Mutex::new(Order { waiting: Vec::new(), stage: Progress::Unused, cut: Vec::new() }))
     }
 
     /// Puts `turn` before all that are there. Returns whether it is the first ever: then somebody has
     /// to give them their turns.
-    pub(super) fn add(&self, turn: &Arc<impl Turn + 'static>) -> bool {
+    pub(super) fn add(&self, turn: &Arc<impl OrderedStop + 'static>) -> bool {
         let before = self.enter(turn);
-        if before == Stage::Over {
+        if before == Progress::Over {
             turn.begin();
         }
-        before == Stage::Unused
+        before == Progress::Unused
     }
 
     /// Gives each its turn.
@@ -63,22 +63,22 @@ impl Turns {
     }
 
     /// Returns how far they were before.
-    fn enter(&self, turn: &Arc<impl Turn + 'static>) -> Stage {
+    fn enter(&self, turn: &Arc<impl OrderedStop + 'static>) -> Progress {
         let mut state = lock(&self.0);
         let before = state.stage;
-        if before != Stage::Over {
-            let turn: Arc<dyn Turn> = turn.clone();
+        if before != Progress::Over {
+            let turn: Arc<dyn OrderedStop> = turn.clone();
             state.waiting.push(Arc::downgrade(&turn));
-            state.stage = Stage::Driven;
+            state.stage = Progress::Driven;
         }
         before
     }
 
-    fn next(&self) -> Option<Arc<dyn Turn>> {
+    fn next(&self) -> Option<Arc<dyn OrderedStop>> {
         let mut state = lock(&self.0);
         loop {
             let Some(turn) = state.waiting.pop() else {
-                state.stage = Stage::Over;
+                state.stage = Progress::Over;
                 return None;
             };
             // Nobody holds a group without tasks and handles.

@@ -43,7 +43,7 @@ fn exceeds(limits: &Limits, grace: &str) -> Option<String> {
             }
         },
     };
-    let whole = limits.whole();
+    let whole = limits.total();
     let takes = match whole {
         None => "a stop has no limit".to_owned(),
         // Also where it is the same: the steps in between take a little.

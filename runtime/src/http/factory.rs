@@ -1,0 +1,240 @@
+//! From an accepted stream to the task of its connection: which services can be served, and how each
+//! connection gets its own.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use super::{
+    conn::HttpConn,
+    io::Io,
+    options::Options,
+    service::{Service, SingleService},
+    state::ConnEvent,
+    task::ConnTask,
+};
+use crate::{
+    context::InContext,
+    net::{Accepted, ConnGuard, ConnectInfo, GuardedConn, MakeConnection, Stream, before_protocol},
+    stop::Shared,
+    util::{
+        Sealed,
+        sync::{Mutex, lock},
+        via,
+    },
+};
+
+/// A service that [`serve`](crate::serve) takes:
+///
+/// - a tower service (an `axum::Router`, tonic's `Routes`), from `Request<Incoming>` to
+///   `Response<B>`;
+/// - a hyper one (`hyper::service::service_fn(…)`);
+/// - one that makes a service for each connection: a tower service from [`ConnectInfo`] to one of
+///   the above, such as `tower::service_fn(…)`, `tower::make::Shared`, and with the feature `axum`
+///   what `into_make_service_with_connect_info::<SocketAddr>()` returns.
+///
+/// `Via` says which of them it is; the compiler finds it. It is cloned for each connection, and a
+/// tower service for each request, as `axum::serve` does: `Clone` and `Send` are all it needs. A
+/// panic in `clone`, `poll_ready` or `call` costs the connection it happens on.
+///
+/// # Examples
+///
+/// A service for each connection:
+///
+/// ```no_run
+/// use std::convert::Infallible;
+///
+/// use axum::{Router, routing::get};
+/// use graceful::ConnectInfo;
+///
+/// #[graceful::main]
+/// async fn main() -> impl graceful::Serve {
+///     let make = tower::service_fn(async |info: ConnectInfo| {
+///         let hello = format!("hello, {:?}", info.peer_addr());
+///         Ok::<_, Infallible>(Router::new().route("/", get(async || hello)))
+///     });
+///     graceful::serve("127.0.0.1:8080", make)
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an HTTP service",
+    label = "not a service from `http::Request<hyper::body::Incoming>` to `http::Response<_>`",
+    note = "hand in an `axum::Router`, a tower service that is `Clone + Send + 'static`, or \
+            `hyper::service::service_fn(handler)`",
+    note = "an `axum::Router<S>` is one once its state is there: `.with_state(state)`",
+    note = "for the client's address call `.connect_info()` on the server"
+)]
+pub trait HttpService<Via>: Send + 'static {
+    #[doc(hidden)]
+    fn into_maker(self, _: Sealed) -> ConnFactory;
+}
+
+impl<S: SingleService<via::Hyper>> HttpService<via::Hyper> for S {
+    fn into_maker(self, _: Sealed) -> ConnFactory {
+        ConnFactory::cloning(self.into_service(Sealed))
+    }
+}
+
+impl<S: SingleService<via::Tower>> HttpService<via::Tower> for S {
+    fn into_maker(self, _: Sealed) -> ConnFactory {
+        ConnFactory::cloning(self.into_service(Sealed))
+    }
+}
+
+impl<M, Via> HttpService<via::Make<Via>> for M
+where
+    M: tower_service::Service<ConnectInfo, Response: SingleService<Via>, Future: Send>,
+    M: Clone + Send + 'static,
+    Via: 'static,
+{
+    fn into_maker(self, _: Sealed) -> ConnFactory {
+        ConnFactory::making(self)
+    }
+}
+
+/// What makes connections, once the context and the options are known.
+#[doc(hidden)]
+pub struct ConnFactory(
+    pub(super) Box<dyn FnOnce(Arc<Shared>, Options) -> Arc<dyn MakeConnection> + Send>,
+);
+
+impl fmt::Debug for ConnFactory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnFactory").finish_non_exhaustive()
+    }
+}
+
+impl ConnFactory {
+    /// Each connection has a clone of `service`.
+    pub(super) fn cloning<S: Service>(service: S) -> Self {
+        Self(Box::new(|shared, options| {
+            Arc::new(CloneService {
+                shared,
+                options: Arc::new(options),
+                service: Mutex::new(service),
+            })
+        }))
+    }
+
+    /// Each connection has a service of its own, which `make` makes.
+    pub(super) fn making<M, Via>(make: M) -> Self
+    where
+        M: tower_service::Service<ConnectInfo, Response: SingleService<Via>, Future: Send>,
+        M: Clone + Send + 'static,
+        Via: 'static,
+    {
+        Self(Box::new(|shared, options| {
+            let make = Mutex::new(make);
+            let via = std::marker::PhantomData::<fn() -> Via>;
+            Arc::new(MakeService { shared, options: Arc::new(options), make, via })
+        }))
+    }
+}
+
+/// Locked for each connection, to be cloned: so what is cloned need not be `Sync`. A panic is told
+/// by the panic hook, and costs this connection; the next is another try.
+fn clone_of<T: Clone>(value: &Mutex<T>) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(|| lock(value).clone())).ok()
+}
+
+struct CloneService<S> {
+    shared: Arc<Shared>,
+    options: Arc<Options>,
+    service: Mutex<S>,
+}
+
+impl<S: Service> MakeConnection for CloneService<S> {
+    fn make(&self, accepted: Accepted) {
+        let (stream, guard) = begin(&self.shared, accepted);
+        let Some(service) = clone_of(&self.service) else {
+            return;
+        };
+        if self.options.preamble.is_empty() {
+            let info = self.options.info(&stream, &guard);
+            let mut task = ConnTask::new(Io::new(stream, guard), service, &self.options, info);
+            return spawn(&self.shared, poll_fn(move |cx| task.poll(cx)));
+        }
+        let options = self.options.clone();
+        spawn(&self.shared, async move {
+            let Some(stream) = options.handshake(stream, &guard).await else {
+                return;
+            };
+            let info = options.info(&stream, &guard);
+            let mut task = ConnTask::new(Io::new(stream, guard), service, &options, info);
+            poll_fn(|cx| task.poll(cx)).await;
+        });
+    }
+}
+
+struct MakeService<M, Via> {
+    shared: Arc<Shared>,
+    options: Arc<Options>,
+    make: Mutex<M>,
+    via: std::marker::PhantomData<fn() -> Via>,
+}
+
+impl<M, Via> MakeConnection for MakeService<M, Via>
+where
+    M: tower_service::Service<ConnectInfo, Response: SingleService<Via>, Future: Send>,
+    M: Clone + Send + 'static,
+    Via: 'static,
+{
+    fn make(&self, accepted: Accepted) {
+        let (stream, guard) = begin(&self.shared, accepted);
+        let Some(mut make) = clone_of(&self.make) else {
+            return;
+        };
+        let options = self.options.clone();
+        spawn(&self.shared, async move {
+            let Some(stream) = options.handshake(stream, &guard).await else {
+                return;
+            };
+            let info = ConnectInfo::of(&stream, guard.conn().core());
+            // An error of either costs the connection: there is no service to answer with. It may take as
+            // long as a handshake.
+            let making = async {
+                poll_fn(|cx| make.poll_ready(cx)).await.ok()?;
+                make.call(info.clone()).await.ok()
+            };
+            let core = guard.conn().core();
+            let limit = options.header_timeout;
+            let Some(service) = before_protocol(core, limit, making).await else {
+                return;
+            };
+            drop(make);
+            guard.conn().on(ConnEvent::HandshakeDone);
+            let info = options.connect_info.then_some(info);
+            let service = service.into_service(Sealed);
+            let mut task = ConnTask::new(Io::new(stream, guard), service, &options, info);
+            poll_fn(|cx| task.poll(cx)).await;
+        });
+    }
+}
+
+/// A connection that is counted and listed from here on.
+fn begin(shared: &Arc<Shared>, accepted: Accepted) -> (Stream, ConnGuard<HttpConn>) {
+    let Accepted { stream, peer, kernel, slot } = accepted;
+    (stream, HttpConn::accepted(shared, peer, kernel, slot))
+}
+
+impl Options {
+    /// What comes before HTTP. `None`: the connection has come to nothing.
+    async fn handshake(&self, stream: Stream, guard: &ConnGuard<HttpConn>) -> Option<Stream> {
+        let conn = guard.conn();
+        let stream = self.preamble.handshake(conn.core(), stream, self.header_timeout).await?;
+        // From here on as a connection that has just been accepted.
+        conn.on(ConnEvent::HandshakeDone);
+        Some(stream)
+    }
+
+    fn info(&self, stream: &Stream, guard: &ConnGuard<HttpConn>) -> Option<ConnectInfo> {
+        self.connect_info.then(|| ConnectInfo::of(stream, guard.conn().core()))
+    }
+}
+
+fn spawn(shared: &Arc<Shared>, task: impl Future<Output = ()> + Send + 'static) {
+    shared.runtime().spawn(InContext::new(shared, task));
+}

@@ -1,0 +1,91 @@
+//! What holds for every connection of a server.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use hyper::server::conn::http1;
+#[cfg(feature = "http2")]
+use hyper::server::conn::http2;
+use hyper_util::rt::TokioTimer;
+
+#[cfg(feature = "http2")]
+use super::h2::ConnExecutor;
+use super::readiness::Readiness;
+use crate::net::Preamble;
+
+#[derive(Clone)]
+pub(crate) struct Options {
+    pub(super) header_timeout: Option<Duration>,
+    pub(super) keep_alive_timeout: Option<Duration>,
+    pub(super) max_connection_age: Option<Duration>,
+    pub(super) readiness: Option<Arc<Readiness>>,
+    /// Whether requests are given a `ConnectInfo`.
+    pub(super) connect_info: bool,
+    /// TLS and its like.
+    pub(crate) preamble: Preamble,
+    pub(super) http1: http1::Builder,
+    #[cfg(feature = "http2")]
+    pub(super) http2: Option<Arc<Http2Settings>>,
+}
+
+/// hyper's builder for HTTP/2; the executor is this crate's, so that streams are waited for and
+/// cut.
+#[cfg(feature = "http2")]
+pub type Http2Builder = http2::Builder<ConnExecutor>;
+
+#[cfg(feature = "http2")]
+type Http2Settings = dyn Fn(&mut Http2Builder) + Send + Sync;
+
+impl Options {
+    pub(super) fn new() -> Self {
+        Self {
+            header_timeout: Some(Duration::from_secs(30)),
+            keep_alive_timeout: None,
+            max_connection_age: None,
+            readiness: None,
+            connect_info: false,
+            preamble: Preamble::default(),
+            http1: own_http1(http1::Builder::new()),
+            #[cfg(feature = "http2")]
+            http2: None,
+        }
+    }
+
+    /// The builder for one connection.
+    #[cfg(feature = "http2")]
+    pub(super) fn http2_builder(&self, executor: ConnExecutor) -> Http2Builder {
+        let mut builder = http2::Builder::new(executor);
+        builder.timer(TokioTimer::new());
+        // WebSockets over HTTP/2 (RFC 8441).
+        builder.enable_connect_protocol();
+        if let Some(set) = &self.http2 {
+            set(&mut builder);
+        }
+        builder
+    }
+
+    /// Whether a connection has deadlines in service besides those of its heads and its end.
+    pub(super) fn is_timed(&self) -> bool {
+        let limits = [self.keep_alive_timeout, self.max_connection_age];
+        limits.iter().any(Option::is_some)
+    }
+}
+
+/// With what has to be this crate's, whatever the program has set. With `pipeline_flush` hyper keeps a
+/// response back for as long as another request is behind it: the end of the process would find it in
+/// hyper's buffer.
+pub(super) fn own_http1(mut http1: http1::Builder) -> http1::Builder {
+    // The header timeout is the connection's own: one timer for a connection, not one per request.
+    http1.timer(TokioTimer::new()).header_read_timeout(None).pipeline_flush(false);
+    http1
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("header_timeout", &self.header_timeout)
+            .field("keep_alive_timeout", &self.keep_alive_timeout)
+            .field("max_connection_age", &self.max_connection_age)
+            .field("readiness", &self.readiness)
+            .finish_non_exhaustive()
+    }
+}
