@@ -8,7 +8,6 @@ mod limits;
 mod preflight;
 mod run;
 mod start;
-mod test;
 
 pub use builder::{Config, Flavor, OnUnhandledPanic, StartPaused, UnhandledPanic};
 pub use limits::{Env, IntoLimit, IntoWait, env};

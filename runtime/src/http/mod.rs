@@ -21,7 +21,6 @@ mod parked;
 #[cfg(feature = "probes")]
 mod probes;
 mod readiness;
-mod request_line;
 mod server;
 mod service;
 mod state;

@@ -15,7 +15,7 @@ use super::{
     handshake::{LOOK_AGAIN, nobody_is_served},
     kernel::Kernel,
     listener::Listener,
-    slots::{Slot, Slots},
+    sockets::{Slot, Slots},
     stream::Stream,
 };
 use crate::{

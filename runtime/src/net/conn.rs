@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use super::{clock, kernel::Kernel, slots::Slot, stream::PendingInput};
+use super::{clock, kernel::Kernel, sockets::Slot, stream::PendingInput};
 use crate::{
     stop::{Phase, Shared},
     util::{

@@ -6,7 +6,7 @@ use super::{
     accept::{AcceptLoop, MakeConnection},
     handshake::Preamble,
     listener::Listener,
-    slots::Slots,
+    sockets::Slots,
     sockets::SocketOptions,
     target::Target,
 };

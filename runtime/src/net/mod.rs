@@ -22,7 +22,6 @@ mod listener;
 #[cfg(feature = "proxy-protocol")]
 mod proxy_header;
 mod server_options;
-mod slots;
 mod sockets;
 mod stream;
 mod target;
@@ -44,7 +43,7 @@ pub(crate) use handshake::{Preamble, before_protocol};
 pub(crate) use inherited::unclaimed;
 pub(crate) use kernel::Kernel;
 pub(crate) use server_options::server_options;
-pub(crate) use slots::Slot;
+pub(crate) use sockets::Slot;
 pub(crate) use stream::{PendingInput, Received, Stream};
 
 pub use acceptor::Acceptor;

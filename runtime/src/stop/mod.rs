@@ -18,7 +18,6 @@ mod run_hooks;
 mod sentinel;
 mod sequence;
 mod shared;
-mod teardown;
 
 pub use exit::Exit;
 pub use ready::Listening;
@@ -28,5 +27,5 @@ pub(crate) use limits::{Limits, bounded};
 pub(crate) use order::OrderedStop;
 pub(crate) use phase::{Phase, PhaseCell};
 pub(crate) use sentinel::{Ended, spawn};
+pub(crate) use sentinel::{ProcessEnd, teardown};
 pub(crate) use shared::{Event, Propagation, Scope, Shared};
-pub(crate) use teardown::{ProcessEnd, teardown};

@@ -4,7 +4,6 @@
 
 mod counts;
 mod in_flight;
-mod overview;
 mod pending;
 mod table;
 mod task;
@@ -13,6 +12,6 @@ pub use in_flight::{ConnectionState, InFlight, Progress};
 
 pub(crate) use counts::{Counts, WorkKind};
 pub(crate) use in_flight::{Brief, Name};
-pub(crate) use overview::Oldest;
+pub(crate) use table::Oldest;
 pub(crate) use table::{InFlightSnapshot, Key, Work, WorkItem};
 pub(crate) use task::{CountWaiting, Role, TaskGuard, TaskName, spawn, spawn_blocking};

@@ -1,16 +1,14 @@
-//! Random walks through the states: what the table in `table.rs` promises of every one of them.
+//! Random walks through the states: what the table in `mod.rs` promises of every one of them.
 
 use std::time::{Duration, Instant};
 
 use super::{
-    bounds::{Action, ServingLimits, Timestamps},
-    table::{
-        Behind, ConnEvent,
-        ConnState::{
-            self, Answered, Busy, Closed, Closing, Delivering, Flushing, Fresh, Head, Http2, Idle,
-            Named, Queued, Responding, Upgraded,
-        },
+    Action, Behind, ConnEvent,
+    ConnState::{
+        self, Answered, Busy, Closed, Closing, Delivering, Flushing, Fresh, Head, Http2, Idle,
+        Named, Queued, Responding, Upgraded,
     },
+    ServingLimits, Timestamps,
 };
 use crate::{net::KernelView, util::Random};
 
