@@ -112,7 +112,8 @@
 //! - `tokio_util::task::TaskTracker` and `CancellationToken` are what [`spawn`] and [`shutdown`]
 //!   would be built from by hand; they do not know what was cut.
 //!
-//! How a program moves over from each of them: `docs/migration.md` in the repository.
+//! Feature by feature, and measured: `docs/comparison.md` in the repository (on docs.rs, in the module
+//! `guides`). How a program moves over from each of them: `docs/migration.md`.
 //!
 //! # Features
 //!
@@ -170,6 +171,29 @@ mod work;
 pub use graceful_main_macros::main;
 #[doc = include_str!("test_attr.md")]
 pub use graceful_main_macros::test;
+
+/// The guides of the repository's `docs/`. On docs.rs alone: their links are those of the repository.
+#[cfg(docsrs)]
+pub mod guides {
+    macro_rules! guides {
+        ($($name:ident: $file:literal),* $(,)?) => {
+            $(#[doc = include_str!($file)] pub mod $name {})*
+        };
+    }
+    guides! {
+        comparison: "../docs/comparison.md",
+        consumers: "../docs/consumers.md",
+        containers: "../docs/containers.md",
+        cost: "../docs/cost.md",
+        frameworks: "../docs/frameworks.md",
+        kubernetes: "../docs/kubernetes.md",
+        migration: "../docs/migration.md",
+        platforms: "../docs/platforms.md",
+        reference: "../docs/reference.md",
+        restarts: "../docs/restarts.md",
+        systemd: "../docs/systemd.md",
+    }
+}
 
 #[cfg(fuzzing)]
 #[doc(hidden)]

@@ -1,0 +1,197 @@
+//! Requests that are lost in 20 restarts, beside what people would use instead: drawn for the README.
+//!
+//! 64 clients on loopback, half of them with a connection for as long as it is kept, half with one for
+//! each request, pause for up to 3 ms between two requests and never retry. A request is lost when it
+//! has been sent and its answer does not come, whole.
+//!
+//! `cargo run --release -p graceful-bench --bin restarts [FOLDER]` prints a table in a minute, and draws
+//! `restarts.svg` and `restarts-dark.svg` into the folder. Build the bench first; needs Go for its row.
+
+use std::{
+    fmt::Write as _,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitCode, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+const CLIENTS: u32 = 64;
+const RESTARTS: u32 = 20;
+/// No answer takes so long.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+struct Row {
+    name: &'static str,
+    answered: u32,
+    lost: u32,
+}
+
+fn main() -> ExitCode {
+    let own = std::env::current_exe().expect("this program has a path");
+    let server = own.with_file_name("graceful-bench-server");
+    let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+    let ours = |name: &'static str| {
+        let mut command = Command::new(&server);
+        command.args([name, "http"]);
+        command
+    };
+    let mut rows = Vec::new();
+    for (name, command) in [
+        ("Go", go(&peers).map(Command::new)),
+        ("actix-web", actix(&peers).map(Command::new)),
+        ("axum", Some(ours("axum"))),
+        ("hyper-util", Some(ours("hyper-util"))),
+        ("graceful", Some(ours("graceful"))),
+    ] {
+        let Some(mut command) = command else {
+            eprintln!("{name} could not be built");
+            return ExitCode::FAILURE;
+        };
+        let row = measure(name, &mut command);
+        println!("{name}: {} lost of {}", row.lost, row.lost + row.answered);
+        rows.push(row);
+    }
+    if let Some(folder) = std::env::args().nth(1) {
+        for (file, dark) in [("restarts.svg", false), ("restarts-dark.svg", true)] {
+            std::fs::write(Path::new(&folder).join(file), plot(&rows, dark))
+                .expect("it is written");
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn go(peers: &Path) -> Option<PathBuf> {
+    let out = std::env::temp_dir().join(format!("graceful-peer-go-{}", std::process::id()));
+    let mut build = Command::new("go");
+    build.arg("build").arg("-o").arg(&out).arg("main.go").current_dir(peers.join("go"));
+    build.status().is_ok_and(|status| status.success()).then_some(out)
+}
+
+fn actix(peers: &Path) -> Option<PathBuf> {
+    let target = std::env::temp_dir().join("graceful-peer-actix");
+    let mut build = Command::new("cargo");
+    build.args(["build", "--quiet", "--release", "--target-dir"]).arg(&target);
+    build.current_dir(peers.join("actix"));
+    build.status().is_ok_and(|status| status.success()).then(|| target.join("release/peer-actix"))
+}
+
+fn measure(name: &'static str, command: &mut Command) -> Row {
+    let (answered, lost) = (AtomicU32::new(0), AtomicU32::new(0));
+    for restart in 0..RESTARTS {
+        let (mut child, addr) = start(command);
+        thread::scope(|scope| {
+            for number in 0..CLIENTS {
+                let (answered, lost) = (&answered, &lost);
+                scope.spawn(move || client(addr, number, answered, lost));
+            }
+            // Somewhere in the middle of what they do.
+            thread::sleep(Duration::from_millis(150 + u64::from(restart) * 7));
+            kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+        });
+        child.wait().expect("it ends");
+    }
+    Row { name, answered: answered.into_inner(), lost: lost.into_inner() }
+}
+
+fn start(command: &mut Command) -> (Child, SocketAddr) {
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the server starts");
+    let (to_here, addr) = std::sync::mpsc::channel();
+    let pipes: [Option<Box<dyn Read + Send>>; 2] = [
+        child.stdout.take().map(|pipe| Box::new(pipe) as _),
+        child.stderr.take().map(|pipe| Box::new(pipe) as _),
+    ];
+    for pipe in pipes.into_iter().flatten() {
+        let to_here = to_here.clone();
+        // Read to its end: a server must not meet a closed pipe.
+        thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                if let Some((_, addr)) = line.split_once("listening on http://") {
+                    let _ = to_here.send(addr.trim().parse().expect("an address"));
+                }
+            }
+        });
+    }
+    (child, addr.recv_timeout(PATIENCE).expect("it listens"))
+}
+
+/// Asks until nobody listens any more.
+fn client(addr: SocketAddr, number: u32, answered: &AtomicU32, lost: &AtomicU32) {
+    let keeps = number.is_multiple_of(2);
+    let mut kept: Option<TcpStream> = None;
+    for request in 0_u32.. {
+        let mut stream = match kept.take() {
+            Some(stream) => stream,
+            None => match TcpStream::connect(addr) {
+                Ok(stream) => stream,
+                Err(_) => return,
+            },
+        };
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        match ask(&mut stream) {
+            Some(closes) => {
+                answered.fetch_add(1, Ordering::Relaxed);
+                kept = (keeps && !closes).then_some(stream);
+            }
+            None => _ = lost.fetch_add(1, Ordering::Relaxed),
+        }
+        // Up to 3 ms, another for each.
+        thread::sleep(Duration::from_micros(u64::from((number * 977 + request * 613) % 3_000)));
+    }
+}
+
+/// Whether the connection ends with the answer; `None`: there was none.
+fn ask(stream: &mut TcpStream) -> Option<bool> {
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").ok()?;
+    let mut answer = Vec::new();
+    let mut piece = [0; 2048];
+    loop {
+        if let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+            let length = head.split("content-length: ").nth(1)?.split("\r\n").next()?;
+            if answer.len() >= end + 4 + length.parse::<usize>().ok()? {
+                return Some(head.contains("connection: close"));
+            }
+        }
+        match stream.read(&mut piece) {
+            Ok(0) | Err(_) => return None,
+            Ok(count) => answer.extend_from_slice(&piece[..count]),
+        }
+    }
+}
+
+/// A bar for each.
+fn plot(rows: &[Row], dark: bool) -> String {
+    let (text, bar, own) =
+        if dark { ("#c9d1d9", "#8b949e", "#3fb950") } else { ("#24292f", "#8c959f", "#1a7f37") };
+    let most = rows.iter().map(|row| row.lost).max().unwrap_or(1).max(1);
+    let height = rows.len() * 30 + 44;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 640 {height}\" \
+         font-family=\"sans-serif\" font-size=\"14\" fill=\"{text}\">\n\
+         <text x=\"0\" y=\"18\">Requests lost in {RESTARTS} restarts under {CLIENTS} clients that \
+         never retry</text>\n"
+    );
+    for (number, row) in rows.iter().enumerate() {
+        let y = number * 30 + 36;
+        let width = f64::from(row.lost) / f64::from(most) * 430.0;
+        let color = if row.name == "graceful" { own } else { bar };
+        // A `String` takes everything.
+        let _ = writeln!(
+            svg,
+            "<text x=\"92\" y=\"{0}\" text-anchor=\"end\">{1}</text>\
+             <rect x=\"100\" y=\"{y}\" width=\"{width:.1}\" height=\"20\" fill=\"{color}\"/>\
+             <text x=\"{2:.1}\" y=\"{0}\">{3}</text>",
+            y + 15,
+            row.name,
+            width + 106.0,
+            row.lost
+        );
+    }
+    svg + "</svg>\n"
+}
