@@ -1,7 +1,7 @@
 //! Cleanup: a SQLite database is closed after the last handler that writes to it.
 //!
-//! 1. `cargo run --example cleanup --features sqlite` (the database is `notes.db`, or where the environment variable
-//!    `DB` says)
+//! 1. `cargo run --example cleanup --features sqlite` (the database is `notes.db`, or where the
+//!    environment variable `DB` says)
 //! 2. In a second terminal, `curl -d 'some note' http://127.0.0.1:8080`, as often as you like.
 //!    `ls notes.db*`: beside the database there is its write-ahead log, `notes.db-wal`.
 //! 3. In the first, press Ctrl-C. `ls notes.db*` again: the log has been written back and is gone.

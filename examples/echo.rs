@@ -10,7 +10,8 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 async fn lines(connection: Connection) -> std::io::Result<()> {
     println!("a connection from {:?}", connection.peer_addr());
-    // Once the drain has begun and the client is silent: a line that is on its way is still answered.
+    // Once the drain has begun and the client is silent: a line that is on its way is still
+    // answered.
     let mut idle = connection.idle_shutdown();
     let mut lines = BufReader::new(connection).lines();
     loop {

@@ -3,8 +3,8 @@
 //! 1. `redis-server --port 6379`, or another server: `UPSTREAM=127.0.0.1:5432` for PostgreSQL.
 //! 2. `cargo run --example proxy`
 //! 3. In a third terminal, `redis-benchmark -p 8080 -k 0 -n 100000 -t incr`.
-//! 4. Press Ctrl-C in the second and start it again: replies under way arrive, and clients that connect
-//!    meanwhile are refused.
+//! 4. Press Ctrl-C in the second and start it again: replies under way arrive, and clients that
+//!    connect meanwhile are refused.
 
 use std::{env, io};
 
@@ -19,7 +19,8 @@ async fn proxy(client: Connection) -> io::Result<()> {
     let upstream = env::var("UPSTREAM").unwrap_or_else(|_| "127.0.0.1:6379".to_owned());
     let mut server = TcpStream::connect(upstream).await?;
     server.set_nodelay(true)?;
-    // A proxy does not know where the messages end that it passes on: a client that is silent is done.
+    // A proxy does not know where the messages end that it passes on: a client that is silent is
+    // done.
     let mut idle = client.idle_shutdown();
     let (mut from_client, mut to_client) = split(client);
     let (mut from_server, mut to_server) = server.split();

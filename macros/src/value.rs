@@ -222,9 +222,9 @@ fn literal(text: &LitStr) -> syn::Result<TokenStream> {
     Ok(quote!(::core::time::Duration::from_millis(#millis)))
 }
 
-/// `env("NAME", "3s")`: only with that name and two arguments; any other call is an expression. By its
-/// path, `graceful::env("NAME", "3s")`, it is the function of the runtime crate, unless its default is
-/// a literal: that function takes a `Duration`.
+/// `env("NAME", "3s")`: only with that name and two arguments; any other call is an expression. By
+/// its path, `graceful::env("NAME", "3s")`, it is the function of the runtime crate, unless its
+/// default is a literal: that function takes a `Duration`.
 fn is_env(call: &ExprCall, krate: &TokenStream) -> bool {
     let Expr::Path(function) = &*call.func else { return false };
     if call.args.len() != 2 {

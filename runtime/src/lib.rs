@@ -38,9 +38,9 @@
 //! # Messages
 //!
 //! Where the program has installed a [`tracing`] subscriber, messages are events of the target
-//! `graceful`; with the feature `log`, where it has a logger of the crate `log` instead, they are its
-//! records; else they are lines on stderr. The events of a stop are in a span named `stop`, with
-//! the field `cause`, which is closed after the last of them. Their fields:
+//! `graceful`; with the feature `log`, where it has a logger of the crate `log` instead, they are
+//! its records; else they are lines on stderr. The events of a stop are in a span named `stop`,
+//! with the field `cause`, which is closed after the last of them. Their fields:
 //!
 //! | event | level | fields |
 //! |---|---|---|
@@ -66,9 +66,9 @@
 //! ## Filters
 //!
 //! A filter for the program's own messages, such as `RUST_LOG=myapp=info` or
-//! `EnvFilter::new("myapp=info")`, leaves out what this crate says. Errors, and what was cut off, are
-//! then lines on stderr all the same: a process that ends with 1 or 124 never does so without a word.
-//! The filters, by the target `graceful`:
+//! `EnvFilter::new("myapp=info")`, leaves out what this crate says. Errors, and what was cut off,
+//! are then lines on stderr all the same: a process that ends with 1 or 124 never does so without a
+//! word. The filters, by the target `graceful`:
 //!
 //! | to have | write |
 //! |---|---|
@@ -112,8 +112,8 @@
 //! - `tokio_util::task::TaskTracker` and `CancellationToken` are what [`spawn`] and [`shutdown`]
 //!   would be built from by hand; they do not know what was cut.
 //!
-//! Feature by feature, and measured: `docs/comparison.md` in the repository (on docs.rs, in the module
-//! `guides`). How a program moves over from each of them: `docs/migration.md`.
+//! Feature by feature, and measured: `docs/comparison.md` in the repository (on docs.rs, in the
+//! module `guides`). How a program moves over from each of them: `docs/migration.md`.
 //!
 //! # Features
 //!
@@ -124,14 +124,14 @@
 //! - `proxy-protocol`: [`Server::proxy_protocol`].
 //! - `probes`: `Server::probes`, a port for Kubernetes.
 //! - `serde`: `Serialize` for [`InFlight`] and [`Report`].
-//! - `systemd`: tells systemd that the program is ready, what it does and that it stops, asks for the
-//!   time that a stop needs, feeds the watchdog; and takes the sockets that the process was started
-//!   with, by address, by name (`systemd:name`) and by number (`fd:3`). `docs/systemd.md` in the
-//!   repository.
+//! - `systemd`: tells systemd that the program is ready, what it does and that it stops, asks for
+//!   the time that a stop needs, feeds the watchdog; and takes the sockets that the process was
+//!   started with, by address, by name (`systemd:name`) and by number (`fd:3`). `docs/systemd.md`
+//!   in the repository.
 //! - `axum`: [`Serve`] for `axum::serve(…)` of axum 0.8; a later axum is served by [`serve`] and
 //!   [`serve_fn`] all the same.
-//! - `log`: messages for loggers of the crate `log`, in their own format, where there is no `tracing`
-//!   subscriber.
+//! - `log`: messages for loggers of the crate `log`, in their own format, where there is no
+//!   `tracing` subscriber.
 //! - `tokio-util`: `cancellation_token`, for libraries that want a `CancellationToken`.
 //! - `test-util`: the argument `start_paused`.
 //!
@@ -172,7 +172,8 @@ pub use graceful_main_macros::main;
 #[doc = include_str!("test_attr.md")]
 pub use graceful_main_macros::test;
 
-/// The guides of the repository's `docs/`. On docs.rs alone: their links are those of the repository.
+/// The guides of the repository's `docs/`. On docs.rs alone: their links are those of the
+/// repository.
 #[cfg(docsrs)]
 pub mod guides {
     macro_rules! guides {

@@ -78,8 +78,8 @@ impl Podman {
         self.done(&["build", "-t", "machine", "-f", dockerfile.to_str().unwrap(), "."]);
     }
 
-    /// Starts a container of that image. `words` come before the image, `program` after it; the folder
-    /// of the first path in it is there.
+    /// Starts a container of that image. `words` come before the image, `program` after it; the
+    /// folder of the first path in it is there.
     pub fn run_machine(&self, name: &str, words: &[&str], program: &[&str]) {
         let path = program.iter().find(|word| word.starts_with('/')).expect("a path");
         let target = Path::new(path).parent().expect("a file");

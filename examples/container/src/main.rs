@@ -1,8 +1,8 @@
 //! A server for a container, and for Kubernetes: `Dockerfile` and `compose.yaml` are beside it, the
 //! manifests in `../kubernetes`.
 //!
-//! Its limits come from the environment, so that they are written next to what they have to fit into:
-//! `terminationGracePeriodSeconds`, `stop_grace_period`.
+//! Its limits come from the environment, so that they are written next to what they have to fit
+//! into: `terminationGracePeriodSeconds`, `stop_grace_period`.
 
 use std::time::Duration;
 

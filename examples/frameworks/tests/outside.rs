@@ -1,5 +1,6 @@
-//! Each program from outside, as its users see it: a request of a second across SIGTERM is answered, a
-//! new connection is refused, the exit code is 0; and at the limit it is 124, with what was cut by name.
+//! Each program from outside, as its users see it: a request of a second across SIGTERM is
+//! answered, a new connection is refused, the exit code is 0; and at the limit it is 124, with what
+//! was cut by name.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

@@ -101,8 +101,8 @@ impl Config {
         self
     }
 
-    /// The signals that print what is in flight, at any time: requests, connections that are not idle,
-    /// tasks and hooks, the oldest first, 20 at the most. Default: none.
+    /// The signals that print what is in flight, at any time: requests, connections that are not
+    /// idle, tasks and hooks, the oldest first, 20 at the most. Default: none.
     ///
     /// Under [`run`](Self::run) such a signal does nothing more once the stop is over, whatever its
     /// default action is.
@@ -117,9 +117,9 @@ impl Config {
         self
     }
 
-    /// Whether only errors are written, and what was cut off: for programs that say themselves where
-    /// they listen and how they end. What a signal of [`dump`](Self::dump) asks for is written all the
-    /// same. Default: `false`.
+    /// Whether only errors are written, and what was cut off: for programs that say themselves
+    /// where they listen and how they end. What a signal of [`dump`](Self::dump) asks for is
+    /// written all the same. Default: `false`.
     ///
     /// # Examples
     ///
@@ -139,8 +139,8 @@ impl Config {
         )))
     }
 
-    /// How long a stop takes at the most, from the first signal to the end of the process: the sum of
-    /// `delay`, `timeout` and `cleanup`; `None`: there is no limit. What has to fit into
+    /// How long a stop takes at the most, from the first signal to the end of the process: the sum
+    /// of `delay`, `timeout` and `cleanup`; `None`: there is no limit. What has to fit into
     /// `terminationGracePeriodSeconds` and its like: where a manifest repeats that number in
     /// `GRACEFUL_GRACE_PERIOD` (`30`, `30s`), [`run`](Self::run) says at the start if it does not.
     ///
@@ -192,7 +192,8 @@ impl Config {
     }
 
     /// Sets anything else of tokio's own [`Builder`](tokio::runtime::Builder), after the settings
-    /// above: `max_blocking_threads`, `thread_stack_size`, `thread_name`, `event_interval` and so on.
+    /// above: `max_blocking_threads`, `thread_stack_size`, `thread_name`, `event_interval` and so
+    /// on.
     ///
     /// `on_thread_start` is this crate's, whatever is set here: see
     /// [`on_thread_start`](Self::on_thread_start).

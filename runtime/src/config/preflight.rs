@@ -61,8 +61,8 @@ fn exceeds(limits: &Limits, grace: &str) -> Option<String> {
 /// (`pid_namespaces(7)`), and a shell that runs a command does neither.
 #[cfg(target_os = "linux")]
 fn swallows(signals: &[Signal]) -> Option<String> {
-    /// The namespace that the machine begins with (`PROC_PID_INIT_INO` of the kernel): its first process
-    /// is an init, whatever it does with signals.
+    /// The namespace that the machine begins with (`PROC_PID_INIT_INO` of the kernel): its first
+    /// process is an init, whatever it does with signals.
     const MACHINE: &str = "pid:[4026531836]";
     // In this order: most processes are no child of the first one, and need not look further.
     if std::os::unix::process::parent_id() != 1

@@ -80,9 +80,9 @@ impl Config {
     /// As [`run`](Self::run), on a runtime of the program's own, which it consumes: for one that is
     /// built by other code. The settings of the runtime of this `Config` do not apply.
     ///
-    /// The free functions ([`spawn`](crate::spawn), [`shutdown`](crate::shutdown), …) work in `main`,
-    /// in the handlers of servers and in tasks that were spawned through this crate. In a task of
-    /// `tokio::spawn` they do not, because the threads are not this crate's: there, use a
+    /// The free functions ([`spawn`](crate::spawn), [`shutdown`](crate::shutdown), …) work in
+    /// `main`, in the handlers of servers and in tasks that were spawned through this crate. In a
+    /// task of `tokio::spawn` they do not, because the threads are not this crate's: there, use a
     /// [`Handle`].
     ///
     /// # Panics

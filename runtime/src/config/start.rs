@@ -27,9 +27,10 @@ impl Config {
     /// their `main`: binds, serves on the runtime's threads, and returns once every listener is
     /// bound.
     ///
-    /// Installs no signal handler ([`Start::signals`] does), prints nothing (events go to `tracing`) and never ends the
-    /// process. The free functions ([`spawn`](crate::spawn), [`shutdown`](crate::shutdown), …) work
-    /// in the server's handlers and in tasks spawned through this crate; elsewhere, use
+    /// Installs no signal handler ([`Start::signals`] does), prints nothing (events go to
+    /// `tracing`) and never ends the process. The free functions ([`spawn`](crate::spawn),
+    /// [`shutdown`](crate::shutdown), …) work in the server's handlers and in tasks spawned through
+    /// this crate; elsewhere, use
     /// [`Running::handle`]. The settings of the runtime of this `Config` do not apply.
     ///
     /// # Errors

@@ -44,9 +44,9 @@ pub fn shutdown() -> Shutdown {
     Handle::current().shutdown()
 }
 
-/// A future that resolves at the first stop signal, before the `delay`: time to say that this process
-/// should get no new work, as a readiness probe does. [`shutdown`] resolves after the `delay`, when
-/// it is time to come to an end.
+/// A future that resolves at the first stop signal, before the `delay`: time to say that this
+/// process should get no new work, as a readiness probe does. [`shutdown`] resolves after the
+/// `delay`, when it is time to come to an end.
 ///
 /// # Panics
 ///
@@ -122,10 +122,10 @@ pub fn stop() {
 
 /// Registers a cleanup hook: a future that runs after the drain, whether or not the drain was cut.
 ///
-/// Hooks run one after the other, the last registered first, within the `cleanup` limit. The future's
-/// output is `()` or `Result<(), E>`: a hook that fails or panics is reported, the next one runs, and
-/// the exit code is 1. A second signal skips them. One registered after the last hook has run is not
-/// run.
+/// Hooks run one after the other, the last registered first, within the `cleanup` limit. The
+/// future's output is `()` or `Result<(), E>`: a hook that fails or panics is reported, the next
+/// one runs, and the exit code is 1. A second signal skips them. One registered after the last hook
+/// has run is not run.
 ///
 /// They run on a thread and a runtime of their own, and so does what they
 /// [`spawn`](crate::spawn()), which is waited for within the same limit: so they can sleep, connect
@@ -155,9 +155,9 @@ pub fn on_stop<O>(future: impl Future<Output: Outcome<O>> + Send + 'static) {
     Handle::current().on_stop(future);
 }
 
-/// Runs `f` once every listener is bound: it is handed the addresses ([`Listening`]), and its future
-/// is a task as of [`spawn`](crate::spawn()). Where that moment is past it runs at once; in a program that serves
-/// nothing, never.
+/// Runs `f` once every listener is bound: it is handed the addresses ([`Listening`]), and its
+/// future is a task as of [`spawn`](crate::spawn()). Where that moment is past it runs at once; in
+/// a program that serves nothing, never.
 ///
 /// # Panics
 ///
@@ -183,8 +183,8 @@ where
     Handle::current().on_ready(f);
 }
 
-/// Keeps a value until the process ends, for guards that `main` makes and that must outlive it: of a
-/// log writer, a telemetry exporter, a temporary folder.
+/// Keeps a value until the process ends, for guards that `main` makes and that must outlive it: of
+/// a log writer, a telemetry exporter, a temporary folder.
 ///
 /// Kept values are dropped at the very end, the last kept first: after the drain and the hooks, and
 /// after the report is out, which so reaches the log that a guard flushes. They are dropped on a

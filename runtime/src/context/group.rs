@@ -25,8 +25,8 @@ use crate::{
     work::{TaskName, WorkItem},
 };
 
-/// Tasks that the drain waits for, as those of [`spawn`](crate::spawn), and that stop together, when
-/// it is their group's turn: the group that was made last stops first.
+/// Tasks that the drain waits for, as those of [`spawn`](crate::spawn), and that stop together,
+/// when it is their group's turn: the group that was made last stops first.
 ///
 /// So what is made first, because others need it, goes on until they have ended: a consumer that
 /// hands its work to a producer is told to stop before it, in the order in which a `main` makes

@@ -229,8 +229,8 @@ impl Handle {
     /// [`readiness`](crate::Server::readiness) path and [`Server::probes`](crate::Server). From the
     /// first stop signal on they say that it does not, whatever is said here. Default: `true`.
     ///
-    /// systemd is told `READY=1` when the program is ready in this sense, too: a `main` that has to do
-    /// something first says so in its first line, and that it is ready when it is done.
+    /// systemd is told `READY=1` when the program is ready in this sense, too: a `main` that has to
+    /// do something first says so in its first line, and that it is ready when it is done.
     ///
     /// # Examples
     ///
@@ -260,16 +260,16 @@ impl Handle {
     }
 
     /// Has the certificates of [`Server::tls_files`](crate::Server::tls_files) read again, without
-    /// waiting for the change to be seen. Returns at once: they are read by a thread of its own, which
-    /// says when they are in use.
+    /// waiting for the change to be seen. Returns at once: they are read by a thread of its own,
+    /// which says when they are in use.
     #[cfg(feature = "tls")]
     pub fn reload_tls(&self) {
         self.0.reload_tls();
     }
 
     /// What runs now and would be waited for: requests, connections, tasks, servers, `main`, the
-    /// oldest first; then the cleanup hook that runs, and what hooks have spawned. For a status page
-    /// or a log line; takes the locks of the table for a moment.
+    /// oldest first; then the cleanup hook that runs, and what hooks have spawned. For a status
+    /// page or a log line; takes the locks of the table for a moment.
     #[must_use]
     pub fn in_flight(&self) -> Vec<InFlight> {
         self.0.in_flight()
@@ -390,8 +390,8 @@ where
 /// stop the program gracefully, with the exit code 1.
 ///
 /// It is waited for as a task of [`spawn`] is, and should come to its end when the drain starts, of
-/// which it learns from [`shutdown()`](crate::shutdown()). The future's output is `()` or `Result<(), E>`. An abort is an
-/// end, too.
+/// which it learns from [`shutdown()`](crate::shutdown()). The future's output is `()` or
+/// `Result<(), E>`. An abort is an end, too.
 ///
 /// # Panics
 ///

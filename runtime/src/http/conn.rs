@@ -255,7 +255,8 @@ impl HttpConn {
         self.take_stream(stream, late);
     }
 
-    /// The task of an upgraded stream has ended, and what it has left with h2 may not be written yet.
+    /// The task of an upgraded stream has ended, and what it has left with h2 may not be written
+    /// yet.
     pub(super) fn upgrade_ended(&self, stream: usize) {
         self.upgrades_written(self.streams().upgrade_ended(stream));
     }

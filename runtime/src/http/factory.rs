@@ -1,5 +1,5 @@
-//! From an accepted stream to the task of its connection: which services can be served, and how each
-//! connection gets its own.
+//! From an accepted stream to the task of its connection: which services can be served, and how
+//! each connection gets its own.
 
 use std::{
     fmt,
@@ -193,8 +193,8 @@ where
                 return;
             };
             let info = ConnectInfo::of(&stream, guard.conn().core());
-            // An error of either costs the connection: there is no service to answer with. It may take as
-            // long as a handshake.
+            // An error of either costs the connection: there is no service to answer with. It may
+            // take as long as a handshake.
             let making = async {
                 poll_fn(|cx| make.poll_ready(cx)).await.ok()?;
                 make.call(info.clone()).await.ok()

@@ -1,5 +1,5 @@
-//! The stream of a connection as hyper sees it: follows what is read and written, and knows with how
-//! much care it has to be closed.
+//! The stream of a connection as hyper sees it: follows what is read and written, and knows with
+//! how much care it has to be closed.
 
 use std::{
     io::{self, IoSlice},
@@ -96,8 +96,8 @@ impl Io {
         }
     }
 
-    /// The preface has been read: from here on frames pass. The stream, when hyper drops it, comes out
-    /// of what this returns, unless it may be dropped as well.
+    /// The preface has been read: from here on frames pass. The stream, when hyper drops it, comes
+    /// out of what this returns, unless it may be dropped as well.
     #[cfg(feature = "http2")]
     pub(super) fn speak_http2(&mut self) -> oneshot::Receiver<Closing<Framing>> {
         let mut wire = Box::new(Wire::new());
@@ -249,8 +249,9 @@ impl Io {
         Poll::Ready(Ok(()))
     }
 
-    /// The protocol is over: what has to be closed with care, if anything. `is_silent`: nothing of the
-    /// client is there to be read; `is_delivered`: the kernel has said that the client has it all.
+    /// The protocol is over: what has to be closed with care, if anything. `is_silent`: nothing of
+    /// the client is there to be read; `is_delivered`: the kernel has said that the client has it
+    /// all.
     pub(super) fn take_closing(
         &mut self,
         is_silent: bool,
@@ -286,8 +287,8 @@ impl Io {
     }
 }
 
-/// By hyper, with the connection: after an upgrade, by HTTP/2, or in the middle of a message that is
-/// cut off.
+/// By hyper, with the connection: after an upgrade, by HTTP/2, or in the middle of a message that
+/// is cut off.
 impl Drop for Io {
     fn drop(&mut self) {
         if self.conn().is(ConnState::Upgraded) {

@@ -70,9 +70,9 @@ impl Options {
     }
 }
 
-/// With what has to be this crate's, whatever the program has set. With `pipeline_flush` hyper keeps a
-/// response back for as long as another request is behind it: the end of the process would find it in
-/// hyper's buffer.
+/// With what has to be this crate's, whatever the program has set. With `pipeline_flush` hyper
+/// keeps a response back for as long as another request is behind it: the end of the process would
+/// find it in hyper's buffer.
 pub(super) fn own_http1(mut http1: http1::Builder) -> http1::Builder {
     // The header timeout is the connection's own: one timer for a connection, not one per request.
     http1.timer(TokioTimer::new()).header_read_timeout(None).pipeline_flush(false);

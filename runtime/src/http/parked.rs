@@ -1,8 +1,8 @@
 //! A connection between messages: a socket, and the service for what comes next.
 //!
-//! One that has just been accepted and one that has been answered to its end are the same thing, but
-//! for their deadline. hyper is not there: it comes with the first byte of a message, and goes when
-//! the connection has been idle for a while.
+//! One that has just been accepted and one that has been answered to its end are the same thing,
+//! but for their deadline. hyper is not there: it comes with the first byte of a message, and goes
+//! when the connection has been idle for a while.
 
 use std::{
     mem::MaybeUninit,

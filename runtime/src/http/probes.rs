@@ -19,8 +19,8 @@ use crate::{
 
 /// # Probes
 impl Server {
-    /// Answers probes on a port of their own, which goes on until the process ends, while hooks run,
-    /// too ([`until_exit`](crate::Serve::until_exit)):
+    /// Answers probes on a port of their own, which goes on until the process ends, while hooks
+    /// run, too ([`until_exit`](crate::Serve::until_exit)):
     ///
     /// | path | says 200 |
     /// |---|---|
@@ -66,8 +66,8 @@ async fn answer(request: &Request<Incoming>) -> Response<String> {
         "/livez" | "/startupz" => text(StatusCode::OK, "ok"),
         "/in-flight" => {
             let (program, as_text) = (program.clone(), wants_text(request.headers()));
-            // There may be thousands of requests, whose names are not made on a worker; and the pool for
-            // blocking work may be what hangs.
+            // There may be thousands of requests, whose names are not made on a worker; and the
+            // pool for blocking work may be what hangs.
             let answer = move || in_flight(&program, as_text);
             on_own_thread("graceful-probe", answer)
                 .await

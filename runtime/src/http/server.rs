@@ -26,10 +26,10 @@ use crate::{
 ///
 /// # What the service owns
 ///
-/// A service is dropped when its listeners are closed and the last of its connections is over; for a
-/// server that goes on [until the exit](crate::Serve::until_exit), at the end. So a worker whose channel
-/// has its sender in the state of the service (`while let Some(job) = jobs.recv().await`) ends by itself
-/// in the drain, after the last request, and is waited for where it was made with
+/// A service is dropped when its listeners are closed and the last of its connections is over; for
+/// a server that goes on [until the exit](crate::Serve::until_exit), at the end. So a worker whose
+/// channel has its sender in the state of the service (`while let Some(job) = jobs.recv().await`)
+/// ends by itself in the drain, after the last request, and is waited for where it was made with
 /// [`spawn`](crate::spawn()).
 ///
 /// The listeners are bound once the server is returned from `main` or handed to
@@ -67,8 +67,8 @@ where
 /// [`Config::start`](crate::Config::start).
 #[must_use = "it serves once it is returned from `main` or handed to `Config::start`"]
 pub struct Server {
-    /// On a port of their own. Before `unserved`, so that of a server that was forgotten this one is named
-    /// last.
+    /// On a port of their own. Before `unserved`, so that of a server that was forgotten this one
+    /// is named last.
     #[cfg(feature = "probes")]
     pub(super) probes: Option<Box<Self>>,
     /// Dropped before it is bound: then it was forgotten.
@@ -201,8 +201,9 @@ impl Server {
     /// moment it was accepted, later from the head's first byte. `None` is no limit. Default: 30 s.
     ///
     /// A connection that exceeds it is closed. During the drain a head gets a second more, or the
-    /// rest of this, whichever is less. An idle keep-alive connection is not closed by this. How slowly
-    /// a body may come is up to the service: `RequestBodyTimeoutLayer` of `tower-http` bounds that.
+    /// rest of this, whichever is less. An idle keep-alive connection is not closed by this. How
+    /// slowly a body may come is up to the service: `RequestBodyTimeoutLayer` of `tower-http`
+    /// bounds that.
     pub fn header_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.options.header_timeout = limit.into().map(bounded);
         self

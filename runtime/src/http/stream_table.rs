@@ -83,8 +83,8 @@ impl StreamTable {
         table.is_empty()
     }
 
-    /// The task of an upgraded stream has ended, and what it has left with h2 may not be written yet.
-    /// Returns the streams of which all is.
+    /// The task of an upgraded stream has ended, and what it has left with h2 may not be written
+    /// yet. Returns the streams of which all is.
     pub(crate) fn upgrade_ended(&self, stream: usize) -> Vec<usize> {
         let mut table = lock(&self.table);
         table.requests[stream].unwritten = true;

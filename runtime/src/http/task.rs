@@ -490,7 +490,8 @@ mod tests {
         answer(&mut task, &mut client, "/b").await;
     }
 
-    /// Empty lines behind a message (RFC 9112, section 2.2) are hyper's to skip, when it comes again.
+    /// Empty lines behind a message (RFC 9112, section 2.2) are hyper's to skip, when it comes
+    /// again.
     #[tokio::test]
     async fn line_breaks_between_messages_are_kept() {
         let handle = Handle::for_test(Limits::NONE);

@@ -1,8 +1,9 @@
-//! Where a message goes: to `tracing` where the program has installed a subscriber, to `log` where it
-//! has installed a logger and the feature is on, else to stderr, one line each.
+//! Where a message goes: to `tracing` where the program has installed a subscriber, to `log` where
+//! it has installed a logger and the feature is on, else to stderr, one line each.
 //!
-//! An error goes to stderr as well where the subscriber or the logger does not want it: a filter such
-//! as `myapp=info` is about the program's own messages, and must not hide why the process ends.
+//! An error goes to stderr as well where the subscriber or the logger does not want it: a filter
+//! such as `myapp=info` is about the program's own messages, and must not hide why the process
+//! ends.
 
 use std::{
     io,
@@ -85,8 +86,8 @@ fn is_traced() -> bool {
         && tracing::dispatcher::get_default(|it| !it.is::<tracing::subscriber::NoSubscriber>())
 }
 
-/// Whether the program has a logger of the crate `log`. One that has switched everything off cannot be
-/// told from none.
+/// Whether the program has a logger of the crate `log`. One that has switched everything off cannot
+/// be told from none.
 fn is_logged() -> bool {
     #[cfg(feature = "log")]
     return log::max_level() != log::LevelFilter::Off;
@@ -96,8 +97,8 @@ fn is_logged() -> bool {
 
 /// Whether the subscriber wants events of this target at this level.
 ///
-/// Asked anew each time: `enabled!` has the subscriber's filters look at the event, whatever they said
-/// of others before (`tracing_subscriber`'s per-layer filters keep what they said last).
+/// Asked anew each time: `enabled!` has the subscriber's filters look at the event, whatever they
+/// said of others before (`tracing_subscriber`'s per-layer filters keep what they said last).
 fn is_wanted(level: Level) -> bool {
     match level {
         Level::ERROR => tracing::enabled!(target: "graceful", Level::ERROR),
@@ -224,7 +225,8 @@ impl Log {
         self.writer.push(Box::new(move || writer::write_live(&line)));
     }
 
-    /// A key has sent a signal, and the terminal has echoed it (`^C`): the next line takes its place.
+    /// A key has sent a signal, and the terminal has echoed it (`^C`): the next line takes its
+    /// place.
     pub(crate) fn key_pressed(&self) {
         if self.stderr {
             self.writer.push(Box::new(writer::key_echoed));

@@ -170,8 +170,8 @@ pub(super) fn write_live(line: &str) {
 
 /// The line without a line break at the right margin (DECAWM), so that there is just one to wipe.
 ///
-/// Then the cursor is moved to the right margin and writes a blank there: the next character that is
-/// printed, which may be the program's own, begins a new line, while a CR stays in this one.
+/// Then the cursor is moved to the right margin and writes a blank there: the next character that
+/// is printed, which may be the program's own, begins a new line, while a CR stays in this one.
 fn live_line(line: &str) -> String {
     format!("\x1b[?7l{line}\x1b[?7h\x1b[999C ")
 }

@@ -20,8 +20,8 @@ use tokio::sync::oneshot;
 
 use crate::util::one_line;
 
-/// How many messages may wait for a manager that does not read. Those that come then are lost; `READY=1`
-/// and `STOPPING=1` come long before.
+/// How many messages may wait for a manager that does not read. Those that come then are lost;
+/// `READY=1` and `STOPPING=1` come long before.
 const WAITING: usize = 64;
 
 /// systemd ignores a message of more than 4096 bytes (`PIPE_BUF`), and with it all that it says.
@@ -29,8 +29,8 @@ const LONGEST: usize = 2000;
 
 #[derive(Debug)]
 pub(crate) struct Manager {
-    /// To the thread that sends: the sentinel, which says most of it, has limits to keep, and a manager
-    /// may be slow to read. `None`: there is nobody to tell.
+    /// To the thread that sends: the sentinel, which says most of it, has limits to keep, and a
+    /// manager may be slow to read. `None`: there is nobody to tell.
     outbox: Option<mpsc::SyncSender<Outgoing>>,
     watchdog: Option<Duration>,
 }
@@ -57,8 +57,8 @@ impl Manager {
         };
         if is_alone() && has_room(&socket) {
             let _ = sd_notify::watchdog_enabled(true, &mut 0);
-            // What is sent does not matter: it is how this library removes the variable. It knows no
-            // abstract names, and a failure removes it as well.
+            // What is sent does not matter: it is how this library removes the variable. It knows
+            // no abstract names, and a failure removes it as well.
             let _ = sd_notify::notify(true, &[NotifyState::Status("starting")]);
         }
         let (outbox, outgoing) = mpsc::sync_channel(WAITING);
@@ -88,8 +88,8 @@ impl Manager {
         self.send(&[NotifyState::Ready, NotifyState::Status(&shown(status))]);
     }
 
-    /// The stop has begun. It takes `within` at the most; `None`: that is not known. In one message, so
-    /// that all of it holds from the same moment on.
+    /// The stop has begun. It takes `within` at the most; `None`: that is not known. In one
+    /// message, so that all of it holds from the same moment on.
     pub(crate) fn stopping(&self, status: Option<&str>, within: Option<Duration>) {
         let (status, extend) = (status.map(shown), within.map(extension));
         let mut message = vec![NotifyState::Stopping];

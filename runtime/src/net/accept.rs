@@ -145,8 +145,8 @@ impl AcceptLoop {
         }
     }
 
-    /// The next client, with its place. A listener without clients holds no place: another of the same
-    /// server may need it.
+    /// The next client, with its place. A listener without clients holds no place: another of the
+    /// same server may need it.
     ///
     /// # Cancel safety
     ///

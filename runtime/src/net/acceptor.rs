@@ -83,8 +83,8 @@ impl<A: Acceptor> AnyAcceptor for Custom<A> {
 /// Its stream: forwards all of it.
 struct CustomStream<A: Acceptor> {
     stream: A::Stream,
-    /// How much had been read from the socket when something was last handed on. Nothing has been to
-    /// begin with, although the handshake has read: it may have read a part of what follows.
+    /// How much had been read from the socket when something was last handed on. Nothing has been
+    /// to begin with, although the handshake has read: it may have read a part of what follows.
     handed_on: u64,
 }
 

@@ -108,8 +108,8 @@ impl<F: Follow> Closing<F> {
     }
 
     /// Ready once the stream may be dropped: while the process serves on, when the client has
-    /// closed its side or has been given its time; when the process is about to end, also not before
-    /// the client's system has acknowledged everything, or the cut.
+    /// closed its side or has been given its time; when the process is about to end, also not
+    /// before the client's system has acknowledged everything, or the cut.
     pub(crate) fn poll(&mut self, core: &ConnCore, cx: &mut Context<'_>) -> Poll<()> {
         // Before the look, so that no change slips in between.
         core.register(cx.waker());

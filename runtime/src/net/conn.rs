@@ -60,8 +60,8 @@ pub(crate) struct ConnCore {
     /// How many of the bytes that were written last are no answer: those of our own goodbye, of TLS
     /// and HTTP/2, and what else these protocols say for themselves.
     goodbye: AtomicU32,
-    /// Since when a part of something is there, of which nothing has been read by the protocol above:
-    /// a TLS record, a frame. By `clock`; 0: there is none.
+    /// Since when a part of something is there, of which nothing has been read by the protocol
+    /// above: a TLS record, a frame. By `clock`; 0: there is none.
     partial_since: AtomicU64,
     /// Whether that is known, and not only possible.
     is_partial_certain: AtomicBool,
@@ -137,7 +137,8 @@ impl ConnCore {
         self.is_late.store(is_late, Ordering::Relaxed);
     }
 
-    /// Whether it is at a handshake that nobody waits for: nothing is lost with it that was accepted.
+    /// Whether it is at a handshake that nobody waits for: nothing is lost with it that was
+    /// accepted.
     pub(crate) fn is_late(&self) -> bool {
         self.is_late.load(Ordering::Relaxed)
     }
@@ -233,7 +234,8 @@ impl ConnCore {
         self.partial_since.load(Ordering::Relaxed) != 0
     }
 
-    /// Since when. In service only what is known counts: a layer may keep for good what it has read.
+    /// Since when. In service only what is known counts: a layer may keep for good what it has
+    /// read.
     pub(crate) fn partial_since(&self) -> Option<Instant> {
         let since = self.partial_since.load(Ordering::Relaxed);
         let counts = since != 0

@@ -66,21 +66,22 @@ impl Connection {
 
     /// A future that resolves when the drain starts: the same as
     /// [`graceful::shutdown()`](crate::shutdown()) in the handler. For a protocol in which the server
-    /// speaks, such as a feed. Where the client asks and the server answers, it comes too early: see
+    /// speaks, such as a feed. Where the client asks and the server answers, it comes too early:
+    /// see
     /// [`idle_shutdown`](Self::idle_shutdown).
     pub fn shutdown(&self) -> Shutdown {
         Handle::of(self.io.conn().core().shared()).shutdown()
     }
 
-    /// A future that resolves when this connection may go without a loss: the drain has started, and
-    /// the client has been silent for the [`linger`](crate::Config::linger), as it sees it. For
+    /// A future that resolves when this connection may go without a loss: the drain has started,
+    /// and the client has been silent for the [`linger`](crate::Config::linger), as it sees it. For
     /// protocols of request and reply.
     ///
-    /// A client that has just connected, or that was still in the accept queue when the drain started,
-    /// has its first request answered; so has one that sends the next before it can know of the stop.
-    /// Silent is a client of which nothing has come since the last read and the last write, whose
-    /// system has acknowledged all that was written, and of which no bytes wait to be read. How far
-    /// away it is is asked of the kernel (on Linux).
+    /// A client that has just connected, or that was still in the accept queue when the drain
+    /// started, has its first request answered; so has one that sends the next before it can know
+    /// of the stop. Silent is a client of which nothing has come since the last read and the last
+    /// write, whose system has acknowledged all that was written, and of which no bytes wait to be
+    /// read. How far away it is is asked of the kernel (on Linux).
     ///
     /// Make it once, before the loop, and await it beside each read.
     ///
@@ -333,8 +334,8 @@ impl WorkItem for RawConn {
 /// How long the rest of a record may take, of which a part has been read.
 const PARTIAL_GRACE: Duration = Duration::from_secs(1);
 
-/// A future that resolves once the drain has started and the client has been silent for the `linger`;
-/// made by [`Connection::idle_shutdown`](crate::Connection::idle_shutdown).
+/// A future that resolves once the drain has started and the client has been silent for the
+/// `linger`; made by [`Connection::idle_shutdown`](crate::Connection::idle_shutdown).
 ///
 /// It is `'static` and `Unpin`, and may be polled again after it has resolved.
 ///
@@ -349,7 +350,8 @@ pub struct IdleShutdown {
     shutdown: Shutdown,
     drain: Option<ConnDrain>,
     timer: Timer,
-    /// Since when the reader has been asked to look once more, and what the latest activity was then.
+    /// Since when the reader has been asked to look once more, and what the latest activity was
+    /// then.
     last_look: Option<(Instant, Instant)>,
 }
 
@@ -412,14 +414,15 @@ impl Future for IdleShutdown {
             if !this.timer.has_passed(deadline, cx) {
                 return Poll::Pending;
             }
-            // Something may have come, or have been acknowledged, since the kernel was asked. Once: a
-            // clock that is paused (`tokio::time::pause`) goes ahead of the kernel's.
+            // Something may have come, or have been acknowledged, since the kernel was asked. Once:
+            // a clock that is paused (`tokio::time::pause`) goes ahead of the kernel's.
             if view.at < deadline && !has_asked {
                 has_asked = true;
                 this.forget_view();
                 continue;
             }
-            // The kernel does not say of every socket whether something has come: the reader finds out.
+            // The kernel does not say of every socket whether something has come: the reader finds
+            // out.
             match this.last_look {
                 Some((asked, before)) if before == active => {
                     if this.timer.has_passed(asked + TICK, cx) {

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::stop::Phase;
 
-/// How long a client may acknowledge nothing of what it is owed, where the process serves on and only
-/// this connection is to end: as long as the probes of `tcp_keepalive` wait by default.
+/// How long a client may acknowledge nothing of what it is owed, where the process serves on and
+/// only this connection is to end: as long as the probes of `tcp_keepalive` wait by default.
 const ABANDONED: Duration = Duration::from_secs(15);
 
 /// A connection's part of the drain.
@@ -22,8 +22,8 @@ pub(crate) struct ConnDrain {
     pub(crate) since: Instant,
     /// The latest answer of the kernel, as long as it holds.
     pub(crate) view: Option<KernelView>,
-    /// When the kernel last looked: the next answer must be newer. `active` alone does not ensure that,
-    /// because a connection that only waits for its client stays as it is.
+    /// When the kernel last looked: the next answer must be newer. `active` alone does not ensure
+    /// that, because a connection that only waits for its client stays as it is.
     answered: Option<Instant>,
     /// How many bytes are undelivered, and since when it has been that many.
     unchanged: Option<(u32, Instant)>,
@@ -137,8 +137,8 @@ impl ConnDrain {
         self.local.map_or(Answer::Unknown, |local| kernel.ask(local, peer, active))
     }
 
-    /// How many bytes of answers have not reached the client's system. Our goodbye is no answer: it was
-    /// written last, so it is the last to be acknowledged.
+    /// How many bytes of answers have not reached the client's system. Our goodbye is no answer: it
+    /// was written last, so it is the last to be acknowledged.
     fn owed(&mut self, core: &ConnCore, facts: &TcpInfo, now: Instant) -> u32 {
         let unchanged = self.unchanged.filter(|(bytes, _)| *bytes == facts.undelivered);
         let (_, since) = *self.unchanged.insert(unchanged.unwrap_or((facts.undelivered, now)));

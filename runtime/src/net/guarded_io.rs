@@ -85,11 +85,11 @@ impl<C: GuardedConn> GuardedIo<C> {
         if self.guard.conn().core().phase() < Phase::Cut { Ok(()) } else { Err(cut_off()) }
     }
 
-    /// There is nothing to read, or no room to write: has the cut wake the task as well, or fails if
-    /// that has come.
+    /// There is nothing to read, or no room to write: has the cut wake the task as well, or fails
+    /// if that has come.
     fn wait_for_cut<T>(&mut self, half: Half, cx: &Context<'_>) -> Poll<io::Result<T>> {
-        // A task keeps its waker for life, and in service nobody takes it: so it is left once. In the
-        // drain `IdleShutdown` does. Before the look, so that no cut slips in between.
+        // A task keeps its waker for life, and in service nobody takes it: so it is left once. In
+        // the drain `IdleShutdown` does. Before the look, so that no cut slips in between.
         let is_draining = self.guard.conn().core().phase() >= Phase::Draining;
         let owner = &mut self.owners.get_or_insert_default()[half as usize];
         if is_draining || !owner.as_ref().is_some_and(|owner| owner.will_wake(cx.waker())) {

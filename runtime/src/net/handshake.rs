@@ -22,9 +22,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How often it is looked whether clients are still served, while one is late.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Runs what comes before the protocol, within `limit` from the accept. Once the drain has started, that
-/// waits for it for a second; after that it goes on for as long as other clients are served. `None`: the
-/// connection has come to nothing.
+/// Runs what comes before the protocol, within `limit` from the accept. Once the drain has started,
+/// that waits for it for a second; after that it goes on for as long as other clients are served.
+/// `None`: the connection has come to nothing.
 pub(crate) async fn before_protocol<T>(
     core: &ConnCore,
     limit: Option<Duration>,
@@ -70,9 +70,9 @@ pub(crate) async fn before_protocol<T>(
     shaken
 }
 
-/// Has what is late end once nobody is served. Until then it has the service, and whoever waits for the
-/// end of that, as the receiver of a channel does whose sender is its, waits for a client that may never
-/// come.
+/// Has what is late end once nobody is served. Until then it has the service, and whoever waits for
+/// the end of that, as the receiver of a channel does whose sender is its, waits for a client that
+/// may never come.
 fn watch_late(shared: &Arc<Shared>) {
     if !shared.work.begins_to_be_late() {
         return;

@@ -143,7 +143,8 @@ fn is_both(socket: &Socket, bound: SocketAddr, addr: SocketAddr) -> bool {
         && socket.only_v6().is_ok_and(|only| !only)
 }
 
-/// Those that listen, and that no address has asked for, where addresses were looked for: their names.
+/// Those that listen, and that no address has asked for, where addresses were looked for: their
+/// names.
 pub(crate) fn unclaimed() -> Vec<String> {
     let Some(passed) = PASSED.get() else { return Vec::new() };
     let passed = lock_std(passed);

@@ -83,8 +83,9 @@ macro_rules! server_options {
                 self
             }
 
-            /// Says who else holds the listening socket that was handed in. Default: unknown. Sockets
-            /// that systemd has passed (`LISTEN_FDS`, `sd_listen_fds(3)`) are recognised as shared.
+            /// Says who else holds the listening socket that was handed in. Default: unknown.
+            /// Sockets that systemd has passed (`LISTEN_FDS`, `sd_listen_fds(3)`) are recognised as
+            /// shared.
             ///
             /// # Examples
             ///

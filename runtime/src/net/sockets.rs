@@ -235,20 +235,21 @@ impl Default for SocketOptions {
 /// Who else holds a listening socket that was handed in: what
 /// [`Server::socket_sharing`](crate::Server::socket_sharing) says.
 ///
-/// For programs that get their sockets from a supervisor of their own. What the drain does so that no
-/// client is lost, it does to the socket, not to this descriptor of it, and for good.
+/// For programs that get their sockets from a supervisor of their own. What the drain does so that
+/// no client is lost, it does to the socket, not to this descriptor of it, and for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SocketSharing {
-    /// Nobody: no other process does, and no `try_clone` of it in this one. The drain turns new clients
-    /// away without losing those on the way, as it does with a socket that was bound from an address.
+    /// Nobody: no other process does, and no `try_clone` of it in this one. The drain turns new
+    /// clients away without losing those on the way, as it does with a socket that was bound from
+    /// an address.
     Exclusive,
-    /// Another process may hold it, or a copy of it in this one. The drain empties its queue and lets
-    /// go of it; a client whose handshake is under way in that moment is reset, as with any other
-    /// server.
+    /// Another process may hold it, or a copy of it in this one. The drain empties its queue and
+    /// lets go of it; a client whose handshake is under way in that moment is reset, as with any
+    /// other server.
     Unknown,
-    /// Another process does, and goes on accepting: the one that has handed it in, or a successor. The
-    /// drain only stops accepting; what is in the queue is left to that process.
+    /// Another process does, and goes on accepting: the one that has handed it in, or a successor.
+    /// The drain only stops accepting; what is in the queue is left to that process.
     Shared,
 }
 

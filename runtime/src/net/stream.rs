@@ -1,5 +1,5 @@
-//! The stream of a connection as one type, so that hyper's code exists once per service: TCP, Unix, or
-//! what is spoken over either.
+//! The stream of a connection as one type, so that hyper's code exists once per service: TCP, Unix,
+//! or what is spoken over either.
 
 use std::{
     io::{self, IoSlice},
@@ -108,8 +108,8 @@ impl Stream {
         }
     }
 
-    /// How many bytes the layer has written to the socket so far. Without one nothing is written but
-    /// what its users write.
+    /// How many bytes the layer has written to the socket so far. Without one nothing is written
+    /// but what its users write.
     pub(crate) fn bytes_written(&self) -> u64 {
         match self {
             Self::Layered(layered) => layered.transport().written,
@@ -142,8 +142,8 @@ impl Stream {
     }
 
     /// Looks into the kernel's receive buffer, past the runtime: that it has not heard of any bytes
-    /// yet does not say that there are none. Of a layered stream it says nothing that the kernel does
-    /// not know.
+    /// yet does not say that there are none. Of a layered stream it says nothing that the kernel
+    /// does not know.
     pub(crate) fn peek(&self) -> Received {
         let socket = match self.socket() {
             Self::Tcp(tcp) => SockRef::from(tcp),

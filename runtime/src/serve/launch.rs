@@ -47,8 +47,8 @@ pub(crate) async fn bind(handle: &Handle, servers: Servers) -> Result<Vec<Bound>
 /// Spawns a task for each server and says that it listens.
 pub(crate) fn serve(handle: &Handle, bound: Vec<Bound>) -> Vec<Started> {
     let shared = handle.shared();
-    // State first, then the word: whoever is told that the program is ready finds that it is. Without
-    // a server there is nothing that could be ready.
+    // State first, then the word: whoever is told that the program is ready finds that it is.
+    // Without a server there is nothing that could be ready.
     if !bound.is_empty() {
         shared.phase.advance(Phase::Serving);
     }
@@ -95,8 +95,8 @@ pub(crate) struct Started {
     is_out_of_band: bool,
 }
 
-/// Waits for the last server and tells the sentinel. Those that go on while the program stops do not
-/// keep it from its end, unless there are no others.
+/// Waits for the last server and tells the sentinel. Those that go on while the program stops do
+/// not keep it from its end, unless there are no others.
 pub(crate) async fn ended(handle: &Handle, running: Vec<Started>) {
     let all_out_of_band = running.iter().all(|server| server.is_out_of_band);
     for server in running {
@@ -137,8 +137,8 @@ mod tests {
     use super::*;
     use crate::stop::Limits;
 
-    /// There is no sentinel here: so whatever the phase is when `serve` returns, it was before anybody
-    /// was told.
+    /// There is no sentinel here: so whatever the phase is when `serve` returns, it was before
+    /// anybody was told.
     #[tokio::test]
     async fn the_program_serves_before_anybody_is_told() {
         let handle = Handle::for_test(Limits::NONE);

@@ -13,8 +13,9 @@ pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// A server, or several.
 ///
 /// Implemented for [`Server`](crate::Server) and [`ServeFn`](crate::ServeFn), for tuples and `Vec`s
-/// of servers, for `Option<S>`, for `Box<dyn Serve>`, for `()` (serves nothing), and for `axum::serve(…)` under the
-/// feature `axum`. The trait is sealed: any other server comes in through
+/// of servers, for `Option<S>`, for `Box<dyn Serve>`, for `()` (serves nothing), and for
+/// `axum::serve(…)` under the feature `axum`. The trait is sealed: any other server comes in
+/// through
 /// [`serve_fn`](crate::serve_fn).
 ///
 /// # Examples
@@ -54,9 +55,9 @@ pub trait Serve: Send + 'static + sealed::Sealed {
     #[doc(hidden)]
     fn collect(self: Box<Self>, servers: &mut Servers);
 
-    /// Has this server go on accepting and answering while the others drain and the hooks run, until
-    /// the process ends: for metrics, probes and admin pages, which are wanted most when a stop
-    /// takes long.
+    /// Has this server go on accepting and answering while the others drain and the hooks run,
+    /// until the process ends: for metrics, probes and admin pages, which are wanted most when a
+    /// stop takes long.
     ///
     /// It is not waited for: neither the server nor what it answers holds the drain, and what it is
     /// answering at the very end is cut. Its `shutdown` future resolves at the end, too. A

@@ -165,8 +165,8 @@ impl Watch {
 fn watch_the_end(code: u8, rest: Option<Duration>) {
     lock_std(&STATE).end = Some(End { code, at: rest.map(|rest| Instant::now() + rest) });
     CHANGED.notify_all();
-    // There is no such thread yet if no run has come to its end. Without a limit there is nothing to
-    // watch for.
+    // There is no such thread yet if no run has come to its end. Without a limit there is nothing
+    // to watch for.
     if rest.is_some()
         && let Some(watch) = Watch::claim()
     {

@@ -1,5 +1,5 @@
-//! What the program has left for the end of a stop: cleanup hooks, until the drain is over, and values
-//! that outlive the report. Both last in first out.
+//! What the program has left for the end of a stop: cleanup hooks, until the drain is over, and
+//! values that outlive the report. Both last in first out.
 
 use std::{
     any::Any,

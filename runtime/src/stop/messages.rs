@@ -79,8 +79,8 @@ pub(super) fn progress(
     );
 }
 
-/// What runs now. Made text by the thread of the log: there may be very much of it, and the sentinel
-/// has limits to keep.
+/// What runs now. Made text by the thread of the log: there may be very much of it, and the
+/// sentinel has limits to keep.
 pub(super) fn in_flight(shared: &Arc<Shared>, signal: Signal) {
     let (told, counted) = (shared.clone(), shared.work.counts());
     let line = move |form| {

@@ -3,8 +3,8 @@
 //! The way of a stop: an `Event` or a signal → `sentinel` → `sequence`, which moves the `PhaseCell`
 //! on and waits for the work and the hooks → `Report` → `Exit` (`teardown`).
 //!
-//! May use: `util`, `signal`, `log`, `manager`, `work`. Must not know: which kinds of work there are, and how
-//! code finds the context it belongs to.
+//! May use: `util`, `signal`, `log`, `manager`, `work`. Must not know: which kinds of work there
+//! are, and how code finds the context it belongs to.
 
 mod exit;
 mod hooks;

@@ -44,8 +44,8 @@ impl StopOrder {
         Self(Mutex::new(Order { waiting: Vec::new(), stage: Progress::Unused, cut: Vec::new() }))
     }
 
-    /// Puts `turn` before all that are there. Returns whether it is the first ever: then somebody has
-    /// to give them their turns.
+    /// Puts `turn` before all that are there. Returns whether it is the first ever: then somebody
+    /// has to give them their turns.
     pub(super) fn add(&self, turn: &Arc<impl OrderedStop + 'static>) -> bool {
         let before = self.enter(turn);
         if before == Progress::Over {

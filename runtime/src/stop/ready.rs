@@ -86,8 +86,8 @@ impl WhenReady {
 
 // What the program itself says of its readiness.
 
-/// Why it does not want requests now, if it does not. Looked at by probes, and by what tells the service
-/// manager.
+/// Why it does not want requests now, if it does not. Looked at by probes, and by what tells the
+/// service manager.
 #[derive(Debug, Default)]
 pub(crate) struct NotReady(Mutex<Reason>);
 
@@ -106,8 +106,8 @@ impl NotReady {
         if state.reason.is_none() { state.untold.take() } else { None }
     }
 
-    /// All but what the program says is ready, which is `status`: the manager is to be told so now, or
-    /// else later, and why.
+    /// All but what the program says is ready, which is `status`: the manager is to be told so now,
+    /// or else later, and why.
     pub(crate) fn or_later(&self, status: &str) -> Result<(), Cow<'static, str>> {
         let mut state = lock(&self.0);
         match &state.reason {

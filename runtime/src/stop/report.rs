@@ -106,8 +106,8 @@ impl Report {
         self.drained.tasks()
     }
 
-    /// What came to its end by itself last during the drain, with the age it had then: what the stop
-    /// waited for. `None`: nothing did, or idle connections alone.
+    /// What came to its end by itself last during the drain, with the age it had then: what the
+    /// stop waited for. `None`: nothing did, or idle connections alone.
     #[must_use]
     pub fn last(&self) -> Option<&InFlight> {
         self.last.as_ref()

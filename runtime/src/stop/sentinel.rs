@@ -261,8 +261,8 @@ async fn absorb(
 /// What a stop takes after its limits, on a machine with other things to do.
 const LAST_STEPS: Duration = Duration::from_secs(1);
 
-/// Where there is no limit that could be told: how long the manager waits for the next word, and how
-/// often it gets one.
+/// Where there is no limit that could be told: how long the manager waits for the next word, and
+/// how often it gets one.
 const WORD: Duration = Duration::from_secs(10);
 const EVERY: Duration = Duration::from_secs(2);
 
@@ -284,10 +284,10 @@ pub(super) async fn ask_for_time(shared: &Shared) -> Infallible {
 
 // The watchdog of the service manager: told that the process is alive as long as it is.
 
-/// Tells the manager so, twice in the time that it allows (`sd_watchdog_enabled(3)`), and before the
-/// stop only when a task of the program's runtime has had its turn. A runtime that is busy gives it
-/// one, if late; one whose threads are all blocked does not. In a stop there are the limits for
-/// that.
+/// Tells the manager so, twice in the time that it allows (`sd_watchdog_enabled(3)`), and before
+/// the stop only when a task of the program's runtime has had its turn. A runtime that is busy
+/// gives it one, if late; one whose threads are all blocked does not. In a stop there are the
+/// limits for that.
 pub(super) async fn feed_watchdog(shared: &Shared) -> Infallible {
     let Some(period) = shared.manager.watchdog() else {
         return pending().await;

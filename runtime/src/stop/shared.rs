@@ -136,8 +136,8 @@ impl Shared {
         self.program.as_ref().unwrap_or(self)
     }
 
-    /// The service manager is told that the program is ready, which is `status`: now, or once the program
-    /// says so.
+    /// The service manager is told that the program is ready, which is `status`: now, or once the
+    /// program says so.
     pub(crate) fn tell_ready(&self, status: &str) {
         match self.not_ready.or_later(status) {
             Ok(()) => self.manager.ready(status),
@@ -189,8 +189,8 @@ impl Shared {
         runtime.expect("a context is handed out only after its runtime has been set")
     }
 
-    /// Spawns a task of this crate's own that nobody waits for. Boxed: each type of future that tokio
-    /// spawns is some two thousand lines to compile.
+    /// Spawns a task of this crate's own that nobody waits for. Boxed: each type of future that
+    /// tokio spawns is some two thousand lines to compile.
     pub(crate) fn spawn_quietly(&self, task: impl Future<Output = ()> + Send + 'static) {
         let task: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(task);
         self.runtime().spawn(task);

@@ -14,9 +14,9 @@ use super::{Escaped, one_line, via};
 
 /// Why a server or `main` failed.
 ///
-/// Its [`Display`](fmt::Display) form is the error and its causes in one line. Where the error's own
-/// `{:?}` form has more than one line, as those of `anyhow`, `eyre` and `miette` do, the process prints
-/// that in its place at the end.
+/// Its [`Display`](fmt::Display) form is the error and its causes in one line. Where the error's
+/// own `{:?}` form has more than one line, as those of `anyhow`, `eyre` and `miette` do, the
+/// process prints that in its place at the end.
 ///
 /// [`source`](Error::source) is the error itself, so that a caller can ask it what happened. It is
 /// shared and not copied when a failure is cloned, as a [`Report`](crate::Report) has to be.
@@ -82,8 +82,8 @@ impl Failure {
     }
 }
 
-/// How the error prints itself for people: the program's choice, by the type of its errors. A derived
-/// `Debug` is one line.
+/// How the error prints itself for people: the program's choice, by the type of its errors. A
+/// derived `Debug` is one line.
 fn in_full(error: &dyn Error) -> Option<String> {
     let report = format!("{error:?}");
     report.trim_end().contains('\n').then_some(report)
@@ -106,8 +106,8 @@ fn chain(error: &dyn Error) -> String {
 }
 
 impl Failure {
-    /// The kind of the I/O error that is the cause: `AddrInUse`, `PermissionDenied`, … An error that
-    /// has none among its causes is [`Other`](io::ErrorKind::Other).
+    /// The kind of the I/O error that is the cause: `AddrInUse`, `PermissionDenied`, … An error
+    /// that has none among its causes is [`Other`](io::ErrorKind::Other).
     ///
     /// # Examples
     ///

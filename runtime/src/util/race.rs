@@ -81,8 +81,8 @@ impl<F: Future, A: Future<Output = Infallible>> Future for Beside<F, A> {
     }
 }
 
-/// Waits for `future` for at most `limit`, where `None` is no limit. Returns `None` if the limit was
-/// reached first.
+/// Waits for `future` for at most `limit`, where `None` is no limit. Returns `None` if the limit
+/// was reached first.
 pub(crate) async fn within<F: Future>(limit: Option<Duration>, future: F) -> Option<F::Output> {
     match limit {
         None => Some(future.await),

@@ -32,8 +32,8 @@ fn is_bidi(c: char) -> bool {
 }
 
 /// Characters that show nothing and do not change how others are shown, so that two texts that look
-/// the same can be told apart: zero-width space, word joiner, invisible operators, the byte order mark,
-/// soft hyphen, and the tag characters (Unicode, sections 23.2, 23.8 and 23.9).
+/// the same can be told apart: zero-width space, word joiner, invisible operators, the byte order
+/// mark, soft hyphen, and the tag characters (Unicode, sections 23.2, 23.8 and 23.9).
 fn is_invisible(c: char) -> bool {
     matches!(
         c,

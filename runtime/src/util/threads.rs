@@ -2,8 +2,8 @@
 
 use std::{io, sync::RwLock, thread};
 
-/// Runs `f` on a thread of its own. What may block must not block a worker, and not be in a pool that
-/// the end of a runtime waits for.
+/// Runs `f` on a thread of its own. What may block must not block a worker, and not be in a pool
+/// that the end of a runtime waits for.
 ///
 /// # Errors
 ///

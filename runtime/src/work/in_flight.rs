@@ -125,8 +125,8 @@ pub enum ConnectionState {
     /// Nothing, and it should have been closed by now: the threads are blocked, and whatever the
     /// client has sent was never read.
     Overdue,
-    /// What comes before the requests is under way: the PROXY header, the TLS handshake, the service
-    /// that is made for the connection.
+    /// What comes before the requests is under way: the PROXY header, the TLS handshake, the
+    /// service that is made for the connection.
     Handshake,
     /// The head of a request is being read.
     ReadingHead,
@@ -297,8 +297,8 @@ impl fmt::Display for Host<'_> {
     }
 }
 
-/// A piece of work as a program reads it. By hand: the names are a format of their own, and nobody has
-/// to build a derive for them.
+/// A piece of work as a program reads it. By hand: the names are a format of their own, and nobody
+/// has to build a derive for them.
 #[cfg(feature = "serde")]
 mod serialize {
     use serde::{Serialize, Serializer, ser::SerializeMap};

@@ -9,8 +9,8 @@ use crate::util::sync::{AtomicUsize, AtomicWaker, Ordering, fence, register};
 
 /// Counts work; one waiter, the sentinel, learns when none is left.
 ///
-/// Work that is under way and not worth waiting for takes itself off, and adds itself again before it
-/// looks at the phase: either the waiter sees it, or it sees that the drain is over.
+/// Work that is under way and not worth waiting for takes itself off, and adds itself again before
+/// it looks at the phase: either the waiter sees it, or it sees that the drain is over.
 ///
 /// Who owns what: each piece of work adds one before it becomes visible to other threads and takes
 /// it off when its guard is dropped. Work that begets work (an accept loop its connections, a task
@@ -70,8 +70,8 @@ mod loom_models {
 
     use super::Pending;
 
-    /// A handshake that is not waited for any more completes while the drain comes to its end: it is
-    /// waited for again, or turned away.
+    /// A handshake that is not waited for any more completes while the drain comes to its end: it
+    /// is waited for again, or turned away.
     #[test]
     fn loom_what_comes_back_is_waited_for_or_turned_away() {
         use loom::sync::atomic::{AtomicBool, Ordering};

@@ -149,7 +149,8 @@ impl Work {
         self.phase.load(Ordering::Relaxed) == WorkPhase::Sealed as u8
     }
 
-    /// Something has begun to hold what it will not need while idle: it is asked for that by a sweep.
+    /// Something has begun to hold what it will not need while idle: it is asked for that by a
+    /// sweep.
     #[cfg(feature = "http1")]
     pub(crate) fn begin_sweep(&self) {
         if !self.sweep.is_due.load(Ordering::SeqCst)
@@ -159,16 +160,16 @@ impl Work {
         }
     }
 
-    /// Sweeps for as long as there is something to ask for. One timer for all, on the sentinel's thread:
-    /// one on a worker's would make each of its turns longer.
+    /// Sweeps for as long as there is something to ask for. One timer for all, on the sentinel's
+    /// thread: one on a worker's would make each of its turns longer.
     #[cfg(feature = "http1")]
     pub(crate) async fn sweep_idle(&self) -> Infallible {
         loop {
             self.sweep.begins.notified().await;
             loop {
                 tokio::time::sleep(IDLE).await;
-                // Who begins from here on may be missed below, and says so. Sequentially consistent: of
-                // the two looks one is behind the other's store.
+                // Who begins from here on may be missed below, and says so. Sequentially
+                // consistent: of the two looks one is behind the other's store.
                 self.sweep.is_due.store(false, Ordering::SeqCst);
                 if !self.sweep(IDLE) {
                     break;
@@ -178,8 +179,8 @@ impl Work {
         }
     }
 
-    /// Has all work that has been idle for so long let go of what it does not need meanwhile. Returns
-    /// whether something is left to let go of.
+    /// Has all work that has been idle for so long let go of what it does not need meanwhile.
+    /// Returns whether something is left to let go of.
     #[cfg(feature = "http1")]
     pub(crate) fn sweep(&self, idle: Duration) -> bool {
         let mut left = false;
@@ -349,7 +350,8 @@ pub(crate) trait WorkItem: Send + Sync {
     /// Says what runs in it at `now`; an idle connection says nothing but that it is there.
     fn describe(&self, now: Instant, out: &mut Vec<InFlight>);
 
-    /// Since when the oldest of what runs in it has been running; `None`: it is idle. Makes no text.
+    /// Since when the oldest of what runs in it has been running; `None`: it is idle. Makes no
+    /// text.
     fn oldest(&self) -> Option<Instant>;
 
     /// What it counts as in messages and in the report.
@@ -453,9 +455,9 @@ impl<T: ?Sized> Registry<T> {
 
 impl Work {
     /// How much there is of each kind, and the oldest piece of it: that connection or task alone is
-    /// described.
-    /// Requests and connections come first: a task that runs for as long as the program is always the
-    /// oldest, and is seldom what matters. Servers and `main` are one only where there is nothing else.
+    /// described. Requests and connections come first: a task that runs for as long as the program
+    /// is always the oldest, and is seldom what matters. Servers and `main` are one only where
+    /// there is nothing else.
     pub(crate) fn overview(&self) -> (Counts, Option<InFlight>) {
         let mut counts = Counts::default();
         let mut oldest: Option<((WorkRank, Instant), Arc<dyn WorkItem>)> = None;

@@ -159,8 +159,8 @@ impl Drop for TaskGuard {
     }
 }
 
-/// Spawns `future` by `spawner`, so that `work` is not done before it, and the cut aborts it. Returns
-/// how it is listed, too.
+/// Spawns `future` by `spawner`, so that `work` is not done before it, and the cut aborts it.
+/// Returns how it is listed, too.
 pub(crate) fn spawn<F, T>(
     work: &Arc<Work>,
     role: Role,

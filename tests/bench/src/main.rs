@@ -2,8 +2,8 @@
 //! turns, with the clients in this process on bare sockets.
 //!
 //! `cargo run --release -p graceful-bench`; with the argument `quick`, a run of a few minutes. Any
-//! other argument is a part of the names of the figures that are wanted, but for `gate`: instructions
-//! alone, and a failure where they have risen.
+//! other argument is a part of the names of the figures that are wanted, but for `gate`:
+//! instructions alone, and a failure where they have risen.
 
 mod client;
 mod figures;
@@ -78,8 +78,8 @@ fn measured(figure: &Figure, server: &'static str, scale: &Scale) -> Result<Opti
     })
 }
 
-/// What the instructions per request may be, as a ratio to the bare loop's: as they were when this was
-/// written, and 3 % more.
+/// What the instructions per request may be, as a ratio to the bare loop's: as they were when this
+/// was written, and 3 % more.
 const GATE: f64 = 1.10 * 1.03;
 
 /// The one figure that repeats, as a check: a change that makes every request dearer is seen.

@@ -95,9 +95,9 @@ pub(crate) fn idle_silent(subject: Subject, scale: &Scale) -> Option<f64> {
     resident(subject, scale.idle, false)
 }
 
-/// Of connections that have all been idle for ten seconds, served once. An allocator keeps what it was
-/// given back between what is in use, for each thread, and hands it out again: so what counts is what
-/// as many more of them take, on one thread, once there is enough of that.
+/// Of connections that have all been idle for ten seconds, served once. An allocator keeps what it
+/// was given back between what is in use, for each thread, and hands it out again: so what counts
+/// is what as many more of them take, on one thread, once there is enough of that.
 pub(crate) fn idle_long(subject: Subject, scale: &Scale) -> Option<f64> {
     let process = Server::start_single(subject);
     let mut all = Vec::new();

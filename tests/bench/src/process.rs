@@ -145,8 +145,8 @@ impl Server {
         result
     }
 
-    /// Waits for the end, which is a good one: a server that has crashed, or was cut, has no figures.
-    /// The one without any shutdown code dies of the signal.
+    /// Waits for the end, which is a good one: a server that has crashed, or was cut, has no
+    /// figures. The one without any shutdown code dies of the signal.
     pub(crate) fn gone(mut self) -> Instant {
         let status = self.child.wait().expect("it ends");
         let now = Instant::now();

@@ -185,7 +185,8 @@ fn an_inherited_unix_socket_is_served_by_its_path() {
     std::fs::remove_file(&path).unwrap();
 }
 
-/// What is no listener is somebody else's: a connection that systemd keeps for the program stays open.
+/// What is no listener is somebody else's: a connection that systemd keeps for the program stays
+/// open.
 #[test]
 fn a_connection_that_was_passed_is_left_open() {
     let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();

@@ -11,8 +11,8 @@ fn around(mode: &str) -> Fixture {
     fixture!("around").env("MODE", mode)
 }
 
-/// Where in what was said a line stands. That of stdout and of stderr comes by two pipes: only within
-/// one of them is there an order.
+/// Where in what was said a line stands. That of stdout and of stderr comes by two pipes: only
+/// within one of them is there an order.
 #[track_caller]
 fn place(lines: &[String], text: &str) -> usize {
     let found = lines.iter().position(|line| line.contains(text));

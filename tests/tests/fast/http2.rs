@@ -202,7 +202,8 @@ fn with_limit(limit: &str) -> (Process, Http2) {
     (process, Http2::connect(addr))
 }
 
-/// A body of one piece is in h2's hands as a whole, long before the client's windows have room for it.
+/// A body of one piece is in h2's hands as a whole, long before the client's windows have room for
+/// it.
 #[test]
 fn a_response_that_waits_for_the_client_is_cut_with_its_name() {
     let (mut process, mut client) = with_limit("400ms");

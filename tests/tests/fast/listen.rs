@@ -54,8 +54,8 @@ fn what_the_limit_cuts_is_named() {
     assert!(ended.said(&format!("connection from {local}, with its handler")), "{ended:#?}");
 }
 
-/// The handler has returned; what it wrote is on its way to a client that does not read yet, and goes
-/// on sending.
+/// The handler has returned; what it wrote is on its way to a client that does not read yet, and
+/// goes on sending.
 #[test]
 fn what_was_written_is_delivered_before_the_exit() {
     let (mut process, addr) = serve("20s");
@@ -97,8 +97,8 @@ fn over_a_unix_socket_too() {
     assert!(!path.exists());
 }
 
-/// 32 clients with a connection for each line, or one for as long as the server keeps it, and no second
-/// try: what was accepted is answered.
+/// 32 clients with a connection for each line, or one for as long as the server keeps it, and no
+/// second try: what was accepted is answered.
 #[test]
 fn restarts_lose_no_line() {
     for keep_alive in [false, true] {
@@ -116,7 +116,8 @@ fn restart(keep_alive: bool) {
             for client in 0..32 {
                 let (over, answered, lost) = (&over, &answered, &lost);
                 scope.spawn(move || {
-                    // When the last answer had come: a busy machine may make a long pause of a short one.
+                    // When the last answer had come: a busy machine may make a long pause of a
+                    // short one.
                     let pause = std::cell::Cell::new(Instant::now());
                     let paused = |since: Instant| since - pause.get() > Duration::from_millis(150);
                     while !over.load(Ordering::Relaxed) {
@@ -150,8 +151,8 @@ fn restart(keep_alive: bool) {
             }
             std::thread::sleep(Duration::from_micros(30_000 + Random(round + 1).below(20_000)));
             process.signal(graceful_tests::Signal::TERM);
-            // A protocol of lines has no way to say that this was the last: as long as a client goes on
-            // asking it is answered.
+            // A protocol of lines has no way to say that this was the last: as long as a client
+            // goes on asking it is answered.
             std::thread::sleep(Duration::from_millis(if keep_alive { 100 } else { 0 }));
             let mut process = process;
             over.store(keep_alive, Ordering::Relaxed);

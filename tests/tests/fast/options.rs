@@ -99,7 +99,8 @@ async fn a_port_is_shared_only_where_both_say_so() {
     assert!(TcpListener::bind(addr).is_ok());
 }
 
-/// Three requests at once, of which the second takes its time: the first answer is not kept back for it.
+/// Three requests at once, of which the second takes its time: the first answer is not kept back
+/// for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_is_not_kept_back_for_the_next_request() {
     let server = serve("127.0.0.1:0").http1(|http1| {

@@ -10,15 +10,16 @@ fn read(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The first block of Rust behind `mark`, without white space: how it is wrapped is up to the paper.
+/// The first block of Rust behind `mark`, without white space: how it is wrapped is up to the
+/// paper.
 fn block(text: &str, mark: &str) -> String {
     let (_, after) = text.split_once(mark).unwrap_or_else(|| panic!("{mark} is not there"));
     let (_, code) = after.split_once("```rust\n").expect("a block follows");
     code.split_once("```").expect("it ends").0.split_whitespace().collect()
 }
 
-/// The reference shows the expansion of the README's first example. The snapshot, which the tests of the
-/// macro crate keep true, has that example in the comment at its head.
+/// The reference shows the expansion of the README's first example. The snapshot, which the tests
+/// of the macro crate keep true, has that example in the comment at its head.
 #[test]
 fn the_expansion_in_the_reference_is_real() {
     let (readme, snapshot) = (read("README.md"), read("macros/snapshots/readme.rs"));

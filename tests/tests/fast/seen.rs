@@ -1,5 +1,5 @@
-//! What a person, and a program, sees of the work: while it runs, while a stop waits for it, and when
-//! it is over.
+//! What a person, and a program, sees of the work: while it runs, while a stop waits for it, and
+//! when it is over.
 
 use std::time::Duration;
 

@@ -177,8 +177,8 @@ async fn services_in_a_box_and_shared_ones_are_served() {
     }
 }
 
-/// A make-service that never makes one holds the drain for a second, and is named where the limit is
-/// nearer.
+/// A make-service that never makes one holds the drain for a second, and is named where the limit
+/// is nearer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_is_never_made_is_bounded_and_named() {
     for (timeout, cut) in [(20_000, 0), (300, 1)] {
@@ -204,8 +204,8 @@ async fn a_service_that_is_never_made_is_bounded_and_named() {
     }
 }
 
-/// A client that never says who it is for. Nobody waits for it, and neither does who waits for the end of
-/// the service; nor does it keep the last place from one that waits for that.
+/// A client that never says who it is for. Nobody waits for it, and neither does who waits for the
+/// end of the service; nor does it keep the last place from one that waits for that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handshake_that_never_completes_keeps_neither_service_nor_place() {
     let (to_worker, mut jobs) = tokio::sync::mpsc::channel::<()>(1);
@@ -434,8 +434,8 @@ async fn an_old_connection_is_told_to_close() {
     assert!(report.is_clean(), "{report}");
 }
 
-/// Over HTTP/2 a connection that is old, or idle for long, is told so as in the drain: nothing that is
-/// on its way is lost.
+/// Over HTTP/2 a connection that is old, or idle for long, is told so as in the drain: nothing that
+/// is on its way is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_or_idle_connection_of_http2_is_told_to_go_away() {
     let limit = Duration::from_millis(300);

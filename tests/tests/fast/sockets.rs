@@ -93,8 +93,9 @@ fn the_port_is_free_as_soon_as_nobody_is_on_the_way() {
     while Client::try_connect(addr).is_ok() {
         assert!(Instant::now() < refused);
     }
-    // Refused, and a moment later free for the next one, while the old one still drains. By a socket of
-    // this process: to start another takes a busy machine longer than what is asked for here.
+    // Refused, and a moment later free for the next one, while the old one still drains. By a
+    // socket of this process: to start another takes a busy machine longer than what is asked for
+    // here.
     let since = Instant::now();
     while let Err(error) = TcpListener::bind(addr) {
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);

@@ -155,8 +155,8 @@ fn nothing_is_lost_where_netlink_may_not_be_used() {
     }
 }
 
-/// The service has the sender of a worker's channel, so it has to go for the drain to end: also where a
-/// handshake never completes, as after a port scan.
+/// The service has the sender of a worker's channel, so it has to go for the drain to end: also
+/// where a handshake never completes, as after a port scan.
 #[test]
 fn a_handshake_that_never_completes_keeps_no_service() {
     if !far::can("handshakes that never complete") {

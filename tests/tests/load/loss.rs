@@ -108,8 +108,8 @@ fn no_loss(clients: Clients, stop: Stop) {
     );
 }
 
-/// Through the pool of a client library, hyper-util's, which keeps connections and is told not to try
-/// again: HTTP/1 and HTTP/2.
+/// Through the pool of a client library, hyper-util's, which keeps connections and is told not to
+/// try again: HTTP/1 and HTTP/2.
 fn a_pool_loses_nothing(http2: bool) {
     use http_body_util::{BodyExt, Empty};
     use hyper_util::{client::legacy::Client, rt::TokioExecutor};
@@ -169,9 +169,9 @@ fn a_pool_loses_nothing(http2: bool) {
     assert!(answered > 1_000 && lost.is_empty(), "{answered} answered, lost: {lost:#?}");
 }
 
-/// Refused; turned away by a GOAWAY before it was processed; or never sent, which is what `Canceled` and
-/// `CheckoutNoLongerWanted`
-/// mean in hyper and its pool: what every client may send again.
+/// Refused; turned away by a GOAWAY before it was processed; or never sent, which is what
+/// `Canceled` and `CheckoutNoLongerWanted` mean in hyper and its pool: what every client may send
+/// again.
 fn is_not_processed(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut source = Some(error);
     while let Some(error) = source {

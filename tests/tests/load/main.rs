@@ -1,5 +1,5 @@
-//! Restarts under load, near and far, and memory over many requests. One test at a time: each needs the
-//! machine for itself.
+//! Restarts under load, near and far, and memory over many requests. One test at a time: each needs
+//! the machine for itself.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -88,7 +88,8 @@ fn clients_in_the_accept_queue_are_answered_where_the_kernel_lacks_the_option() 
     everybody_in_the_queue_is_answered(&mut process, addr);
 }
 
-/// Without netlink, too, it is seen that a client has read what it had not when that was first asked.
+/// Without netlink, too, it is seen that a client has read what it had not when that was first
+/// asked.
 #[test]
 fn a_slow_reader_without_netlink_holds_the_stop_until_it_has_read() {
     use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
@@ -511,8 +512,8 @@ fn a_head_request_is_counted() {
     assert!(ended.said("drained 1 request, "), "{ended:#?}");
 }
 
-/// Without netlink the kernel's table of sockets is read as text, and on this machine that is long: so
-/// it is read once or twice in a stop, and not by a worker.
+/// Without netlink the kernel's table of sockets is read as text, and on this machine that is long:
+/// so it is read once or twice in a stop, and not by a worker.
 #[test]
 fn a_busy_machine_without_netlink_is_not_read_all_the_time() {
     let has_it = Command::new("strace").arg("-V").output().is_ok();

@@ -108,8 +108,9 @@ fn a_shell_in_front_that_swallows_the_signal_is_said_at_the_start() {
     }
 }
 
-/// 1,000 children of its own, each with an orphan. No exit status is ever taken from the program; with
-/// an init, which the container's engine has, no orphan is left, and without one they stay as zombies.
+/// 1,000 children of its own, each with an orphan. No exit status is ever taken from the program;
+/// with an init, which the container's engine has, no orphan is left, and without one they stay as
+/// zombies.
 #[test]
 fn orphans_are_for_an_init_and_children_are_the_programs_own() {
     let Some(podman) = Podman::start() else { return };

@@ -68,8 +68,8 @@ fn compose_gives_the_time_that_a_stop_may_take() {
     assert!(longest < number(&compose, "environment:", "GRACEFUL_GRACE_PERIOD"));
 }
 
-/// Requests of one client until the port is closed, which is when it returns. Each on a connection of
-/// its own, or all on one for as long as the server keeps it.
+/// Requests of one client until the port is closed, which is when it returns. Each on a connection
+/// of its own, or all on one for as long as the server keeps it.
 fn ask(addr: SocketAddr, keep: bool, answered: &AtomicUsize) -> Result<Instant, String> {
     let mut connection: Option<Client> = None;
     loop {
@@ -95,9 +95,9 @@ fn ask(addr: SocketAddr, keep: bool, answered: &AtomicUsize) -> Result<Instant, 
     }
 }
 
-/// `podman kube play` with the Deployment, and its pod stopped under load. Changed are what this engine
-/// has no word for here: it maps no ports of the host's own network, and knows no other address than
-/// the one that it gives.
+/// `podman kube play` with the Deployment, and its pod stopped under load. Changed are what this
+/// engine has no word for here: it maps no ports of the host's own network, and knows no other
+/// address than the one that it gives.
 #[test]
 fn the_manifest_runs_and_its_pod_stops_under_load() {
     let Some(podman) = Podman::start() else { return };

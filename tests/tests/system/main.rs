@@ -1,5 +1,5 @@
-//! Against programs that were not written here, and what takes its time: systemd, containers, proxies,
-//! a terminal, curl and openssl, a gRPC client, the examples.
+//! Against programs that were not written here, and what takes its time: systemd, containers,
+//! proxies, a terminal, curl and openssl, a gRPC client, the examples.
 
 mod closing;
 mod container;

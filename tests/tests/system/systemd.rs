@@ -66,8 +66,8 @@ fn a_program_that_cannot_start_fails_at_once_and_says_why() {
     assert!(status.contains("cannot listen on 192.0.2.1:80"), "{status}");
 }
 
-/// A unit that allows a second for a stop that takes three: with our word for it, and, to be sure that
-/// this is what does it, without.
+/// A unit that allows a second for a stop that takes three: with our word for it, and, to be sure
+/// that this is what does it, without.
 #[test]
 fn a_drain_outlives_timeout_stop_sec() {
     let Some(manager) = Manager::start() else { return };

@@ -188,8 +188,8 @@ fn a_handshake_under_way_at_the_signal_completes_and_is_answered() {
     let _ = process.wait().expect(0);
 }
 
-/// A client that stalls in the middle of its handshake does not hold the exit, and is named where the
-/// limit is nearer than its second.
+/// A client that stalls in the middle of its handshake does not hold the exit, and is named where
+/// the limit is nearer than its second.
 #[test]
 fn a_stalled_handshake_is_bounded_and_named() {
     let files = Files::new("stalled");
@@ -214,8 +214,9 @@ fn record(client: &mut ClientConnection, text: &str) -> Vec<u8> {
     record
 }
 
-/// The first packet of a record comes before the signal, the rest of it after the linger: rustls has
-/// the first, and nothing has come out of it. On a connection that was asked before, and on a new one.
+/// The first packet of a record comes before the signal, the rest of it after the linger: rustls
+/// has the first, and nothing has come out of it. On a connection that was asked before, and on a
+/// new one.
 #[test]
 fn half_a_record_is_half_a_request() {
     let files = Files::new("half");
@@ -331,8 +332,8 @@ fn a_websocket_over_tls_is_waited_for() {
     socket.send("two".into()).unwrap();
     assert_eq!(socket.read().unwrap().into_text().unwrap().as_str(), "two");
     socket.close(None).unwrap();
-    // The handler ends with that, without a frame of its own. That the stream has ended is said all the
-    // same: without the `close_notify` rustls would make it an error of the socket.
+    // The handler ends with that, without a frame of its own. That the stream has ended is said all
+    // the same: without the `close_notify` rustls would make it an error of the socket.
     let end = loop {
         match socket.read() {
             Ok(message) => assert!(message.is_close()),
@@ -395,8 +396,8 @@ fn a_certificate_with_the_time_of_the_one_before_is_read() {
     let _ = process.wait().expect(0);
 }
 
-/// There is no descriptor to open them with when they are looked at; nothing changes about the files
-/// after that.
+/// There is no descriptor to open them with when they are looked at; nothing changes about the
+/// files after that.
 #[test]
 fn a_certificate_that_could_not_be_read_once_is_read_later() {
     use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
@@ -472,8 +473,8 @@ async fn reload_tls_has_the_files_read() {
     assert!(in_time(running.stop()).await.is_clean());
 }
 
-/// With a configuration of the program's own, which asks clients for a certificate: the handler sees
-/// it, and who has none gets no connection.
+/// With a configuration of the program's own, which asks clients for a certificate: the handler
+/// sees it, and who has none gets no connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clients_certificate_is_seen_by_the_handler() {
     let (files, client) = (Files::new("mutual"), Files::new("client"));

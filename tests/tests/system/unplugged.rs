@@ -1,5 +1,5 @@
-//! Clients whose link has gone: what they were owed before they went counts, and our goodbye to them
-//! does not.
+//! Clients whose link has gone: what they were owed before they went counts, and our goodbye to
+//! them does not.
 
 use std::{
     io::{BufRead, BufReader, Write},

@@ -89,8 +89,8 @@ impl Broker {
     }
 }
 
-/// Runs the program until it has begun so many, stops it in the middle of the last one, and checks that
-/// it ends well.
+/// Runs the program until it has begun so many, stops it in the middle of the last one, and checks
+/// that it ends well.
 fn run(program: &str, variable: (&str, &str), signal: Signal, begun: usize) -> String {
     let mut command = Command::new(program);
     let mut child = command
@@ -140,8 +140,8 @@ fn a_list_of_redis() {
     assert_eq!(broker.cli(&["LLEN", "working"]).trim(), "0");
 }
 
-/// What a message becomes that arrives while the program stops: lost in the trap, and left for the next
-/// instance by the cure.
+/// What a message becomes that arrives while the program stops: lost in the trap, and left for the
+/// next instance by the cure.
 #[test]
 fn a_command_that_is_given_up_loses_a_message_and_one_that_is_told_to_end_does_not() {
     for (program, left) in

@@ -1,5 +1,5 @@
-//! sentry: its guard sends what is under way when it is dropped. Of the stop it gets what was cut, which
-//! is an error.
+//! sentry: its guard sends what is under way when it is dropped. Of the stop it gets what was cut,
+//! which is an error.
 
 use std::{
     fs::File,

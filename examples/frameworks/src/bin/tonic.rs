@@ -1,5 +1,5 @@
-//! tonic: its routes are a service, and `serve` takes it. With health checks, which say at the first
-//! signal that no new calls should come here, and end the streams of those that watch.
+//! tonic: its routes are a service, and `serve` takes it. With health checks, which say at the
+//! first signal that no new calls should come here, and end the streams of those that watch.
 
 use graceful_frameworks::{addr, slow};
 use tonic::{codegen::http::Request, service::Routes, transport::server::TcpConnectInfo};

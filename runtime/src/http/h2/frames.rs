@@ -1,8 +1,8 @@
-//! The frames of an HTTP/2 connection as they pass (RFC 9113, section 4.1): which streams are open on
-//! the wire, whether what was written last is an answer, and whether half a frame has been read.
+//! The frames of an HTTP/2 connection as they pass (RFC 9113, section 4.1): which streams are open
+//! on the wire, whether what was written last is an answer, and whether half a frame has been read.
 //!
-//! h2 keeps what it is given until the client's windows have room for it, and says nothing of that. A
-//! response that is in its hands is not written; the frame that ends its stream says when it is.
+//! h2 keeps what it is given until the client's windows have room for it, and says nothing of that.
+//! A response that is in its hands is not written; the frame that ends its stream says when it is.
 
 /// How long the head of a frame is.
 const HEAD: usize = 9;
@@ -51,8 +51,8 @@ impl Wire {
         }
     }
 
-    /// How many streams are open: a client has asked for something, and the end of the answer has not
-    /// been written.
+    /// How many streams are open: a client has asked for something, and the end of the answer has
+    /// not been written.
     pub(in crate::http) fn open(&self) -> usize {
         self.open.len()
     }

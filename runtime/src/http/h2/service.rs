@@ -146,7 +146,8 @@ impl RequestGuard {
 }
 
 impl RequestGuard {
-    /// The task of the upgraded stream has ended. From here on what is on the wire says when it is over.
+    /// The task of the upgraded stream has ended. From here on what is on the wire says when it is
+    /// over.
     pub(super) fn upgrade_ended(mut self) {
         self.is_upgrade_over = true;
         self.conn.upgrade_ended(self.stream);
@@ -242,9 +243,9 @@ impl Drop for HeldConn {
 }
 
 // The body of an HTTP/2 response. It is handed to h2 long before its bytes are written, so each
-// piece of its data keeps the request in the table. A response is complete when its body has come to
-// an end and h2 has written every piece of it: a piece that is dropped before, as at the limit or when
-// the client resets the stream, was not delivered.
+// piece of its data keeps the request in the table. A response is complete when its body has come
+// to an end and h2 has written every piece of it: a piece that is dropped before, as at the limit
+// or when the client resets the stream, was not delivered.
 
 /// What keeps a request in the table.
 enum Held {
@@ -262,7 +263,8 @@ impl Held {
         }
     }
 
-    /// The response is complete as soon as nothing holds the request any more, unless a piece is lost.
+    /// The response is complete as soon as nothing holds the request any more, unless a piece is
+    /// lost.
     fn body_ended(&mut self) {
         self.change(|guard| guard.body_ended = true);
     }
@@ -322,8 +324,8 @@ impl<B: Body> Body for Http2Body<B> {
     }
 }
 
-/// For one piece of the body. Most bodies are of one piece, which can have the guard itself: shared,
-/// it takes an allocation.
+/// For one piece of the body. Most bodies are of one piece, which can have the guard itself:
+/// shared, it takes an allocation.
 fn hold(held: &mut Option<Held>, is_last: bool) -> Option<Held> {
     match held.take()? {
         mut last if is_last => {

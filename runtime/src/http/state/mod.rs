@@ -391,8 +391,8 @@ impl ConnState {
         }
     }
 
-    /// By what the program has set. Work that is under way is left alone; when the connection is old
-    /// enough, it learns that this was its last.
+    /// By what the program has set. Work that is under way is left alone; when the connection is
+    /// old enough, it learns that this was its last.
     fn deadline_while_serving(self, timestamps: &Timestamps) -> Option<Instant> {
         let Timestamps { since, serving, has_streams, .. } = timestamps;
         let own = match self {
@@ -542,8 +542,8 @@ mod bounds_tests {
         let at = |millis| Some(start + ms(millis));
         let known =
             Timestamps { draining: at(20_000), view: Some(view(start)), ..timestamps(start) };
-        // From the accept, or the handshake, two round trips more; from the last acknowledgement the
-        // linger.
+        // From the accept, or the handshake, two round trips more; from the last acknowledgement
+        // the linger.
         assert_eq!(
             (Fresh.deadline(&known), Fresh.action(&known)),
             (at(10_000 + 250 + 140), Action::End)

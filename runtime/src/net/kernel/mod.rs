@@ -2,8 +2,8 @@
 //! each client is, and what has not reached it yet. Asked when the drain starts, and while it
 //! lasts; never before.
 //!
-//! By `sock_diag`, else from `/proc/net/tcp`, which is read as seldom as can be, by a thread of its own;
-//! where neither is to be had, and on other systems than Linux, nothing is known.
+//! By `sock_diag`, else from `/proc/net/tcp`, which is read as seldom as can be, by a thread of its
+//! own; where neither is to be had, and on other systems than Linux, nothing is known.
 
 #[cfg(target_os = "linux")]
 mod linux;

@@ -1,7 +1,7 @@
 //! `/proc/net/tcp` and `/proc/net/tcp6` (`proc_pid_net(5)`): the same table as text, for processes
-//! that may not use netlink. The kernel formats every socket of the machine: with 50,000 of them a look
-//! takes a tenth of a second. So a thread of its own reads it, for all connections of the process at
-//! once, and at most a fifth of the time.
+//! that may not use netlink. The kernel formats every socket of the machine: with 50,000 of them a
+//! look takes a tenth of a second. So a thread of its own reads it, for all connections of the
+//! process at once, and at most a fifth of the time.
 
 use std::{
     collections::HashMap,
@@ -17,7 +17,8 @@ use crate::{net::clock, util::sync::lock_std};
 /// How long a read may take until nobody waits for it any more.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long it is at least from the end of one read to the next, and how much longer than that took.
+/// How long it is at least from the end of one read to the next, and how much longer than that
+/// took.
 const LEAST_PAUSE: Duration = Duration::from_millis(50);
 const PAUSE: u32 = 4;
 

@@ -76,7 +76,8 @@ impl SockDiag {
         }
     }
 
-    /// How many clients are in the queue of the Unix listener with this inode (`linux/unix_diag.h`).
+    /// How many clients are in the queue of the Unix listener with this inode
+    /// (`linux/unix_diag.h`).
     pub(super) fn unix_queue(&mut self, inode: u64) -> io::Result<u32> {
         const AF_UNIX: u8 = 1;
         const UDIAG_SHOW_RQLEN: u32 = 0x10;

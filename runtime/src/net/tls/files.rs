@@ -157,8 +157,8 @@ impl CertifiedFiles {
     }
 
     /// By which a change is seen. Certbot replaces a link, cert-manager the folder that it leads
-    /// into: both are seen through the links. A copy may keep the time of its original, and a file may
-    /// be written twice within a tick of its clock: hence all of these.
+    /// into: both are seen through the links. A copy may keep the time of its original, and a file
+    /// may be written twice within a tick of its clock: hence all of these.
     fn stamps(&self) -> Stamps {
         [&self.certificate, &self.key].map(|path| {
             let metadata = std::fs::metadata(path).ok()?;
@@ -183,8 +183,8 @@ struct Stamp {
     changed: (i64, i64),
 }
 
-/// The certificate in use, and how it comes to be read again: by a thread of its own, since files may
-/// be slow.
+/// The certificate in use, and how it comes to be read again: by a thread of its own, since files
+/// may be slow.
 struct Resolver {
     files: CertifiedFiles,
     provider: Arc<CryptoProvider>,

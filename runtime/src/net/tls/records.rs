@@ -1,5 +1,5 @@
-//! Where the records of TLS begin and end (RFC 8446, section 5.1), so that it is known whether a part of
-//! one has been read: rustls keeps it, and nobody above can tell.
+//! Where the records of TLS begin and end (RFC 8446, section 5.1), so that it is known whether a
+//! part of one has been read: rustls keeps it, and nobody above can tell.
 
 use std::{
     io::{self, IoSlice},

@@ -1,12 +1,13 @@
 //! The endpoint race of Kubernetes, simulated with real processes on loopback.
 //!
 //! Two instances of a server stand behind 16 nodes, each of which sends them requests in turn, a
-//! connection each. One instance is told to stop; the nodes hear of that between 0 and 5 s later, evenly
-//! spread, and then send it nothing more. How many requests are lost, by how long the instance goes on
-//! accepting: by `delay`; and axum by a `preStop` that sleeps for as long, and without one.
+//! connection each. One instance is told to stop; the nodes hear of that between 0 and 5 s later,
+//! evenly spread, and then send it nothing more. How many requests are lost, by how long the
+//! instance goes on accepting: by `delay`; and axum by a `preStop` that sleeps for as long, and
+//! without one.
 //!
-//! `cargo run --release -p graceful-bench --bin endpoint-race [FILE.svg]`: prints a table in a minute or
-//! two, and draws it.
+//! `cargo run --release -p graceful-bench --bin endpoint-race [FILE.svg]`: prints a table in a
+//! minute or two, and draws it.
 
 mod plot;
 

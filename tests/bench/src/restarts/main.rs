@@ -1,11 +1,13 @@
-//! Requests that are lost in 20 restarts, beside what people would use instead: drawn for the README.
+//! Requests that are lost in 20 restarts, beside what people would use instead: drawn for the
+//! README.
 //!
-//! 64 clients on loopback, half of them with a connection for as long as it is kept, half with one for
-//! each request, pause for up to 3 ms between two requests and never retry. A request is lost when it
-//! has been sent and its answer does not come, whole.
+//! 64 clients on loopback, half of them with a connection for as long as it is kept, half with one
+//! for each request, pause for up to 3 ms between two requests and never retry. A request is lost
+//! when it has been sent and its answer does not come, whole.
 //!
-//! `cargo run --release -p graceful-bench --bin restarts [FOLDER]` prints a table in a minute, and draws
-//! `restarts.svg` and `restarts-dark.svg` into the folder. Build the bench first; needs Go for its row.
+//! `cargo run --release -p graceful-bench --bin restarts [FOLDER]` prints a table in a minute, and
+//! draws `restarts.svg` and `restarts-dark.svg` into the folder. Build the bench first; needs Go
+//! for its row.
 
 use std::{
     fmt::Write as _,

@@ -1,5 +1,5 @@
-//! A batch with a progress bar: Ctrl-C has it finish the record it is at, say how far it is, and end
-//! with 0; the next run goes on from there.
+//! A batch with a progress bar: Ctrl-C has it finish the record it is at, say how far it is, and
+//! end with 0; the next run goes on from there.
 
 use std::{
     fs::{self, OpenOptions},

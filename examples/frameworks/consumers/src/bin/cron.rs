@@ -1,5 +1,5 @@
-//! A scheduler: what is due at a time is done by one instance, once, and brought to its end when a stop
-//! comes in the middle of it. The wait for the next time is given up.
+//! A scheduler: what is due at a time is done by one instance, once, and brought to its end when a
+//! stop comes in the middle of it. The wait for the next time is given up.
 
 use std::str::FromStr;
 

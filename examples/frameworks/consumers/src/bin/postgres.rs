@@ -1,6 +1,6 @@
-//! A queue in a table of PostgreSQL: `FOR UPDATE SKIP LOCKED` takes a row that no other worker has, and
-//! the transaction that does the work is the one that says it is done. A worker that is killed has done
-//! nothing.
+//! A queue in a table of PostgreSQL: `FOR UPDATE SKIP LOCKED` takes a row that no other worker has,
+//! and the transaction that does the work is the one that says it is done. A worker that is killed
+//! has done nothing.
 
 use std::time::Duration;
 

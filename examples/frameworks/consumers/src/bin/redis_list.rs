@@ -10,15 +10,15 @@
 //! }
 //! ```
 //!
-//! When the stop comes, `select!` drops the future of `BLPOP`. Redis does not hear of that: it may have
-//! taken the message out of the list already, or takes out the next one that comes, and the answer is
-//! read by nobody. (`until_shutdown` around it is the same.) The cure is not to give it up: the command is
-//! awaited to its end, which comes soon, because it is told to (`CLIENT UNBLOCK`) and blocks for a second
-//! at the most.
+//! When the stop comes, `select!` drops the future of `BLPOP`. Redis does not hear of that: it may
+//! have taken the message out of the list already, or takes out the next one that comes, and the
+//! answer is read by nobody. (`until_shutdown` around it is the same.) The cure is not to give it
+//! up: the command is awaited to its end, which comes soon, because it is told to
+//! (`CLIENT UNBLOCK`) and blocks for a second at the most.
 //!
-//! `BLMOVE` in place of `BLPOP` also keeps the message when the program is killed: it is in the list
-//! `working` until it is done. A message that was begun then is begun again, so what it does should bear
-//! that.
+//! `BLMOVE` in place of `BLPOP` also keeps the message when the program is killed: it is in the
+//! list `working` until it is done. A message that was begun then is begun again, so what it does
+//! should bear that.
 
 use graceful_consumers::{redis, work};
 

@@ -1,5 +1,6 @@
-//! A stream of Redis, read by a group of consumers: a message is acknowledged once it is done, and read
-//! again by a consumer of the same name if it never was. The trap and the cure are those of `redis_list`.
+//! A stream of Redis, read by a group of consumers: a message is acknowledged once it is done, and
+//! read again by a consumer of the same name if it never was. The trap and the cure are those of
+//! `redis_list`.
 
 use graceful_consumers::{redis, work};
 use redis::streams::StreamReadReply;

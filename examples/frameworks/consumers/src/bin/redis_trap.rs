@@ -1,8 +1,8 @@
 //! The trap, for comparison: `BLPOP` inside of `select!`. Do not do this.
 //!
-//! `redis_list` says why, and how it is done. Here a hook keeps the process alive for a moment after the
-//! command was given up, as a flush of telemetry would. A message that comes then is handed to a future
-//! that is no more.
+//! `redis_list` says why, and how it is done. Here a hook keeps the process alive for a moment
+//! after the command was given up, as a flush of telemetry would. A message that comes then is
+//! handed to a future that is no more.
 
 use std::time::Duration;
 
