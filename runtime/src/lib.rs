@@ -46,7 +46,7 @@
 //! |---|---|---|
 //! | `listening on …` | info | `addr` |
 //! | `… received, draining for …` | info | `signal` (empty where the stop did not begin with one), `limit`, `delay_ms` |
-//! | `waiting for …`, each second at the most, when the counts or the oldest piece of work have changed | info | `requests`, `connections`, `tasks`, `oldest` |
+//! | `waiting for …`, each second at most, when the counts or the oldest piece of work have changed | info | `requests`, `connections`, `tasks`, `oldest` |
 //! | `… received, in flight: …`, at a signal of [`Config::dump`] | info | `signal`, `requests`, `connections`, `tasks` |
 //! | the report; where something was cut off, with the names | info; error | `elapsed_ms`, `requests`, `connections`, `tasks` (how many were drained), `cut` (how many were cut off) |
 //! | `error: …`: `main`, a server or a cleanup hook has failed | error | `error`, `report` (the error's own `{:?}` form, where that has more than one line) |
@@ -222,7 +222,7 @@ pub use self::{
     util::Failure,
     work::{ConnectionState, InFlight, Progress},
 };
-/// What the signatures above are made of, and nobody has to name.
+/// Parts of the signatures above that nobody has to name.
 #[doc(hidden)]
 pub use self::{
     config::{IntoWait, OnUnhandledPanic, StartPaused},

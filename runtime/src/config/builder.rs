@@ -102,7 +102,7 @@ impl Config {
     }
 
     /// The signals that print what is in flight, at any time: requests, connections that are not
-    /// idle, tasks and hooks, the oldest first, 20 at the most. Default: none.
+    /// idle, tasks and hooks, the oldest first, 20 at most. Default: none.
     ///
     /// Under [`run`](Self::run) such a signal does nothing more once the stop is over, whatever its
     /// default action is.
@@ -131,7 +131,7 @@ impl Config {
         self
     }
 
-    /// What is wrong where a signal has two meanings.
+    /// Returns an error if a signal has two meanings.
     pub(super) fn ambiguous_signal(&self) -> Option<Failure> {
         let both = self.dump.iter().find(|dump| self.signals.contains(dump))?;
         Some(Failure::new(format!(
@@ -139,7 +139,7 @@ impl Config {
         )))
     }
 
-    /// How long a stop takes at the most, from the first signal to the end of the process: the sum
+    /// How long a stop takes at most, from the first signal to the end of the process: the sum
     /// of `delay`, `timeout` and `cleanup`; `None`: there is no limit. What has to fit into
     /// `terminationGracePeriodSeconds` and its like: where a manifest repeats that number in
     /// `GRACEFUL_GRACE_PERIOD` (`30`, `30s`), [`run`](Self::run) says at the start if it does not.
@@ -237,7 +237,7 @@ impl Config {
         self
     }
 
-    /// What a panic in a spawned task does; needs the flavor
+    /// Sets the effect of a panic in a spawned task; needs the flavor
     /// [`CurrentThread`](Flavor::CurrentThread) or [`Local`](Flavor::Local), and
     /// `RUSTFLAGS="--cfg tokio_unstable"`.
     #[cfg_attr(
@@ -313,7 +313,7 @@ pub enum Flavor {
     Local,
 }
 
-/// What a panic in a spawned task does, as `unhandled_panic` of `tokio::main`. Needs
+/// The effect of a panic in a spawned task, as `unhandled_panic` of `tokio::main`. Needs
 /// `--cfg tokio_unstable`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -334,7 +334,7 @@ pub(super) struct RuntimeSettings {
     pub(super) start_paused: bool,
     #[cfg(tokio_unstable)]
     pub(super) unhandled_panic: Option<UnhandledPanic>,
-    /// What the program sets of tokio's builder by itself.
+    /// Sets options of tokio's builder that this one does not have.
     pub(super) set: Option<Hidden<SetBuilder>>,
     pub(super) on_thread_start: Option<Hidden<dyn Fn() + Send + Sync>>,
 }

@@ -44,7 +44,7 @@ pub struct Env {
     default: Option<Duration>,
 }
 
-/// Where a duration comes from.
+/// The source of a duration.
 #[doc(hidden)]
 #[derive(Clone, Debug)]
 pub enum Source {
@@ -55,7 +55,7 @@ pub enum Source {
 /// A duration that is read from the environment variable `name` when the process starts, in the
 /// form that the attribute's strings have: `3s`, `250ms`, `1m30s`, and for limits `none`.
 ///
-/// Where the variable is not set, `default` holds. A value that cannot be read is an error: the
+/// If the variable is not set, `default` holds. A value that cannot be read is an error: the
 /// process says so and exits with 1 before anything is served.
 ///
 /// # Examples

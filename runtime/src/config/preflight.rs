@@ -1,4 +1,4 @@
-//! What around the process keeps it from stopping well, as far as it can be seen at the start.
+//! Start-up checks: grace period, PID 1.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub(super) fn check(log: &Log, limits: &Limits, signals: &[Signal]) {
     let _ = signals;
 }
 
-/// What to say where a stop may take longer than `grace`: a duration, or a number of seconds, as
+/// Returns a warning if a stop may take longer than `grace`: a duration, or a number of seconds, as
 /// Kubernetes has it.
 fn exceeds(limits: &Limits, grace: &str) -> Option<String> {
     let period = match grace.parse::<u64>() {
@@ -56,7 +56,7 @@ fn exceeds(limits: &Limits, grace: &str) -> Option<String> {
     Some(format!("{takes}, and {GRACE_PERIOD} is {period}: what runs then is killed"))
 }
 
-/// What to say where the first process of a container is another, and no stop signal gets past it.
+/// Returns a warning if PID 1 of the container is another process that swallows stop signals.
 /// The kernel shields that process from every signal that it neither catches nor waits for
 /// (`pid_namespaces(7)`), and a shell that runs a command does neither.
 #[cfg(target_os = "linux")]

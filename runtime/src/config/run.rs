@@ -35,7 +35,7 @@ impl Config {
     /// Runs `main` and whatever it returns, until it has been drained: installs the signal
     /// handlers, builds the runtime, and owns the process from then on.
     ///
-    /// What `main` may return is described at [`Main`]. Its future runs on this thread and need not
+    /// [`Main`] lists what `main` may return. Its future runs on this thread and need not
     /// be `Send`; servers run on the worker threads.
     ///
     /// From the first stop signal to the return of this function (or the end of the process, where
@@ -166,7 +166,7 @@ impl Config {
             handle.shared().tell(Event::Panicked);
         }
         let end = end.recv().unwrap_or(ProcessEnd { exit: fail_code(), left_behind: true });
-        // Where `run_main` has not come so far.
+        // If `run_main` has not come so far.
         handle.shared().kept.drop_all();
         runtime.end(end.left_behind);
         // All that is the program's is dropped before the sentinel stands down.
@@ -200,7 +200,7 @@ fn fail_code() -> Exit {
     Exit::new(1, Some(Duration::from_secs(1)))
 }
 
-/// No thread can be had, not even the one that would say so.
+/// Even the log thread could not be spawned.
 fn fail_without_log(error: &std::io::Error) -> Exit {
     use std::io::Write as _;
     let line = format!("error: cannot start the thread that writes messages: {error}\n");
@@ -286,7 +286,7 @@ impl BodyGuard {
         })
         .await;
         self.body.ended.store(returned.is_some(), Ordering::Release);
-        // What `main` holds may panic when it is dropped, as `main` itself may.
+        // The values that `main` holds may panic when dropped, as `main` itself may.
         match catch_unwind(AssertUnwindSafe(|| as_main(|| drop(main)))) {
             Err(panic) if returned.is_none() => Some(Err(panic)),
             _ => returned,
@@ -299,7 +299,7 @@ impl BodyGuard {
     }
 }
 
-/// What a panic left.
+/// The payload of a panic.
 type Panic = Box<dyn Any + Send>;
 
 impl Drop for BodyGuard {
@@ -308,7 +308,7 @@ impl Drop for BodyGuard {
     }
 }
 
-// What the main thread waits for: `main`, what it returns, the report, and what it has kept.
+// The main thread: runs `main`, starts what it returns, waits for the report, drops kept values.
 
 /// All of it, from the first line of `main` on.
 pub(super) async fn run_main<F, Fut, Via>(handle: &Handle, main: F, over: oneshot::Receiver<Report>)

@@ -75,7 +75,7 @@ enum StartState {
 }
 
 impl Start {
-    /// Has the [`signals`](Config::signals) of the `Config` stop the server, as under
+    /// Lets the [`signals`](Config::signals) of the `Config` stop the server, as under
     /// [`run`](Config::run): the first starts the drain, a second one ends it at once. The process
     /// is not ended by that: [`Running::ended`] resolves with the report. The signals have their
     /// default actions again then.
@@ -153,7 +153,7 @@ async fn start(
             let _runtime = kept.shared().runtime().enter();
             kept.shared().kept.drop_all();
         }
-        // What still counts as one with the first signal must not end the program.
+        // A signal that still counts as one with the first must not end the program.
         let settled = settled.map(|at| at.saturating_duration_since(Instant::now()));
         std::thread::sleep(settled.unwrap_or_default());
         drop((signals, dumps));

@@ -41,7 +41,7 @@ pub(crate) fn enter(shared: Arc<Shared>) -> Entered {
     Entered(CURRENT.replace(Some(shared)))
 }
 
-/// What was current before, to be put back.
+/// The previous context, restored on drop.
 #[must_use]
 pub(crate) struct Entered(Option<Arc<Shared>>);
 

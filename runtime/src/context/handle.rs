@@ -259,7 +259,7 @@ impl Handle {
         self.0.phase.is_stopping()
     }
 
-    /// Has the certificates of [`Server::tls_files`](crate::Server::tls_files) read again, without
+    /// Rereads the certificates of [`Server::tls_files`](crate::Server::tls_files), without
     /// waiting for the change to be seen. Returns at once: they are read by a thread of its own,
     /// which says when they are in use.
     #[cfg(feature = "tls")]
@@ -477,7 +477,7 @@ impl Unserved {
         Self(Some(server.to_string()))
     }
 
-    /// It has got where it belongs.
+    /// Marks the server as used.
     pub(crate) fn served(mut self) {
         self.0 = None;
     }

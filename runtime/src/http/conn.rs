@@ -1,4 +1,4 @@
-//! What an HTTP connection is doing: one allocation per connection, written by its own task, read
+//! The state of an HTTP connection: one allocation per connection, written by its own task, read
 //! by the drain and the report from outside.
 
 use std::{
@@ -186,7 +186,7 @@ impl HttpConn {
         self.hyper.load(Ordering::Relaxed) == TO_PARK
     }
 
-    /// Has it parked, if it has been idle for so long. Returns whether hyper is there and stays.
+    /// Asks the task to park it if it has been idle for so long. Returns whether hyper stays.
     pub(super) fn park_after(&self, idle: Duration) -> bool {
         if self.hyper.load(Ordering::SeqCst) != SPEAKS {
             return false;
@@ -222,7 +222,7 @@ impl HttpConn {
         }
     }
 
-    /// Apart, so that in service it is not in the way.
+    /// Apart, so that while serving it is not in the way.
     #[cold]
     fn request_finished_in_drain(&self) {
         let which = || self.request(Instant::now(), Progress::Responding);
@@ -307,7 +307,7 @@ impl HttpConn {
 
 // A connection as the drain and the report see it.
 
-/// What a connection is at, without a word of text.
+/// The activity of a connection, before it is formatted.
 enum Activity {
     Request(Progress),
     Upgraded,
@@ -353,7 +353,7 @@ impl HttpConn {
         InFlight::Request { method, path, peer: self.core().peer().to_string(), age, progress }
     }
 
-    /// What has come of its last request.
+    /// Describes the upgraded connection.
     pub(super) fn upgraded(&self, now: Instant) -> InFlight {
         let (_, path) = self.request_line();
         let age = now.saturating_duration_since(self.since());
@@ -573,7 +573,7 @@ mod tests {
         assert!(text("GET", &umlauts).1.ends_with('…'));
     }
 
-    /// What hyper would say of the head.
+    /// Parses the head as hyper does.
     fn parsed(target: &str) -> String {
         target.parse::<http::Uri>().unwrap().path().to_owned()
     }

@@ -95,7 +95,7 @@ where
     }
 }
 
-/// What makes connections, once the context and the options are known.
+/// Makes connections, once the context and the options are known.
 #[doc(hidden)]
 pub struct ConnFactory(
     pub(super) Box<dyn FnOnce(Arc<Shared>, Options) -> Arc<dyn MakeConnection> + Send>,
@@ -221,7 +221,7 @@ fn begin(shared: &Arc<Shared>, accepted: Accepted) -> (Stream, ConnGuard<HttpCon
 }
 
 impl Options {
-    /// What comes before HTTP. `None`: the connection has come to nothing.
+    /// Runs the steps before HTTP. Returns `None` if the connection has come to nothing.
     async fn handshake(&self, stream: Stream, guard: &ConnGuard<HttpConn>) -> Option<Stream> {
         let conn = guard.conn();
         let stream = self.preamble.handshake(conn.core(), stream, self.header_timeout).await?;

@@ -1,4 +1,4 @@
-//! What is done around each call of the service. This is the path of every request, so it takes no
+//! Wraps each call of the service. This is the path of every request, so it takes no
 //! lock, allocates nothing and moves requests and responses as seldom as it can.
 
 use std::{
@@ -35,7 +35,7 @@ pub(crate) struct Http1<S> {
     pub(crate) service: S,
     pub(crate) conn: Arc<HttpConn>,
     pub(crate) readiness: Option<Arc<Readiness>>,
-    /// What each request is given, if they are.
+    /// Inserted into each request's extensions, if enabled.
     pub(crate) info: Option<ConnectInfo>,
 }
 
@@ -136,7 +136,7 @@ fn announce_close<B>(response: &mut Response<B>, kind: RequestKind) {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
-/// What the head of a request says about its response.
+/// The effect of the request's head on its response.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RequestKind {
     Usual,
@@ -203,7 +203,7 @@ where
     }
 }
 
-// What an HTTP/1 connection notes of its requests, on the way of every one of them.
+// Notes that an HTTP/1 connection takes of its requests, on the path of every one of them.
 
 impl HttpConn {
     /// `bytes` have been read, while this was HTTP/1 or not yet known to be.

@@ -71,7 +71,7 @@ impl Io {
             returns: None,
             guarded,
         };
-        // What a TLS handshake has written, such as session tickets, is no answer.
+        // Bytes of the TLS handshake, such as session tickets, are no answer.
         this.note_goodbye();
         this
     }
@@ -84,7 +84,7 @@ impl Io {
         }
     }
 
-    /// What has been written since the last answer is not one.
+    /// Bytes written since the last answer are not part of one.
     fn note_goodbye(&mut self) {
         let by_layer = self.stream().bytes_written();
         let Some(overhead) = &mut self.overhead else {
@@ -162,7 +162,7 @@ impl Io {
                 wire.write(&buf[..taken]);
                 left -= taken;
             }
-            // What was written before an answer may be needed for that.
+            // Bytes written before an answer may be needed for it.
             if wire.has_answered()
                 && let Some(overhead) = &mut self.overhead
                 && std::mem::take(&mut overhead.goodbye) > 0

@@ -28,7 +28,7 @@ fn accepted(handle: &Handle) -> ConnGuard<HttpConn> {
     HttpConn::accepted(handle.shared(), Peer::Unix, None, None)
 }
 
-/// What the task of a connection does about the phases: it ends when it sees `last`.
+/// Stands in for a connection's task: ends when it sees `last`.
 fn run_until(last: Phase, guard: ConnGuard<HttpConn>) {
     let conn = guard.conn().clone();
     block_on(poll_fn(|cx| {

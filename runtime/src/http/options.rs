@@ -1,4 +1,4 @@
-//! What holds for every connection of a server.
+//! Options that hold for every connection of a server.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -63,7 +63,7 @@ impl Options {
         builder
     }
 
-    /// Whether a connection has deadlines in service besides those of its heads and its end.
+    /// Whether a connection has deadlines while serving besides those of its heads and its end.
     pub(super) fn is_timed(&self) -> bool {
         let limits = [self.keep_alive_timeout, self.max_connection_age];
         limits.iter().any(Option::is_some)

@@ -25,7 +25,7 @@ pub(super) enum Version {
     Http2,
 }
 
-/// What is spoken with a client that begins as one of HTTP/2 does. Without the feature hyper tells
+/// The protocol for a client that begins as one of HTTP/2 does. Without the feature hyper tells
 /// it that it is wrong here.
 #[cfg(feature = "http2")]
 const HTTP2: Version = Version::Http2;
@@ -36,7 +36,7 @@ const HTTP2: Version = Version::Http1;
 pub(super) struct Parked<S> {
     pub(super) io: Io,
     pub(super) service: S,
-    /// What has been read, and is hyper's to read.
+    /// Bytes that were read before hyper was there.
     read: Vec<u8>,
     /// Whether the protocol is known: it has been spoken before.
     speaks_http1: bool,
@@ -107,7 +107,7 @@ mod tests {
         util::Peer,
     };
 
-    /// What is found out about `pieces`, each of which is read by itself, and what is read after
+    /// Returns the protocol of `pieces`, each of which is read by itself, and the bytes read after
     /// that.
     async fn detect(pieces: &[&[u8]]) -> (Option<bool>, Vec<u8>) {
         let handle = Handle::for_test(Limits::NONE);

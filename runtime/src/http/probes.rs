@@ -62,7 +62,7 @@ async fn answer(request: &Request<Incoming>) -> Response<String> {
         "/startupz" if program.phase.now() == Phase::Starting => {
             text(StatusCode::SERVICE_UNAVAILABLE, "starting")
         }
-        // That this runs says that the runtime turns, and that every listener is bound.
+        // If this runs, the runtime turns and every listener is bound.
         "/livez" | "/startupz" => text(StatusCode::OK, "ok"),
         "/in-flight" => {
             let (program, as_text) = (program.clone(), wants_text(request.headers()));
@@ -94,7 +94,7 @@ fn wants_text(headers: &HeaderMap) -> bool {
     accepts.contains("text/html") || accepts.contains("text/plain")
 }
 
-/// What runs now and its age: for a browser a page, else JSON.
+/// Lists what runs now and its age: as a page for a browser, else as JSON.
 fn in_flight(program: &Shared, as_text: bool) -> Response<String> {
     let counts = program.work.counts();
     let mut all = program.in_flight();

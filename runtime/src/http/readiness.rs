@@ -57,7 +57,7 @@ pub(super) fn answer_of_our_own<B>(
     conn: &HttpConn,
 ) -> Option<StatusCode> {
     match readiness {
-        // What begins after the cut would be cut unnamed.
+        // A request that begins after the cut would be cut unnamed.
         _ if conn.phase() >= Phase::Sealed => Some(StatusCode::SERVICE_UNAVAILABLE),
         None => None,
         // Also of a server that goes on while the program stops.

@@ -165,7 +165,7 @@ impl fmt::Debug for Server {
     }
 }
 
-// What can be set of the HTTP of a server.
+// The HTTP options of a server.
 
 /// # HTTP
 ///

@@ -79,7 +79,7 @@ where
     }
 }
 
-// What a request is given in its extensions.
+// The extensions of a request.
 
 /// Both ends of the connection, also in the form that axum's extractor looks for.
 #[cold]

@@ -30,7 +30,7 @@ struct Table {
     late: Vec<Request>,
 }
 
-/// What hyper has had spawned.
+/// The tasks that hyper has spawned.
 #[derive(Debug)]
 enum Task {
     /// The means to abort it is not there yet.

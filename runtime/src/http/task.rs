@@ -49,8 +49,8 @@ type Http1Conn<S> = http1::UpgradeableConnection<TokioIo<Io>, Http1<S>>;
 #[cfg(feature = "http2")]
 type Http2Conn<S> = http2::Connection<TokioIo<Io>, Http2<S>, ConnExecutor>;
 
-/// What a connection is. hyper's futures are large and boxed: most connections are idle most of the
-/// time, and many never send a byte.
+/// The stage of a connection. hyper's futures are large and boxed: most connections are idle most
+/// of the time, and many never send a byte.
 #[allow(
     clippy::large_enum_variant,
     reason = "an allocation less for each connection; the task is large enough anyway"
@@ -72,19 +72,19 @@ pub(super) struct ConnTask<S: Service> {
     timer: Timer,
     options: Arc<Options>,
     info: Option<ConnectInfo>,
-    /// What has to be looked at on every poll, for the options that bound a connection in service.
+    /// Limits to check on every poll, for the options that bound a connection while serving.
     timed: Option<Box<Timed>>,
     /// From the moment in which this connection has learned of the drain.
     draining: Option<Box<ConnDrain>>,
     /// Whether nothing drains, and the waker is where the drain will find it.
     steady: bool,
-    /// Whether the connection may have deadlines in service whatever its state is.
+    /// Whether the connection may have deadlines while serving whatever its state is.
     watched: bool,
     /// Dropped last: what the handlers hold is dropped before the drain stops waiting for them.
     guard: ConnGuard<HttpConn>,
 }
 
-/// Kept for connections of servers that have set a bound of their life in service.
+/// Kept for connections of servers that have set a bound of their life while serving.
 struct Timed {
     /// When the connection is old enough.
     retires: Option<Instant>,
@@ -196,7 +196,7 @@ impl<S: Service> ConnTask<S> {
         }
     }
 
-    /// What was found out before the connection did something else is void.
+    /// Discards the kernel's view if the connection has done something since.
     fn forget_what_is_void(&mut self) {
         let conn = self.guard.conn();
         if let Some(draining) = &mut self.draining
@@ -336,7 +336,7 @@ impl<S: Service> ConnTask<S> {
         self.finish(false)
     }
 
-    /// What it was has come to its end. Pending: the stream is still to be closed. `is_silent`:
+    /// The stage is over. Pending: the stream is still to be closed. `is_silent`:
     /// nothing of the client is there to be read.
     fn finish(&mut self, is_silent: bool) -> Poll<()> {
         let closing = match mem::replace(&mut self.stage, Stage::Done) {
@@ -505,7 +505,7 @@ mod tests {
         answer(&mut task, &mut client, "/b").await;
     }
 
-    /// What begins as HTTP/2 does is no new protocol on a connection that has spoken HTTP/1.
+    /// A preface of HTTP/2 starts no new protocol on a connection that has spoken HTTP/1.
     #[tokio::test]
     async fn a_parked_connection_speaks_what_it_has_spoken() {
         let handle = Handle::for_test(Limits::NONE);

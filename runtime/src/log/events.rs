@@ -172,7 +172,8 @@ impl Log {
         !self.quiet && (is_traced() || is_logged())
     }
 
-    /// What `say!` comes to: boxed there, so that this is compiled once and not for each message.
+    /// The function behind `say!`: boxed there, so that this is compiled once and not for each
+    /// message.
     pub(crate) fn write(&self, level: Level, line: String, event: Box<dyn FnOnce(&str) + Send>) {
         self.write_by(level, Box::new(|_| line), event);
     }

@@ -126,7 +126,7 @@ impl Writer {
         async move { drop(is_written.await) }
     }
 
-    /// Waits until all is written, for `limit` at the most, without a runtime.
+    /// Waits until all is written, for `limit` at most, without a runtime.
     pub(crate) fn flush(&self, limit: Duration) {
         let queue = self.0.lock();
         drop(self.0.idle.wait_timeout_while(queue, limit, |queue| queue.busy));

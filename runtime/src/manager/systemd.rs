@@ -88,7 +88,7 @@ impl Manager {
         self.send(&[NotifyState::Ready, NotifyState::Status(&shown(status))]);
     }
 
-    /// The stop has begun. It takes `within` at the most; `None`: that is not known. In one
+    /// The stop has begun. It takes `within` at most; `None`: that is not known. In one
     /// message, so that all of it holds from the same moment on.
     pub(crate) fn stopping(&self, status: Option<&str>, within: Option<Duration>) {
         let (status, extend) = (status.map(shown), within.map(extension));
@@ -102,7 +102,7 @@ impl Manager {
         self.send(&[NotifyState::Status(&shown(status))]);
     }
 
-    /// What is under way may take so long from now on, whatever the unit says
+    /// Asks for this much time from now on, whatever the unit says
     /// (`EXTEND_TIMEOUT_USEC`).
     pub(crate) fn extend(&self, within: Duration) {
         self.send(&[NotifyState::Custom(&extension(within))]);
@@ -113,7 +113,7 @@ impl Manager {
         self.send(&[NotifyState::Watchdog]);
     }
 
-    /// What can be read again will be (`RELOADING=1` in `sd_notify(3)`).
+    /// Announces a reload (`RELOADING=1` in `sd_notify(3)`).
     #[cfg(feature = "tls")]
     pub(crate) fn reloads(&self) {
         if let Ok(now) = NotifyState::monotonic_usec_now() {

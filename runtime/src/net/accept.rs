@@ -49,7 +49,7 @@ pub(crate) trait MakeConnection: Send + Sync {
 pub(crate) struct Accepted {
     pub(crate) stream: Stream,
     pub(crate) peer: Peer,
-    /// What the kernel knows of the listener's connections; `None`: it is a Unix socket.
+    /// The kernel's view of the listener's connections; `None` for a Unix socket.
     pub(crate) kernel: Option<Arc<Kernel>>,
     /// `None`: there may be any number of connections.
     pub(crate) slot: Option<Slot>,
@@ -82,7 +82,7 @@ impl AcceptLoop {
         Ok(Self { shared, listener, name: addr.named(scheme), addr, maker, kernel, slots })
     }
 
-    /// What the server is called in messages: its address.
+    /// The server's name in messages: its address.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -239,7 +239,7 @@ impl AcceptLoop {
         }
     }
 
-    /// Accepts what the kernel has ready, `most` at the most.
+    /// Accepts what the kernel has ready, `most` at most.
     async fn empty_queue(&mut self, most: usize) {
         let mut backoff = Backoff::default();
         let mut count = 0;
@@ -278,7 +278,7 @@ fn is_connection_error(error: &io::Error) -> bool {
     )
 }
 
-// What the accept loop does while the system has nothing to give.
+// Backing off while the system is out of resources.
 
 /// The waits between tries while the system is out of descriptors or memory.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(10);

@@ -1,4 +1,4 @@
-//! What is spoken over a socket before the protocol of the server: TLS, or another tunnel.
+//! Layers between the socket and the server's protocol: TLS, or another tunnel.
 
 use std::{future::Future, io, pin::Pin, sync::Arc};
 

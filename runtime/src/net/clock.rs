@@ -24,7 +24,7 @@ pub(crate) fn now() -> u64 {
     return exact();
 }
 
-/// What `now` said, as an `Instant`.
+/// Converts a reading of `now` to an `Instant`.
 pub(crate) fn instant(nanos: u64) -> Instant {
     let (instant, anchor) = *ANCHOR;
     let before = || instant.checked_sub(Duration::from_nanos(anchor - nanos));

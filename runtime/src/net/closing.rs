@@ -64,7 +64,7 @@ pub(crate) struct Closing<F> {
     goodbye: u64,
     /// How many had been written then.
     written: u64,
-    /// What the client may still have to say; `None`: that cannot be known.
+    /// Follows what the client still sends; `None` if its framing is unknown.
     follows: Option<F>,
     /// Whether a client whose receive window grows is still reading.
     window_counts: bool,
@@ -74,7 +74,7 @@ pub(crate) struct Closing<F> {
     timer: Timer,
 }
 
-/// What has been done of the close.
+/// How far the close has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CloseStep {
     /// Nothing: a layer may still hold what was written.
@@ -188,7 +188,7 @@ impl<F: Follow> Closing<F> {
 
     fn poll_shut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.step == CloseStep::Open {
-            // What is broken cannot be flushed or shut, as the next read will tell.
+            // If the connection is broken, the next read reports it.
             let _ = ready!(Pin::new(&mut self.stream).poll_flush(cx));
             let written = self.stream.bytes_written();
             if written != self.written {

@@ -1,4 +1,4 @@
-//! What every connection has, whatever protocol it speaks: its peer, its tasks' wakers, and what
+//! The protocol-independent part of a connection: its peer, its tasks' wakers, and what
 //! the kernel has not delivered.
 
 use std::{
@@ -38,7 +38,7 @@ pub(crate) struct ConnCore {
     kernel: Option<Arc<Kernel>>,
     /// Given back with the connection; `None`: there is no limit.
     _slot: Option<Slot>,
-    /// What a load balancer has said of the two ends, if it has.
+    /// The addresses from the PROXY header, if there was one.
     proxied: OnceLock<Box<ProxiedAddrs>>,
     /// Whether what comes before the protocol is still under way.
     is_in_handshake: AtomicBool,
@@ -118,7 +118,7 @@ impl ConnCore {
         self.proxied.get().map_or(self.peer, |addrs| Peer::Tcp(addrs.peer))
     }
 
-    /// What a load balancer has said.
+    /// The addresses from the PROXY header, if there was one.
     pub(super) fn proxied(&self) -> Option<ProxiedAddrs> {
         self.proxied.get().map(|addrs| **addrs)
     }
@@ -162,17 +162,17 @@ impl ConnCore {
         self.accepted
     }
 
-    /// What the kernel knows of this listener's connections, and which of them this is.
+    /// The kernel's view of the listener's connections, and this one's peer in it.
     pub(super) fn kernel(&self) -> Option<(&Kernel, SocketAddr)> {
         self.kernel.as_deref().zip(self.peer.tcp())
     }
 
-    /// Has `waker` woken by the next thing that happens to the connection, once.
+    /// Registers `waker` for the next event on the connection, once.
     pub(crate) fn register(&self, waker: &Waker) {
         register(&self.task, waker);
     }
 
-    /// Has the owner of one half of the stream woken by the cut.
+    /// Registers the owner of one half of the stream to be woken by the cut.
     pub(super) fn register_owner(&self, half: Half, waker: &Waker) {
         let owners = self.owners.get_or_init(|| Box::new([AtomicWaker::new(), AtomicWaker::new()]));
         register(&owners[half as usize], waker);
@@ -212,7 +212,7 @@ impl ConnCore {
         self.goodbye.load(Ordering::Relaxed)
     }
 
-    /// What a layer has read, or a protocol, that is not complete.
+    /// Notes whether a layer or a protocol has read part of a message.
     #[inline]
     pub(crate) fn note_input(&self, input: PendingInput) {
         let since = self.partial_since.load(Ordering::Relaxed);
@@ -234,7 +234,7 @@ impl ConnCore {
         self.partial_since.load(Ordering::Relaxed) != 0
     }
 
-    /// Since when. In service only what is known counts: a layer may keep for good what it has
+    /// Since when. While serving only what is known counts: a layer may keep for good what it has
     /// read.
     pub(crate) fn partial_since(&self) -> Option<Instant> {
         let since = self.partial_since.load(Ordering::Relaxed);
@@ -252,7 +252,7 @@ impl ConnCore {
     }
 }
 
-// What keeps a connection in the table of work, and the drain waiting for it.
+// The guard that keeps a connection in the table of work, and the drain waiting for it.
 
 /// Holds the drain for a connection: it goes wherever the stream goes, also out of its protocol.
 /// When the last guard is dropped, the connection is taken off the table.

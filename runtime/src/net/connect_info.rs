@@ -1,4 +1,4 @@
-//! What is known of a connection, for the program.
+//! Facts about a connection, for the program.
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
@@ -73,7 +73,7 @@ impl ConnectInfo {
         self.0.credentials
     }
 
-    /// What the TLS handshake has settled; `None`: the connection is not encrypted by this server.
+    /// The result of the TLS handshake; `None`: this server does not encrypt the connection.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(&self) -> Option<&super::tls_info::TlsInfo> {

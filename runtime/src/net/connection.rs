@@ -39,8 +39,8 @@ use crate::{
 /// reading and writing fail with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted).
 ///
 /// When it is dropped, what has been written is still delivered: the write side is shut, and what
-/// the client still sends is read and dropped for a while (for five seconds in service, for one in
-/// the drain), so that it cannot turn the close into a reset.
+/// the client still sends is read and dropped for a while (for five seconds while serving, for one
+/// in the drain), so that it cannot turn the close into a reset.
 pub struct Connection {
     io: GuardedIo<RawConn>,
     info: ConnectInfo,
@@ -361,7 +361,7 @@ impl IdleShutdown {
         Self { conn, local, shutdown, drain: None, timer: Timer::default(), last_look: None }
     }
 
-    /// What the kernel knows of the connection.
+    /// The kernel's view of the connection.
     fn view(&mut self, active: Instant, now: Instant) -> KernelView {
         let (core, local) = (self.conn.core(), self.local);
         let drain = self.drain.get_or_insert_with(|| ConnDrain::new(now));

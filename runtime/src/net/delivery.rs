@@ -1,4 +1,4 @@
-//! What a connection finds out about its delivery while the drain lasts.
+//! Tracks the delivery of a connection's data during the drain.
 
 use std::{
     net::SocketAddr,
@@ -31,7 +31,7 @@ pub(crate) struct ConnDrain {
     local: Option<SocketAddr>,
 }
 
-/// What the kernel knew of a connection when it was last asked.
+/// The kernel's view of a connection when it was last asked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KernelView {
     pub(crate) at: Instant,
@@ -83,7 +83,7 @@ impl ConnDrain {
         let answer = self.facts(core, active, local);
         let at = Instant::now();
         if let (Answer::Later, Some(before)) = (answer, self.view) {
-            // What was known holds until there is an answer.
+            // The previous view holds until there is an answer.
             return *self.view.insert(KernelView { at, is_to_come: true, ..before });
         }
         let facts = match answer {

@@ -88,8 +88,8 @@ impl<C: GuardedConn> GuardedIo<C> {
     /// There is nothing to read, or no room to write: has the cut wake the task as well, or fails
     /// if that has come.
     fn wait_for_cut<T>(&mut self, half: Half, cx: &Context<'_>) -> Poll<io::Result<T>> {
-        // A task keeps its waker for life, and in service nobody takes it: so it is left once. In
-        // the drain `IdleShutdown` does. Before the look, so that no cut slips in between.
+        // A task keeps its waker for life, and while serving nobody takes it: so it is left once.
+        // In the drain `IdleShutdown` does. Before the look, so that no cut slips in between.
         let is_draining = self.guard.conn().core().phase() >= Phase::Draining;
         let owner = &mut self.owners.get_or_insert_default()[half as usize];
         if is_draining || !owner.as_ref().is_some_and(|owner| owner.will_wake(cx.waker())) {
@@ -120,7 +120,7 @@ impl<C: GuardedConn> AsyncRead for GuardedIo<C> {
         let before = buf.remaining();
         let is_pending = this.stream().poll_read(cx, buf)?.is_pending();
         if this.stream.is_layered() {
-            // What has come out of the layer was no part of what it still has.
+            // Bytes that came out of the layer are no longer pending in it.
             let input =
                 if is_pending { this.stream.pending_input() } else { PendingInput::Nothing };
             this.conn().core().note_input(input);

@@ -1,4 +1,4 @@
-//! What comes before the protocol of a server: the PROXY header, then TLS or another layer.
+//! The steps before a server's protocol: the PROXY header, then TLS or another layer.
 
 use std::{
     future::{Future, poll_fn},
@@ -70,7 +70,7 @@ pub(crate) async fn before_protocol<T>(
     shaken
 }
 
-/// Has what is late end once nobody is served. Until then it has the service, and whoever waits for
+/// Ends late handshakes once nobody is served. Until then it has the service, and whoever waits for
 /// the end of that, as the receiver of a channel does whose sender is its, waits for a client that
 /// may never come.
 fn watch_late(shared: &Arc<Shared>) {
@@ -91,7 +91,7 @@ pub(super) async fn nobody_is_served(shared: &Shared) {
     }
 }
 
-/// What the connections of a server begin with.
+/// The steps that every connection of a server begins with.
 #[derive(Clone, Default)]
 pub(crate) struct Preamble {
     #[cfg(feature = "proxy-protocol")]

@@ -74,7 +74,7 @@ impl Listener {
         Self { socket, sharing, path, stream_options }
     }
 
-    /// What an accepted socket has not inherited.
+    /// Options that accepted sockets do not inherit from the listener.
     fn tcp(&self, stream: TcpStream) -> Stream {
         if let Some(options) = &self.stream_options {
             // A connection that refuses an option is broken, which its first read will tell.

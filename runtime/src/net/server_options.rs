@@ -1,7 +1,7 @@
-//! What can be set of the sockets of a server, whatever its protocol: written once, for the server
+//! The socket options of a server, whatever its protocol: written once, for the server
 //! of HTTP and for that of any other.
 
-/// Has to be expanded where the type is, which has an `Endpoint` in its field `endpoint`.
+/// Expands next to the type, which has an `Endpoint` in its field `endpoint`.
 macro_rules! server_options {
     ($server:ident) => {
         /// # Sockets
@@ -172,7 +172,7 @@ macro_rules! server_options {
                 self
             }
 
-            /// Has `acceptor` shake hands before HTTP is spoken: for other TLS stacks, and tunnels
+            /// Runs `acceptor` before HTTP is spoken: for other TLS stacks, and tunnels
             /// of your own.
             pub fn acceptor(mut self, acceptor: impl $crate::Acceptor) -> Self {
                 self.endpoint.preamble.acceptor =

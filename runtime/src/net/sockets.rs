@@ -1,4 +1,4 @@
-//! What of sockets depends on the platform: Unix sockets, descriptors, and how a listener turns new
+//! The platform-dependent part of sockets: Unix sockets, descriptors, and how a listener turns new
 //! clients away. Another platform has a file with these items in the place of this one.
 
 use std::{
@@ -40,7 +40,7 @@ pub(super) fn inode(socket: &impl AsRawFd) -> Option<u64> {
 /// before it looks.
 pub(super) fn has_waiting(listener: &impl AsFd) -> bool {
     let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-    // What cannot be asked is tried.
+    // If the option cannot be read, try to set it.
     poll(&mut fds, PollTimeout::ZERO).is_err() || fds[0].any().unwrap_or(true)
 }
 
@@ -133,7 +133,7 @@ pub(super) fn is_unavailable(error: &io::Error) -> bool {
     is_family || error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
-/// Has new clients of a TCP listener refused. Returns whether that could be done: not before Linux
+/// Refuses new clients of a TCP listener. Returns whether that was possible: not before Linux
 /// 5.7, nor where the socket is already bound to a device.
 #[cfg(target_os = "linux")]
 pub(super) fn refuse_syns(listener: &TcpListener) -> bool {
@@ -153,7 +153,7 @@ pub(super) fn refuse_syns(_: &TcpListener) -> bool {
     false
 }
 
-/// Has new clients of a Unix listener refused. It is shut for reading, which is what `connect` asks
+/// Refuses new clients of a Unix listener by shutting it for reading, which is what `connect` asks
 /// before it joins the queue (`unix_stream_connect()` in the kernel).
 #[cfg(target_os = "linux")]
 pub(super) fn refuse_connects(listener: &UnixListener) -> bool {
@@ -197,11 +197,11 @@ pub(super) fn is_passed_by_systemd(listener: &impl AsRawFd) -> bool {
     number("LISTEN_PID") == Some(std::process::id()) && fd >= FIRST && fd - FIRST < count
 }
 
-// What holds for the sockets of a server.
+// The socket options of a server.
 
 #[derive(Clone, Debug)]
 pub(crate) struct SocketOptions {
-    /// What the program says of who holds its sockets.
+    /// Who else holds the sockets, if the program has said so.
     pub(crate) sharing: Option<SocketSharing>,
     pub(crate) backlog: i32,
     pub(crate) nodelay: bool,

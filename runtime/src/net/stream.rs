@@ -27,7 +27,7 @@ pub(crate) enum Stream {
     Taken,
 }
 
-/// What the kernel has received for a connection.
+/// The state of the kernel's receive buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
     Nothing,
@@ -36,7 +36,7 @@ pub(crate) enum Received {
     End,
 }
 
-/// What a layer has read and not yet handed on.
+/// Input that a layer has read and not yet handed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PendingInput {
     /// Nothing, or what the layer has used up itself.
@@ -117,7 +117,7 @@ impl Stream {
         }
     }
 
-    /// What has been read from the socket and has not come out of the layer above it.
+    /// Input that was read from the socket and has not come out of the layer above it.
     pub(crate) fn pending_input(&self) -> PendingInput {
         match self {
             Self::Layered(layered) => layered.pending_input(),

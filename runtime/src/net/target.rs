@@ -50,7 +50,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// What there is to be bound, or has been.
+/// Something to bind, or already bound.
 #[doc(hidden)]
 #[derive(Debug)]
 pub enum Target {
@@ -156,7 +156,7 @@ where
 
 // An address as it is written: in code, in a variable of the environment, in a file.
 
-/// Where a text says to listen.
+/// Parses an address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Address {
     /// `host:port`, `[::1]:port`: all addresses that the host has.

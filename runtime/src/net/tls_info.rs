@@ -1,10 +1,10 @@
-//! What a TLS handshake has settled.
+//! The result of a TLS handshake.
 
 use std::{fmt, sync::Arc};
 
 use tokio_rustls::rustls::{self, ServerConnection, pki_types::CertificateDer};
 
-/// What the TLS handshake of a connection has settled:
+/// The result of a connection's TLS handshake:
 /// [`ConnectInfo::tls`](crate::ConnectInfo::tls).
 #[derive(Clone)]
 pub struct TlsInfo(Arc<Inner>);

@@ -13,7 +13,7 @@ use crate::{
 
 /// Serves any protocol: `handler` is called with each [`Connection`], in a task of its own.
 ///
-/// What [`serve`](crate::serve) does for HTTP it does for connections: they are accepted without
+/// Does for connections what [`serve`](crate::serve) does for HTTP: they are accepted without
 /// loss, waited for until the handler has returned and the client has received everything, named in
 /// reports, and cut at the limit. The handler learns of the drain from [`Connection::shutdown`].
 /// Over TCP, Unix sockets and TLS.

@@ -1,18 +1,18 @@
-//! What `main` may return.
+//! The return types of `main`.
 
 use std::{any::TypeId, future::Future};
 
 use super::{Serve, Servers};
 use crate::util::{Fail, Failure, Never, Outcome, Sealed, failure_of, via};
 
-/// What an async `main` under [`graceful::main`](macro@crate::main) may return:
+/// The return types of an async `main` under [`graceful::main`](macro@crate::main):
 ///
 /// - a server or several: `impl Serve`, `(A, B)`, `Vec<S>`, `Box<dyn Serve>`;
 /// - a server future: `impl Future<Output = ()>` or `impl Future<Output = Result<(), E>>`;
 /// - nothing: `()`;
 /// - a `Result` of any of these.
 ///
-/// What a stop does to the body follows from that type. A body that returns a **server** is
+/// The effect of a stop on the body follows from that type. A body that returns a **server** is
 /// start-up: a stop before it has returned drops it, unless it has ever asked for
 /// [`shutdown()`](crate::shutdown()). A body that returns **nothing** (or never returns) is work
 /// like any other: it is waited for until the limit, then dropped and named. It learns of the stop
@@ -39,7 +39,7 @@ use crate::util::{Fail, Failure, Never, Outcome, Sealed, failure_of, via};
                 `cargo add graceful-main --features axum`")
 )]
 pub trait Main<Via> {
-    /// What the body is that returns this.
+    /// The kind of a body that returns this.
     #[doc(hidden)]
     #[must_use]
     fn body_kind(_: Sealed) -> BodyKind {
@@ -50,7 +50,7 @@ pub trait Main<Via> {
     fn into_servers(self, servers: &mut Servers, _: Sealed) -> Result<(), Failure>;
 }
 
-/// What the body of `main` is, by its type.
+/// The kind of the body of `main`, by its type.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyKind {

@@ -1,4 +1,4 @@
-//! What `main` may return, and how it comes to run: bound first, then served.
+//! The return types of `main`, and how they come to run: bound first, then served.
 //!
 //! May use: everything but `config`. A server of its own kind (`http`, another framework) is
 //! adapted to `Serve` in a file here.

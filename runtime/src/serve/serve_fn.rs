@@ -60,7 +60,7 @@ pub struct ServeFn {
 }
 
 impl ServeFn {
-    /// What it is called in messages and reports. Default: the line of the call of [`serve_fn`].
+    /// Sets the name in messages and reports. Default: the line of the call of [`serve_fn`].
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self

@@ -1,4 +1,4 @@
-//! What can be served, and how several servers become one list.
+//! The types that can be served, and how several servers become one list.
 
 use std::{fmt, future::Future, pin::Pin};
 
@@ -55,7 +55,7 @@ pub trait Serve: Send + 'static + sealed::Sealed {
     #[doc(hidden)]
     fn collect(self: Box<Self>, servers: &mut Servers);
 
-    /// Has this server go on accepting and answering while the others drain and the hooks run,
+    /// Keeps this server accepting and answering while the others drain and the hooks run,
     /// until the process ends: for metrics, probes and admin pages, which are wanted most when a
     /// stop takes long.
     ///
@@ -101,7 +101,7 @@ type Binding = BoxFuture<Result<Vec<Bound>, Failure>>;
 
 /// A server that is ready to accept.
 pub(crate) struct Bound {
-    /// What it is called in messages: its address, or the line that made it.
+    /// The server's name in messages: its address, or the line that made it.
     pub(crate) name: String,
     /// Where it listens; `None`: it does not say.
     pub(crate) addr: Option<LocalAddr>,

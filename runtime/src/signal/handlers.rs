@@ -19,7 +19,7 @@ use tokio::signal::unix;
 use super::Signal;
 use crate::util::sync::lock_std;
 
-/// What each signal does besides waking the runs that wait for it: nothing, while there is one.
+/// The default action of each signal, suppressed while a run waits for it.
 static ACTIONS: [Action; Signal::ALL.len()] = [const { Action::new() }; Signal::ALL.len()];
 
 /// How many runs wait for each signal; the lock also orders changes of the flags.

@@ -124,7 +124,7 @@ struct End {
     at: Option<Instant>,
 }
 
-/// The right to be the one thread that watches: a process has one at the most, however many runs it
+/// The right to be the one thread that watches: a process has one at most, however many runs it
 /// has seen.
 pub(super) struct Watch {
     state: &'static Mutex<Watched>,

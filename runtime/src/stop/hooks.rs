@@ -1,4 +1,4 @@
-//! What the program has left for the end of a stop: cleanup hooks, until the drain is over, and
+//! Things the program leaves for the end of a stop: cleanup hooks, until the drain is over, and
 //! values that outlive the report. Both last in first out.
 
 use std::{
@@ -66,12 +66,12 @@ impl Hooks {
 
 // Values that outlive the report.
 
-/// What the program has handed over to be dropped at the very end, the last first.
+/// Values that are dropped at the very end, the last one first.
 pub(crate) struct Kept(Mutex<KeptValues>);
 
 struct KeptValues {
     values: Vec<Value>,
-    /// What is being dropped, by its type.
+    /// The type of the value that is being dropped.
     dropping: Option<&'static str>,
     /// All have been dropped: what comes now is not kept.
     is_over: bool,
@@ -124,7 +124,7 @@ impl Kept {
         }
     }
 
-    /// Those that have not been dropped.
+    /// Returns the values that have not been dropped.
     pub(super) fn left(&self) -> Left {
         let state = lock(&self.0);
         let waiting = state.values.iter().rev().map(|value| value.type_name).collect();
@@ -165,7 +165,7 @@ mod tests {
         assert!(!kept.is_empty());
         kept.drop_all();
         assert_eq!(seen.try_recv(), Ok(Left { dropping: Some(looks), waiting: vec!["u8"] }));
-        // What comes late is dropped at once.
+        // A value that comes late is dropped at once.
         kept.push(2_u8);
         assert_eq!((kept.left(), kept.is_empty()), (nothing(), true));
     }

@@ -14,7 +14,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// How long a stop takes at the most; `None`: there is no limit.
+    /// How long a stop takes at most; `None`: there is no limit.
     pub(crate) fn total(&self) -> Option<Duration> {
         Some(self.delay + self.timeout? + self.cleanup?)
     }

@@ -1,4 +1,4 @@
-//! What is said about a stop.
+//! Messages about a stop.
 
 use std::{fmt::Write as _, io, sync::Arc, time::Duration};
 
@@ -60,7 +60,7 @@ pub(super) fn already_stopping(log: &Log, signal: Signal) {
     );
 }
 
-/// What the drain still waits for.
+/// Says what the drain still waits for.
 pub(super) fn progress(
     log: &Log,
     left: Counts,
@@ -79,7 +79,7 @@ pub(super) fn progress(
     );
 }
 
-/// What runs now. Made text by the thread of the log: there may be very much of it, and the
+/// Says what runs now. Formatted by the log thread: there may be very much of it, and the
 /// sentinel has limits to keep.
 pub(super) fn in_flight(shared: &Arc<Shared>, signal: Signal) {
     let (told, counted) = (shared.clone(), shared.work.counts());

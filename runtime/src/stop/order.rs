@@ -1,4 +1,4 @@
-//! What stops one after another: groups of tasks, the last made first.
+//! Groups of tasks stop one after another, the last made first.
 
 use std::{
     pin::Pin,
@@ -25,7 +25,7 @@ pub(crate) struct StopOrder(Mutex<Order>);
 struct Order {
     waiting: Vec<Weak<dyn OrderedStop>>,
     stage: Progress,
-    /// What the limit of a group has cut.
+    /// Work that a group's own limit has cut.
     cut: Vec<InFlight>,
 }
 

@@ -21,7 +21,7 @@ pub(crate) enum Phase {
     Cleanup,
     /// The limit is reached: what still runs is being named, and nothing begins any more.
     Sealed,
-    /// What still runs is being aborted.
+    /// Whatever still runs is being aborted.
     Cut,
     /// Nothing is waited for any more: the cleanup is over.
     Over,

@@ -1,4 +1,4 @@
-//! What happens once every listener is bound.
+//! Readiness: callbacks once every listener is bound, and what the program says of itself.
 
 use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc};
 
@@ -50,7 +50,7 @@ impl fmt::Debug for Listening {
 
 type Callback = Box<dyn FnOnce(Listening) + Send>;
 
-/// What waits for that moment.
+/// Callbacks that run once all listeners are bound.
 pub(crate) struct WhenReady(Mutex<Callbacks>);
 
 enum Callbacks {
@@ -73,7 +73,7 @@ impl WhenReady {
         callback(listening);
     }
 
-    /// It is now.
+    /// All listeners are bound; runs the callbacks.
     pub(crate) fn set(&self, listening: &Listening) {
         let before = std::mem::replace(&mut *lock(&self.0), Callbacks::Ready(listening.clone()));
         if let Callbacks::Waiting(callbacks) = before {
@@ -84,7 +84,7 @@ impl WhenReady {
     }
 }
 
-// What the program itself says of its readiness.
+// The readiness that the program reports itself.
 
 /// Why it does not want requests now, if it does not. Looked at by probes, and by what tells the
 /// service manager.
@@ -94,7 +94,7 @@ pub(crate) struct NotReady(Mutex<Reason>);
 #[derive(Debug, Default)]
 struct Reason {
     reason: Option<Cow<'static, str>>,
-    /// What the service manager is to be told once there is no reason any more.
+    /// The status to send to the service manager once the program is ready again.
     untold: Option<String>,
 }
 

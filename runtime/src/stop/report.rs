@@ -1,4 +1,4 @@
-//! What happened between the first stop signal and the end.
+//! The report of a stop, from the first signal to the end.
 
 use std::{fmt, time::Duration};
 
@@ -40,7 +40,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// What happened during a stop: why, how long it took, what was drained and what was cut off.
+/// The report of a stop: why, how long it took, what was drained and what was cut off.
 ///
 /// Returned by [`Running::stop`](crate::Running::stop); printed at the end of a process under
 /// [`graceful::main`](macro@crate::main). Its [`Display`](fmt::Display) form is that message.
@@ -106,20 +106,20 @@ impl Report {
         self.drained.tasks()
     }
 
-    /// What came to its end by itself last during the drain, with the age it had then: what the
+    /// The last piece of work that ended by itself during the drain, with its age then: what the
     /// stop waited for. `None`: nothing did, or idle connections alone.
     #[must_use]
     pub fn last(&self) -> Option<&InFlight> {
         self.last.as_ref()
     }
 
-    /// What the limit, or a second signal, cut off; the oldest first.
+    /// The work that the limit, or a second signal, cut off; the oldest first.
     #[must_use]
     pub fn cut(&self) -> &[InFlight] {
         &self.cut
     }
 
-    /// What failed: `main`, servers, cleanup hooks.
+    /// The failures of `main`, servers and cleanup hooks.
     #[must_use]
     pub fn failures(&self) -> &[Failure] {
         &self.failures

@@ -127,7 +127,7 @@ fn run_all(shared: &Arc<Shared>, runtime: Runtime, done: oneshot::Sender<()>) {
     }
     // The sentinel may have given up waiting.
     let _ = done.send(());
-    // What the hooks have spawned is driven until the sentinel has seen to it.
+    // Drives the tasks that hooks have spawned until the sentinel is done with them.
     runtime.block_on(shared.phase.reached(Phase::Over));
     if !shared.cleanup.work.is_none() {
         // Cut in this moment. The sentinel waits for them; this only gives them the same time.

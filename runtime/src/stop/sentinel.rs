@@ -90,7 +90,7 @@ struct Sentinel {
     signals: Signals,
 }
 
-/// What has gone wrong so far.
+/// Failures and panics so far.
 #[derive(Default)]
 struct Problems {
     failures: Vec<Failure>,
@@ -104,7 +104,7 @@ impl Sentinel {
         let started = Instant::now();
         let Self { shared, mut events, mut signals } = self;
         let limits = shared.limits;
-        // What was told before the cause came.
+        // Events that were sent before the cause.
         while let Ok(event) = events.try_recv() {
             problems.note(&shared, event);
         }
@@ -126,7 +126,7 @@ impl Sentinel {
         if !in_silence {
             messages::stopping(&shared.log, &cause, delay, limits.timeout);
         }
-        // What has failed has been told.
+        // A failure has been reported already.
         let told = in_silence || cause == Cause::Failed;
         let status = (!told).then(|| cause.to_string());
         shared.manager.stopping(status.as_deref(), stop_time(&limits, delay));
@@ -146,7 +146,7 @@ impl Sentinel {
             }
             First::Right(stopped) => (None, stopped),
         };
-        // What was told in the very last moment.
+        // Events that were sent in the very last moment.
         while let Ok(event) = events.try_recv() {
             problems.note(&shared, event);
         }
@@ -170,7 +170,7 @@ impl Sentinel {
             messages::ended(&shared.log, &report);
         }
         match report.failures.first() {
-            // What a person looks for.
+            // The line a person looks for.
             Some(failure) => shared.manager.status(&failure.to_string()),
             None if in_silence => {}
             None => shared.manager.status(&report.line()),
@@ -258,15 +258,15 @@ async fn absorb(
 
 // The time that a stop takes, as the service manager has to know it.
 
-/// What a stop takes after its limits, on a machine with other things to do.
+/// Slack for the steps after the limits, on a busy machine.
 const LAST_STEPS: Duration = Duration::from_secs(1);
 
-/// Where there is no limit that could be told: how long the manager waits for the next word, and
+/// Without a limit: how long the manager waits for the next message, and
 /// how often it gets one.
 const WORD: Duration = Duration::from_secs(10);
 const EVERY: Duration = Duration::from_secs(2);
 
-/// How long a stop takes at the most; `None`: there is no limit.
+/// How long a stop takes at most; `None`: there is no limit.
 pub(super) fn stop_time(limits: &Limits, delay: Duration) -> Option<Duration> {
     Some(Limits { delay, ..*limits }.total()? + LAST_STEPS)
 }
@@ -301,7 +301,7 @@ pub(super) async fn feed_watchdog(shared: &Shared) -> Infallible {
     }
 }
 
-// What is in flight, said whenever somebody asks for it by a signal.
+// Prints what is in flight at each of the `dump` signals.
 
 /// Says it at each of `signals`, for as long as there is a sentinel.
 pub(super) async fn dump_on_signal(shared: &Arc<Shared>, signals: &mut Signals) -> Infallible {
@@ -318,7 +318,7 @@ pub(super) async fn dump_on_signal(shared: &Arc<Shared>, signals: &mut Signals) 
 /// program's code, the sentinel ends the process.
 const TEARDOWN: Duration = Duration::from_millis(15);
 
-/// What the sentinel tells the main thread.
+/// The message from the sentinel to the main thread.
 pub(crate) struct ProcessEnd {
     pub(crate) exit: Exit,
     pub(crate) left_behind: bool,
@@ -340,7 +340,7 @@ pub(crate) fn teardown(
     let now = Instant::now();
     let rest = until.map(|until| until.saturating_duration_since(now));
     let exit = Exit::new(told.code(), rest);
-    // Where something was left behind, this thread may be what it is stuck in.
+    // If something was left behind, the main thread may be stuck in it.
     let patience = match until {
         _ if left_behind => Some(now + TEARDOWN),
         until => until.map(|until| until.max(now + TEARDOWN)),

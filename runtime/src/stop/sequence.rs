@@ -15,7 +15,7 @@ use crate::{
     work::{Counts, InFlight, InFlightSnapshot, Name, Oldest},
 };
 
-/// What a stop cuts off. It outlives the stop, which a second signal may end at any point.
+/// The work that a stop cuts off. It outlives the stop, which a second signal may end at any point.
 #[derive(Default)]
 pub(super) struct CutOff {
     work: Vec<InFlightSnapshot>,
@@ -72,7 +72,7 @@ pub(super) async fn stop(shared: &Arc<Shared>, delay: Duration, cut_off: &mut Cu
         None => Some(true),
     };
     if have_run.is_some() {
-        // What hooks have spawned; and an untracked task may have begun tracked work meanwhile.
+        // Tasks spawned by hooks; an untracked task may also have begun tracked work meanwhile.
         let left_over = async {
             shared.cleanup.work.none().await;
             if drained {
@@ -141,7 +141,7 @@ async fn cut_all(shared: &Shared, cut_off: &mut CutOff) {
     within(Some(ABORT_GRACE), async {
         cleanup.none().await;
         if !was_cut {
-            // What has not let go by now had its moment.
+            // Work that has not let go by now had its grace.
             work.none().await;
         }
     })
@@ -152,13 +152,13 @@ fn is_left(shared: &Shared) -> bool {
     !shared.work.is_none() || !shared.cleanup.work.is_none()
 }
 
-// What a person sees while a drain takes its time.
+// The progress display of a slow drain.
 
 /// A stop that is over sooner shows nothing.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How often the live line is drawn anew.
 const FRAME: Duration = Duration::from_millis(100);
-/// How often a log, or the service manager, is told, at the most; a log only when something has
+/// How often a log, or the service manager, is told, at most; a log only when something has
 /// changed.
 const LINE: Duration = Duration::from_secs(1);
 

@@ -57,17 +57,17 @@ pub(crate) struct Shared {
     unserved: Mutex<Option<String>>,
     /// When the drain has started. The sentinel sets it once, before the phase says so.
     pub(crate) drain_started: OnceLock<Instant>,
-    /// What is read again when the program says so.
+    /// Callbacks that reload files when the program asks for it.
     #[cfg(feature = "tls")]
     reloads: Mutex<Vec<Box<dyn Fn() + Send>>>,
-    /// What the cleanup hooks have to themselves.
+    /// State that belongs to the cleanup hooks alone.
     pub(crate) cleanup: Cleanup,
     events: mpsc::UnboundedSender<Event>,
     runtime: OnceLock<Runtime>,
     enter_context: EnterContext,
 }
 
-/// Makes a context the one of the current thread, for good. The thread-locals behind it belong to
+/// Sets this thread's context permanently. The thread-locals behind it belong to
 /// `context`, which knows this module and not the other way round.
 pub(crate) type EnterContext = fn(Arc<Shared>, Scope);
 
@@ -131,7 +131,7 @@ impl Shared {
         }
     }
 
-    /// What code in here belongs to: also where it serves apart from the program's stop.
+    /// The program's context, also for a server that is out of band.
     pub(crate) fn program(self: &Arc<Self>) -> &Arc<Self> {
         self.program.as_ref().unwrap_or(self)
     }
@@ -166,12 +166,12 @@ impl Shared {
         self.propagation
     }
 
-    /// Makes this the context of the current thread, for good.
+    /// Sets this thread's context permanently.
     pub(crate) fn enter_context(self: &Arc<Self>, scope: Scope) {
         (self.enter_context)(self.clone(), scope);
     }
 
-    /// Where work of this scope is listed.
+    /// Returns the table of this scope.
     pub(crate) fn work_of(&self, scope: Scope) -> &Arc<Work> {
         match scope {
             Scope::Program => &self.work,
@@ -196,7 +196,7 @@ impl Shared {
         self.runtime().spawn(task);
     }
 
-    /// Where a task of this scope runs.
+    /// Returns the runtime of this scope's tasks.
     pub(crate) fn runtime_of(&self, scope: Scope) -> &Runtime {
         match scope {
             Scope::Program => self.runtime(),
@@ -214,7 +214,7 @@ impl Shared {
         self.work.wake();
     }
 
-    /// Has `turn` told to stop when it is its turn in the drain, before all that were added before.
+    /// Stops `turn` in the drain before all that were added before it.
     pub(crate) fn add_turn(self: &Arc<Self>, turn: &Arc<impl OrderedStop + 'static>) {
         if self.turns.add(turn) {
             // Holds no drain: what has its turn does.
@@ -254,7 +254,7 @@ impl Shared {
         lock(&program.reloads).push(reload);
     }
 
-    /// Has certificates that came from files read again.
+    /// Rereads certificates that came from files.
     #[cfg(feature = "tls")]
     pub(crate) fn reload_tls(&self) {
         let program = self.program.as_deref().unwrap_or(self);
@@ -265,7 +265,7 @@ impl Shared {
         }
     }
 
-    /// What runs now: the program's, the oldest first, and that of the hooks.
+    /// Returns what runs now: the program's work, the oldest first, then that of the hooks.
     pub(crate) fn in_flight(&self) -> Vec<InFlight> {
         let mut all = self.work.in_flight();
         let hook = self.hooks.running();
@@ -294,9 +294,9 @@ impl fmt::Debug for Shared {
     }
 }
 
-// Where a context is, and which part of a life a piece of code belongs to.
+// How code finds its context, and which part of a run it belongs to.
 
-/// What carries a context to the code that looks for it.
+/// How code finds its context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Propagation {
     /// The threads of the runtime, which belong to the context.
@@ -314,10 +314,10 @@ pub(crate) enum Scope {
     Cleanup,
 }
 
-// What the cleanup hooks have to themselves.
+// State that belongs to the cleanup hooks alone.
 
 pub(crate) struct Cleanup {
-    /// What they have spawned.
+    /// Tasks they have spawned.
     pub(crate) work: Arc<Work>,
     pub(super) runtime: OnceLock<RuntimeHandle>,
     /// A runtime whose clock is paused, as the program's is.
@@ -341,7 +341,7 @@ impl Cleanup {
     }
 }
 
-// What the rest of the crate tells the sentinel.
+// Events for the sentinel.
 
 #[derive(Debug)]
 pub(crate) enum Event {

@@ -132,7 +132,7 @@ impl Failure {
         io::ErrorKind::Other
     }
 
-    /// What to do about it.
+    /// A hint on what to do about it.
     pub(crate) fn hint(self, what: &str) -> Self {
         let report = self.report.map(|report| format!("{}\n{what}", report.trim_end()));
         Self { line: format!("{}: {what}", self.line), report, ..self }

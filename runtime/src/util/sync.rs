@@ -41,7 +41,7 @@ pub(crate) fn lock_std<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<
     unpoisoned(mutex.lock())
 }
 
-/// What a lock or a condition variable gives, poisoned or not.
+/// Unwraps the result of a lock or a condition variable, poisoned or not.
 pub(crate) fn unpoisoned<G>(result: Result<G, std::sync::PoisonError<G>>) -> G {
     result.unwrap_or_else(std::sync::PoisonError::into_inner)
 }

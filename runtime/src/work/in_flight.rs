@@ -59,7 +59,7 @@ pub enum InFlight {
         peer: String,
         /// Since it was accepted.
         age: Duration,
-        /// What it is at.
+        /// Its state.
         state: ConnectionState,
     },
     /// A task of [`spawn`](crate::spawn), [`spawn_named`](crate::spawn_named) or
@@ -116,7 +116,7 @@ pub enum Progress {
     Delivering(u32),
 }
 
-/// What a connection without a request is at: [`InFlight::Connection`].
+/// The state of a connection without a request: [`InFlight::Connection`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectionState {
@@ -125,7 +125,7 @@ pub enum ConnectionState {
     /// Nothing, and it should have been closed by now: the threads are blocked, and whatever the
     /// client has sent was never read.
     Overdue,
-    /// What comes before the requests is under way: the PROXY header, the TLS handshake, the
+    /// Before the first request: the PROXY header, the TLS handshake, the
     /// service that is made for the connection.
     Handshake,
     /// The head of a request is being read.
@@ -223,7 +223,7 @@ impl fmt::Display for InFlight {
     }
 }
 
-/// What the client has not got.
+/// Bytes that the client has not acknowledged.
 struct Undelivered(u32);
 
 impl fmt::Display for Undelivered {

@@ -1,4 +1,4 @@
-//! What the drain waits for: every piece of work is counted, and listed so that it can be named.
+//! Work that the drain waits for: every piece is counted, and listed so that it can be named.
 //!
 //! May use: `util`, `log`. Must not know: when a stop begins, and what follows from it.
 

@@ -27,7 +27,7 @@ pub(crate) struct Work {
     pub(super) items: Registry<dyn WorkItem>,
     /// A `WorkPhase`. Relaxed: the locks of the registry order it, see `seal`.
     phase: AtomicU8,
-    /// What came to its end by itself while draining.
+    /// Counts of the work that ended by itself while draining.
     drained: AtomicCounts,
     /// The latest of them.
     last: Mutex<Option<InFlight>>,
@@ -60,9 +60,9 @@ impl Sweep {
 #[repr(u8)]
 enum WorkPhase {
     Open,
-    /// What ends is counted.
+    /// Ended work is counted.
     Draining,
-    /// What still runs is cut, and nothing begins any more.
+    /// Remaining work is cut, and nothing begins any more.
     Sealed,
 }
 
@@ -122,7 +122,7 @@ impl Work {
         *lock(&self.last) = Some(piece);
     }
 
-    /// What came to its end by itself last, while draining.
+    /// Returns the last piece that ended by itself while draining.
     pub(crate) fn last(&self) -> Option<InFlight> {
         lock(&self.last).clone()
     }
@@ -179,7 +179,7 @@ impl Work {
         }
     }
 
-    /// Has all work that has been idle for so long let go of what it does not need meanwhile.
+    /// Asks all work that has been idle for so long to release what it does not need meanwhile.
     /// Returns whether something is left to let go of.
     #[cfg(feature = "http1")]
     pub(crate) fn sweep(&self, idle: Duration) -> bool {
@@ -245,7 +245,7 @@ impl Work {
         self.late.is_over.load(Ordering::Acquire)
     }
 
-    /// What runs now, the oldest first.
+    /// Returns what runs now, the oldest first.
     pub(crate) fn in_flight(&self) -> Vec<InFlight> {
         let now = Instant::now();
         let mut all = Vec::new();
@@ -254,7 +254,7 @@ impl Work {
         all
     }
 
-    /// What a cut would cut off now. Idle connections are closed without a loss.
+    /// Returns what a cut would cut off now. Idle connections are closed without a loss.
     fn snapshot(&self) -> InFlightSnapshot {
         let then = Instant::now();
         let mut items = Vec::new();
@@ -320,7 +320,7 @@ impl fmt::Debug for Work {
     }
 }
 
-/// What was under way at one moment, and where to ask what became of it.
+/// The work under way at one moment, and handles to ask what became of it.
 pub(crate) struct InFlightSnapshot {
     then: Instant,
     items: Vec<(Arc<dyn WorkItem>, Vec<InFlight>)>,
@@ -343,7 +343,7 @@ pub(super) fn sort_oldest_first(all: &mut [InFlight]) {
     all.sort_by_key(|work| std::cmp::Reverse(work.age()));
 }
 
-// What the table of work asks of each piece.
+// The interface of a piece of work.
 
 /// A piece of work: a connection, a task, a server, `main`.
 pub(crate) trait WorkItem: Send + Sync {
@@ -354,7 +354,7 @@ pub(crate) trait WorkItem: Send + Sync {
     /// text.
     fn oldest(&self) -> Option<Instant>;
 
-    /// What it counts as in messages and in the report.
+    /// Returns its kind, for counts in messages and in the report.
     fn kind(&self) -> WorkKind;
 
     /// How many requests run in it.
@@ -416,7 +416,7 @@ pub(crate) struct Registry<T: ?Sized> {
 #[repr(align(64))]
 struct Shard<T: ?Sized>(Mutex<Slab<Arc<T>>>);
 
-/// Where an entry is kept; the means to take it out again.
+/// The key of an entry, to take it out again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key(usize);
 
@@ -483,7 +483,7 @@ impl Work {
     }
 }
 
-/// What is named first.
+/// The order in which work is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum WorkRank {
     Client,

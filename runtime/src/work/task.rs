@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// What a task is called in messages and reports.
+/// The name of a task in messages and reports.
 #[derive(Clone, Debug)]
 pub(crate) enum TaskName {
     /// The caller's line: kept as it is, made text only when it is read.
@@ -47,7 +47,7 @@ impl fmt::Display for TaskName {
     }
 }
 
-/// What the tracked future is.
+/// The role of a tracked future.
 pub(crate) enum Role {
     Task,
     /// With the clients that wait to be accepted, where that can be asked.

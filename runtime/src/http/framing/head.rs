@@ -23,7 +23,7 @@ pub(super) enum Length {
     Invalid,
 }
 
-/// Where in a line of the head.
+/// The position in a line of the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line {
     /// Nothing in the rest of it matters.
@@ -81,7 +81,7 @@ impl Head {
                 i = line_feed(bytes, i)? + 1;
                 self.line = Line::Start;
             }
-            // Where a line begins, mostly.
+            // Mostly the beginning of a line.
             let byte = *bytes.get(i)?;
             i += 1;
             match (self.line, byte) {
@@ -146,7 +146,7 @@ impl Head {
         }
     }
 
-    /// What follows the head.
+    /// The length of the body behind the head.
     pub(super) fn length(&self) -> Length {
         match self.coded {
             None => Length::Sized(self.sized.unwrap_or(0)),
@@ -168,7 +168,7 @@ fn line_feeds(word: [u8; WORD]) -> u64 {
     word.wrapping_sub(ONES) & !word & (ONES << 7)
 }
 
-/// Where the first LF is, from `start` on.
+/// Finds the first LF from `start` on.
 fn line_feed(bytes: &[u8], start: usize) -> Option<usize> {
     let mut at = start;
     while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
@@ -211,7 +211,7 @@ enum At {
     EndLf,
 }
 
-/// What `feed` has come to.
+/// The result of `feed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fed {
     /// All bytes belong to the body, and it goes on.

@@ -26,7 +26,7 @@ use crate::net::Follow;
 
 pub(super) use plain::PlainRead;
 
-/// What the bytes read so far end in.
+/// The position after the bytes read so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum At {
     /// Nothing: every message is complete. CRs and LFs before a request are nothing, too (RFC 9112,
@@ -39,7 +39,7 @@ enum At {
     /// A body of which so many bytes are missing.
     Body(u64),
     Chunked(Chunks),
-    /// What hyper rejects: it will close the connection.
+    /// Bytes that hyper rejects: it will close the connection.
     Invalid,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Framing {
     heads: u32,
 }
 
-/// What a read has summary.
+/// Summary of one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReadSummary {
     /// The rest of a message, or a part of it, or nothing but line breaks.
@@ -66,7 +66,7 @@ pub(crate) enum ReadSummary {
     OtherHeads,
 }
 
-/// What the bytes read so far end in, in as much as it matters to the connection.
+/// The position after the bytes read so far, as far as it matters to the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Position {
     Between,

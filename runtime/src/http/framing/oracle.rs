@@ -1,4 +1,4 @@
-//! What hyper makes of the same bytes: for the tests, and for the fuzz target in `fuzz/`.
+//! Runs hyper on the same bytes: for the tests, and for the fuzz target in `fuzz/`.
 
 use std::{
     cell::{Cell, RefCell},
@@ -35,7 +35,7 @@ struct Script<'a> {
     pieces: &'a [&'a [u8]],
     piece: &'a [u8],
     at_end: &'a Cell<bool>,
-    /// What our own stream would do, on the same way.
+    /// Does what our own stream does.
     framing: &'a RefCell<Framing>,
     calls: &'a Cell<u32>,
     latest: &'a RefCell<&'a [u8]>,

@@ -21,7 +21,7 @@ struct Copied {
     bytes: [u8; LONGEST],
 }
 
-/// What is known of the latest read. Only the connection's own task reads and writes it: relaxed.
+/// The state of the latest read. Only the connection's own task reads and writes it: relaxed.
 #[derive(Debug)]
 pub(in crate::http) struct PlainRead {
     what: AtomicU8,

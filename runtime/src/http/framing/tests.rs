@@ -92,7 +92,7 @@ fn says_what_a_read_has_brought() {
     assert_eq!(framing.position(), Position::Plain);
 }
 
-/// What clients may send.
+/// Requests that clients may send.
 impl Random {
     /// A message that hyper takes.
     fn message(&mut self, out: &mut Vec<u8>) {

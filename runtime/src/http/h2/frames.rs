@@ -9,7 +9,7 @@ const HEAD: usize = 9;
 /// How much of GOAWAY is read beyond that: the last stream that is served.
 const LAST_STREAM: usize = 4;
 
-/// What the client sends first, before any frame (section 3.4).
+/// The connection preface, before any frame (section 3.4).
 const PREFACE: usize = 24;
 
 const DATA: u8 = 0;

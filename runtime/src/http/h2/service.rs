@@ -1,4 +1,4 @@
-//! What is done around each call of the service.
+//! Wraps each call of the service.
 
 use std::{
     cell::Cell,
@@ -34,7 +34,7 @@ pub(crate) struct Http2<S> {
     pub(crate) service: S,
     pub(crate) conn: Arc<HttpConn>,
     pub(crate) readiness: Option<Arc<Readiness>>,
-    /// What each request is given, if they are.
+    /// Inserted into each request's extensions, if enabled.
     pub(crate) info: Option<ConnectInfo>,
 }
 
@@ -107,7 +107,7 @@ pub(super) struct RequestGuard {
     is_upgrade_over: bool,
 }
 
-/// What the method says about the response.
+/// The effect of the method on the response.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ResponseRule {
     /// HEAD: the body is described, and not sent.
@@ -247,7 +247,7 @@ impl Drop for HeldConn {
 // to an end and h2 has written every piece of it: a piece that is dropped before, as at the limit
 // or when the client resets the stream, was not delivered.
 
-/// What keeps a request in the table.
+/// Keeps a request in the table.
 enum Held {
     /// By the body, or by its last piece.
     One(RequestGuard),

@@ -1,8 +1,8 @@
-//! What a connection may be, what each state becomes on which event, and what bounds it. The
-//! transitions are `ConnState::after`, the bounds `ConnState::deadline`; neither does
-//! anything but say so.
+//! The states of a connection, their transitions and their deadlines. The
+//! transitions are `ConnState::after`, the bounds `ConnState::deadline`; both are
+//! pure functions.
 //!
-//! | state | it is | becomes | bound in service | bound in the drain |
+//! | state | it is | becomes | bound while serving | bound in the drain |
 //! |---|---|---|---|---|
 //! | `Fresh` | idle: accepted (and the TLS handshake over), nothing read | `Head`, `Named`, `Queued` by what is read; `Http2` | `header_timeout` from the accept | `linger` and two round trips from then |
 //! | `Head` | half a head | `Queued` by the rest of it; `Http2` | `header_timeout` from the accept, or from the head's first byte | a second more, or that |
@@ -12,7 +12,7 @@
 //! | `Flushing` | work: the response's last bytes are not yet with the kernel | `Idle`, `Answered`, `Head`, `Queued` by what has been read behind it | none | the limit |
 //! | `Answered` | work: answered, and its body still being read | the same, when the body ends | none | the limit |
 //! | `Idle` | idle | `Head`, `Named`, `Queued` by what is read; `Delivering` by what the kernel says | none | `linger` from the last activity that either side has seen |
-//! | `Delivering` | work: answered, and not all has reached the client's kernel | `Idle` when it has; else as `Idle` | not in service | the limit; asked about each round trip |
+//! | `Delivering` | work: answered, and not all has reached the client's kernel | `Idle` when it has; else as `Idle` | not while serving | the limit; asked about each round trip |
 //! | `Http2` | work while there are streams, or something is not delivered | `Closing` | none | the limit; a second after the last of either |
 //! | `Upgraded` | work, in the hands of the program | - | none | the limit |
 //! | `Closing` | our side is shut: what the client still sends is dropped. Work while something is not delivered | - | by its own clock | by its own clock: `net::Closing` |
@@ -39,7 +39,7 @@ use ConnState::{
 
 use crate::net::{KernelView, TICK};
 
-/// What a connection is at. See the table above.
+/// The state of a connection. See the table above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum ConnState {
@@ -62,10 +62,10 @@ pub(crate) enum ConnState {
     Closed,
 }
 
-/// What happens to a connection.
+/// An event on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnEvent {
-    /// What comes before HTTP is over: the TLS handshake.
+    /// The steps before HTTP are done: the TLS handshake.
     HandshakeDone,
     /// A part of a head has been read.
     PartOfHead,
@@ -94,7 +94,7 @@ pub(crate) enum ConnEvent {
     Gone,
 }
 
-/// What is there behind an answered request.
+/// The input behind an answered request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Behind {
     Nothing,
@@ -127,7 +127,7 @@ impl ConnState {
         }
     }
 
-    /// What `event` makes of it.
+    /// Returns the state after `event`.
     #[inline(always)]
     pub(crate) const fn after(self, event: ConnEvent) -> Self {
         match event {
@@ -190,7 +190,7 @@ impl ConnState {
         }
     }
 
-    /// What the kernel and the clock say matters where nothing has come since the last response.
+    /// Moves to `next` if nothing has come since the last response.
     #[inline(always)]
     const fn if_answered(self, next: Self) -> Self {
         match self {
@@ -213,7 +213,7 @@ impl ConnState {
             },
             ConnEvent::Flushed(behind) => match behind {
                 Behind::Nothing | Behind::PartOfHead => true,
-                // What is answered and still read is as old as its request.
+                // A request that is answered and still read is as old as its head.
                 Behind::RestOfBody | Behind::Head => false,
             },
             ConnEvent::HandshakeDone
@@ -294,7 +294,7 @@ pub(crate) struct Timestamps {
     pub(crate) header_timeout: Option<Duration>,
     pub(crate) serving: ServingLimits,
     pub(crate) linger: Duration,
-    /// What the kernel knew when it was last asked; `None`: nothing that still holds.
+    /// The kernel's last view; `None` if there is none that still holds.
     pub(crate) view: Option<KernelView>,
     /// Whether an HTTP/2 stream is still worked on, or its response not yet all written.
     pub(crate) has_streams: bool,
@@ -302,7 +302,7 @@ pub(crate) struct Timestamps {
     pub(crate) partial: Option<Instant>,
 }
 
-/// What bounds a connection while nothing drains, where the program has set it.
+/// Limits while nothing drains, where the program has set them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ServingLimits {
     /// How long it may be idle.
@@ -311,7 +311,7 @@ pub(crate) struct ServingLimits {
     pub(crate) retires: Option<Instant>,
 }
 
-/// What is to be done when a deadline has passed.
+/// The action when a deadline has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     AskKernel,
@@ -355,7 +355,7 @@ impl ConnState {
                 Head => timestamps.header_deadline(since),
                 Named | Queued | Busy | Responding | Flushing | Answered | Idle | Delivering
                 | Http2 => self.deadline_while_serving(timestamps),
-                // What is closed has a clock of its own.
+                // `Closing` keeps its own deadline.
                 Upgraded | Closing | Closed => None,
             };
         };
@@ -406,7 +406,7 @@ impl ConnState {
         own.into_iter().chain(serving.retires).min()
     }
 
-    /// What is to be done when that has passed.
+    /// Returns the action when that has passed.
     pub(crate) fn action(self, timestamps: &Timestamps) -> Action {
         let serving = timestamps.draining.is_none();
         let known = timestamps.view.as_ref().filter(|view| !view.is_to_come);
@@ -513,7 +513,7 @@ mod bounds_tests {
         for state in [Idle, Busy, Http2] {
             assert_eq!((state.deadline(&old), state.action(&old)), (at(12_000), Action::Retire));
         }
-        // What has a bound of its own, or has left HTTP, does not care.
+        // States with a bound of their own, or outside of HTTP, are not affected.
         assert_eq!((Head.action(&old), Upgraded.deadline(&old)), (Action::End, None));
     }
 

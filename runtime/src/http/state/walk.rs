@@ -228,7 +228,7 @@ fn random_walks_end_in_time_and_never_in_the_middle_of_work() {
                 3 => walk.now += Duration::from_millis(random.below(400) as u64),
                 4 => {
                     let (state, work) = (walk.state, walk.is_work());
-                    // In service the kernel sees to what is on its way.
+                    // While serving, the kernel delivers the rest.
                     let draining = walk.timestamps.draining.is_some();
                     walk.wait();
                     let over = walk.ended;

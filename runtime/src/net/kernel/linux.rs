@@ -15,7 +15,7 @@ use super::{
 };
 use crate::util::sync::{Mutex, lock};
 
-/// What the kernel knows of the connections of one listener.
+/// The kernel's view of one listener's connections.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     listener: SocketAddr,
@@ -66,7 +66,7 @@ impl Kernel {
     pub(crate) fn waiting(&self) -> usize {
         let mut waiting = None;
         if let (Some(diag), Some(inode)) = (&self.diag, self.inode) {
-            // What cannot be asked is read below.
+            // Falls back to reading the table below.
             let _ = lock(diag).dump(self.listener, States::LISTEN, |entry| {
                 if entry.inode == inode {
                     waiting = Some(entry.received);
@@ -88,7 +88,7 @@ impl Kernel {
         proc_net::listening(self.listener, self.inode?)
     }
 
-    /// What was known of the connection to `peer` soon after the drain started. The first call
+    /// The state of the connection to `peer` soon after the drain started. The first call
     /// asks, for all connections at once. `active`: when the connection has last done anything.
     pub(crate) fn at_the_drain(&self, peer: SocketAddr, active: Instant) -> Answer {
         let Some(diag) = &self.diag else {
@@ -99,7 +99,7 @@ impl Kernel {
         facts.map_or(Answer::Unknown, |facts| Answer::Known(*facts))
     }
 
-    /// What is known of a connection now, or at least of a moment after `active`.
+    /// The state of a connection now, or at least at a moment after `active`.
     pub(crate) fn ask(&self, local: SocketAddr, peer: SocketAddr, active: Instant) -> Answer {
         match &self.diag {
             Some(diag) => ask_now(diag, local, peer).map_or(Answer::Unknown, Answer::Known),
@@ -152,7 +152,7 @@ impl Kernel {
     }
 }
 
-/// What is known of a connection now.
+/// The state of a connection now.
 fn ask_now(diag: &Mutex<SockDiag>, local: SocketAddr, peer: SocketAddr) -> Option<TcpInfo> {
     let asked = Asked::now();
     let entry = one(diag, local, peer)?;

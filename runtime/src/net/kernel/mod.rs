@@ -1,4 +1,4 @@
-//! What the kernel knows of the connections of one listener: who is on the way in, how far away
+//! The kernel's view of one listener's connections: who is on the way in, how far away
 //! each client is, and what has not reached it yet. Asked when the drain starts, and while it
 //! lasts; never before.
 //!
@@ -22,17 +22,17 @@ pub(crate) use linux::Kernel;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use unknown::Kernel;
 
-/// What has come of a question.
+/// The answer to a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Known(TcpInfo),
-    /// It is being found out: to be asked again.
+    /// Not known yet: ask again.
     Later,
     /// There is no such connection, or it cannot be found out.
     Unknown,
 }
 
-/// What the kernel has said of one connection.
+/// The kernel's facts about one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TcpInfo {
     /// A moment before it was asked: what a connection has done until then is in the answer.

@@ -46,10 +46,10 @@ pub(super) struct Snapshot {
     by_peer: HashMap<SocketAddr, Vec<Entry>>,
 }
 
-/// What has come of a wish to know the table.
+/// The state of a request for the table.
 pub(super) enum Read {
     Done(Arc<Snapshot>),
-    /// It is being read, or will be.
+    /// A read is under way or queued.
     Later,
     Impossible,
 }
@@ -117,7 +117,7 @@ fn read(reader: &'static Mutex<Reader>) {
     let mut reader = lock_std(reader);
     reader.reading = None;
     reader.next = Some(end + LEAST_PAUSE.max((end - start) * PAUSE));
-    // What cannot be read says of nobody that anything is on its way.
+    // An unreadable table reports nothing as under way.
     reader.latest = Some(Arc::new(Snapshot {
         asked,
         by_peer: if read.is_ok() { by_peer } else { HashMap::new() },

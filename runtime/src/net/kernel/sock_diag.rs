@@ -28,10 +28,10 @@ const INET_DIAG_INFO: u16 = 2;
 const HEADER: usize = 16;
 const REQUEST: usize = 56;
 const MESSAGE: usize = 72;
-/// Where the sequence number is in a header.
+/// Offset of the sequence number in a header.
 const SEQUENCE: usize = 8;
 
-/// A part of a dump is 32 KiB at the most (`netlink_dump()` in the kernel).
+/// A part of a dump is 32 KiB at most (`netlink_dump()` in the kernel).
 const BUFFER: usize = 64 * 1024;
 
 /// A netlink socket. One question at a time.
@@ -65,7 +65,7 @@ impl SockDiag {
         self.ask(request(local, anybody, states, NLM_F_DUMP), each)
     }
 
-    /// What the kernel finds at these addresses: the socket of that connection or, where there is
+    /// Looks up these addresses in the kernel: the socket of that connection or, where there is
     /// none, a listener that would take it.
     pub(super) fn one(&mut self, local: SocketAddr, peer: SocketAddr) -> io::Result<Option<Entry>> {
         let mut found = None;

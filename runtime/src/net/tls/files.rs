@@ -26,7 +26,7 @@ use crate::{
 /// The files are looked at no more often than this.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Where the certificate (its chain, its own first) and the key are, both in PEM.
+/// Paths of the certificate (its chain, its own first) and the key, both in PEM.
 #[derive(Debug)]
 pub(crate) struct CertifiedFiles {
     pub(crate) certificate: PathBuf,
@@ -193,7 +193,7 @@ struct Resolver {
     look: Mutex<Look>,
 }
 
-/// What is known of the files.
+/// The state of the files.
 struct Look {
     /// As of what is in use.
     stamps: Stamps,
@@ -201,14 +201,14 @@ struct Look {
     at: Instant,
     /// Whether a thread looks at them now.
     is_running: bool,
-    /// What was wrong with them at the last look, and has been said.
+    /// The error of the last read, which has been logged.
     failure: Option<String>,
     /// Whether the program has asked for another look since the last one began.
     is_due: bool,
 }
 
 impl Resolver {
-    /// Has a thread look at the files, unless one does, or has a moment ago.
+    /// Starts a thread that checks the files, unless one does, or has a moment ago.
     fn look(self: &Arc<Self>, due: bool) {
         {
             let mut look = lock_std(&self.look);
@@ -289,7 +289,7 @@ impl Resolver {
     }
 }
 
-/// What rustls asks.
+/// The resolver that rustls asks for a certificate.
 #[derive(Debug)]
 struct Certificates(Arc<Resolver>);
 

@@ -131,7 +131,7 @@ impl AsyncWrite for Records {
 /// The protocols that are offered by ALPN (RFC 7301), the better one first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// Where the certificate comes from.
+/// The source of the certificate.
 #[derive(Debug)]
 pub(crate) enum TlsSource {
     /// All is the program's.
