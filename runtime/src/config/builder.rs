@@ -6,6 +6,7 @@ use tokio::runtime::{Builder, Handle as RuntimeHandle, LocalOptions, LocalRuntim
 
 use super::limits::{ConfiguredLimits, IntoLimit, IntoWait, Source};
 use crate::{
+    context::adopt,
     signal::Signal,
     stop::{Scope, Shared},
     util::{Failure, Sealed, threads_can_be_had},
@@ -398,7 +399,7 @@ impl RuntimeSettings {
         // After what the program has set, which this would be lost to.
         builder.on_thread_start(move || {
             if let Some(shared) = shared.upgrade() {
-                shared.enter_context(Scope::Program);
+                adopt(shared, Scope::Program);
             }
             if let Some(Hidden(f)) = &on_thread_start {
                 f();

@@ -22,7 +22,7 @@ use super::{
     preflight,
 };
 use crate::{
-    context::{self, Handle, as_main},
+    context::{self, Handle, adopt, as_main},
     log::{Log, say},
     manager::Manager,
     serve::{BodyKind, Main, Servers, launch},
@@ -151,9 +151,14 @@ impl Config {
             std::mem::forget(dumps);
             teardown(ended, &log, &kept, report, &over_to, &released, tearing_down);
         };
-        if let Err(error) =
-            stop::spawn(handle.shared().clone(), inbox, &self.signals, &self.dump, end_of_sentinel)
-        {
+        if let Err(error) = stop::spawn(
+            handle.shared().clone(),
+            inbox,
+            &self.signals,
+            &self.dump,
+            adopt,
+            end_of_sentinel,
+        ) {
             let failure = Failure::from_error(error).context("cannot install the signal handlers");
             return fail(&handle.shared().log, &failure);
         }
@@ -456,7 +461,8 @@ impl Config {
         let (report, over) = oneshot::channel();
         // The receiver is dropped only when this function has panicked.
         let end = move |ended: Ended, _| drop(report.send((ended.report, ended.left_behind)));
-        stop::spawn(handle.shared().clone(), inbox, &[], &[], end).expect("the sentinel starts");
+        stop::spawn(handle.shared().clone(), inbox, &[], &[], adopt, end)
+            .expect("the sentinel starts");
         let runtime = self.runtime.build(handle.shared()).expect("the runtime is built");
         handle.shared().set_runtime(runtime.handle().clone());
         let _context = context::enter(handle.shared().clone());

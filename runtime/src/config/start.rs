@@ -13,7 +13,7 @@ use tokio::sync::{mpsc::unbounded_channel, oneshot};
 
 use super::builder::Config;
 use crate::{
-    context::{Handle, InContext},
+    context::{Handle, InContext, adopt},
     log::Log,
     manager::Manager,
     serve::{BoxFuture, Serve, Servers, launch},
@@ -160,7 +160,8 @@ async fn start(
     };
     let (signals, dumps): (&[Signal], &[Signal]) =
         if with_signals { (&config.signals, &config.dump) } else { (&[], &[]) };
-    stop::spawn(handle.shared().clone(), inbox, signals, dumps, end).map_err(cannot_start)?;
+    stop::spawn(handle.shared().clone(), inbox, signals, dumps, adopt, end)
+        .map_err(cannot_start)?;
     // From here on a drop, early or not, stops what has been started.
     let mut running = Running { handle: handle.clone(), addrs: Vec::new(), over };
     let mut servers = Servers::default();

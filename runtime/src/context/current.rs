@@ -31,7 +31,7 @@ pub(super) fn scope() -> Scope {
 }
 
 /// Makes `shared` the context of this thread for the rest of the thread's life.
-pub(super) fn adopt(shared: Arc<Shared>, scope: Scope) {
+pub(crate) fn adopt(shared: Arc<Shared>, scope: Scope) {
     CURRENT.set(Some(shared));
     SCOPE.set(scope);
 }

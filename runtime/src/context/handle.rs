@@ -43,7 +43,7 @@ impl Handle {
         manager: Manager,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
-        Self(Arc::new(Shared::new(limits, propagation, log, manager, events, current::adopt)))
+        Self(Arc::new(Shared::new(limits, propagation, log, manager, events)))
     }
 
     /// One whose phases a test advances by itself.

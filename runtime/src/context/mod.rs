@@ -15,5 +15,5 @@ pub use group::TaskGroup;
 pub use handle::{Handle, spawn, spawn_blocking, spawn_critical, spawn_local, spawn_named};
 pub use shutdown::Shutdown;
 
-pub(crate) use current::{InContext, as_main, enter};
+pub(crate) use current::{InContext, adopt, as_main, enter};
 pub(crate) use handle::Unserved;

@@ -27,6 +27,10 @@ use crate::{
     work::InFlight,
 };
 
+/// Makes a context the current thread's for good. The thread-locals behind it belong to `context`,
+/// which knows this module and not the other way round.
+pub(crate) type Adopt = fn(Arc<Shared>, Scope);
+
 /// The hooks while they run.
 pub(super) struct RunningHooks {
     ended: oneshot::Receiver<()>,
@@ -38,7 +42,7 @@ pub(super) struct RunningHooks {
 ///
 /// They run on a thread and a runtime of their own: so they can sleep, connect and spawn even while
 /// every worker of the program is blocked, and a hook that blocks does not block the sentinel.
-pub(super) fn start(shared: &Arc<Shared>) -> Option<RunningHooks> {
+pub(super) fn start(shared: &Arc<Shared>, adopt: Adopt) -> Option<RunningHooks> {
     if shared.hooks.is_empty() {
         return None;
     }
@@ -46,8 +50,8 @@ pub(super) fn start(shared: &Arc<Shared>) -> Option<RunningHooks> {
     let (done, ended) = oneshot::channel();
     let thread = std::thread::Builder::new().name("graceful-cleanup".to_owned());
     let hooks = shared.clone();
-    let spawned = thread.spawn(move || match build(&hooks) {
-        Ok(runtime) => run_all(&hooks, runtime, done),
+    let spawned = thread.spawn(move || match build(&hooks, adopt) {
+        Ok(runtime) => run_all(&hooks, adopt, runtime, done),
         Err(error) => {
             messages::cleanup_impossible(&hooks.log, &error);
             // In this order: `ended` resolves after that is said.
@@ -80,17 +84,17 @@ impl RunningHooks {
 
 /// Runs no further hook. Returns the one that runs, and those that never will, which have the age
 /// 0.
-pub(super) fn give_up(shared: &Arc<Shared>) -> Vec<InFlight> {
+pub(super) fn give_up(shared: &Arc<Shared>, adopt: Adopt) -> Vec<InFlight> {
     let (running, waiting) = shared.hooks.give_up();
     let lines: Vec<_> = waiting.iter().rev().map(|hook| (hook.line, Duration::ZERO)).collect();
-    drop_elsewhere(shared, waiting);
+    drop_elsewhere(shared, adopt, waiting);
     let all = running.into_iter().chain(lines);
     all.map(|(line, age)| InFlight::Hook { name: line.to_string(), age }).collect()
 }
 
 /// Drops on a thread of its own: what a future owns may block when it is dropped, and the sentinel,
 /// which owns the limits, cannot wait for it. If no thread can be had, nothing is dropped.
-fn drop_elsewhere(shared: &Arc<Shared>, waiting: Vec<Hook>) {
+fn drop_elsewhere(shared: &Arc<Shared>, adopt: Adopt, waiting: Vec<Hook>) {
     if waiting.is_empty() {
         return;
     }
@@ -100,15 +104,15 @@ fn drop_elsewhere(shared: &Arc<Shared>, waiting: Vec<Hook>) {
     // A panic in there is told by the panic hook.
     let _ = thread.spawn(move || {
         let _runtime = shared.runtime().enter();
-        shared.enter_context(Scope::Program);
+        adopt(shared.clone(), Scope::Program);
         drop(std::mem::ManuallyDrop::into_inner(waiting));
     });
 }
 
 /// Runs the hooks on this thread, one after the other, until there is none left or they are given
 /// up.
-fn run_all(shared: &Arc<Shared>, runtime: Runtime, done: oneshot::Sender<()>) {
-    shared.enter_context(Scope::Cleanup);
+fn run_all(shared: &Arc<Shared>, adopt: Adopt, runtime: Runtime, done: oneshot::Sender<()>) {
+    adopt(shared.clone(), Scope::Cleanup);
     // Set once: this is the only place.
     let _ = shared.cleanup.runtime.set(runtime.handle().clone());
     while let Some(Hook { line, future }) = shared.hooks.next() {
@@ -146,7 +150,7 @@ fn hook_failed(shared: &Shared, line: &Location<'_>, failure: Failure) {
     shared.tell(Event::Failed(failure.context(&format!("hook {line}"))));
 }
 
-fn build(shared: &Arc<Shared>) -> io::Result<Runtime> {
+fn build(shared: &Arc<Shared>, adopt: Adopt) -> io::Result<Runtime> {
     #[cfg(feature = "test-util")]
     if shared.cleanup.is_paused.load(std::sync::atomic::Ordering::Relaxed) {
         return Builder::new_current_thread().enable_all().start_paused(true).build();
@@ -158,7 +162,7 @@ fn build(shared: &Arc<Shared>) -> io::Result<Runtime> {
     let shared = Arc::downgrade(shared);
     builder.on_thread_start(move || {
         if let Some(shared) = shared.upgrade() {
-            shared.enter_context(Scope::Cleanup);
+            adopt(shared, Scope::Cleanup);
         }
     });
     threads_can_be_had(1)?;

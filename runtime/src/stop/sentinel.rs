@@ -21,6 +21,7 @@ use super::{
     messages,
     phase::Phase,
     report::{Cause, Report},
+    run_hooks::Adopt,
     sequence::{self, CutOff, Stopped},
     shared::{Event, Shared},
 };
@@ -62,6 +63,7 @@ pub(crate) fn spawn(
     events: mpsc::UnboundedReceiver<Event>,
     signals: &[Signal],
     dumps: &[Signal],
+    adopt: Adopt,
     end: impl FnOnce(Ended, Signals) + Send + 'static,
 ) -> io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -71,7 +73,7 @@ pub(crate) fn spawn(
         (Signals::install(signals)?, Signals::install(dumps)?)
     };
     let thread = std::thread::Builder::new().name("graceful-sentinel".to_owned());
-    let sentinel = Sentinel { shared: shared.clone(), events, signals };
+    let sentinel = Sentinel { shared: shared.clone(), events, signals, adopt };
     thread.spawn(move || {
         let run = beside(sentinel.run(), feed_watchdog(&shared));
         let run = beside(run, dump_on_signal(&shared, &mut dumps));
@@ -88,6 +90,7 @@ struct Sentinel {
     shared: Arc<Shared>,
     events: mpsc::UnboundedReceiver<Event>,
     signals: Signals,
+    adopt: Adopt,
 }
 
 /// Failures and panics so far.
@@ -102,7 +105,7 @@ impl Sentinel {
         let mut problems = Problems::default();
         let cause = self.serve(&mut problems).await;
         let started = Instant::now();
-        let Self { shared, mut events, mut signals } = self;
+        let Self { shared, mut events, mut signals, adopt } = self;
         let limits = shared.limits;
         // Events that were sent before the cause.
         while let Ok(event) = events.try_recv() {
@@ -135,13 +138,13 @@ impl Sentinel {
             _ => None,
         };
         let mut cut_off = CutOff::default();
-        let stop = sequence::stop(&shared, delay, &mut cut_off);
+        let stop = sequence::stop(&shared, adopt, delay, &mut cut_off);
         let stop = beside(stop, absorb(&shared, &mut events, &mut problems));
         let stop = beside(stop, ask_for_time(&shared));
         let outcome = race(forced(&shared, &mut signals, &mut first), stop).await;
         let (forced_by, stopped) = match outcome {
             First::Left(signal) => {
-                sequence::now(&shared, &mut cut_off).await;
+                sequence::now(&shared, adopt, &mut cut_off).await;
                 (Some(signal), Stopped { left_behind: true, until: Some(Instant::now()) })
             }
             First::Right(stopped) => (None, stopped),

@@ -8,7 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{limits::ABORT_GRACE, messages, phase::Phase, run_hooks, shared::Shared};
+use super::{
+    limits::ABORT_GRACE,
+    messages,
+    phase::Phase,
+    run_hooks::{self, Adopt},
+    shared::Shared,
+};
 use crate::{
     log::Log,
     util::{HumanDuration, beside, within},
@@ -47,7 +53,12 @@ pub(super) fn begin(shared: &Shared, delay: Duration) {
 }
 
 /// The whole way, from the first step on.
-pub(super) async fn stop(shared: &Arc<Shared>, delay: Duration, cut_off: &mut CutOff) -> Stopped {
+pub(super) async fn stop(
+    shared: &Arc<Shared>,
+    adopt: Adopt,
+    delay: Duration,
+    cut_off: &mut CutOff,
+) -> Stopped {
     if !delay.is_zero() {
         // With nothing left to serve there is no client to be a lame duck for.
         within(Some(delay), shared.work.none()).await;
@@ -63,7 +74,7 @@ pub(super) async fn stop(shared: &Arc<Shared>, delay: Duration, cut_off: &mut Cu
     let started = Instant::now();
     let until = shared.limits.cleanup.map(|limit| started + limit);
     let left = || until.map(|until| until.saturating_duration_since(Instant::now()));
-    let mut hooks = run_hooks::start(shared);
+    let mut hooks = run_hooks::start(shared, adopt);
     if hooks.is_some() {
         shared.manager.status("cleaning up");
     }
@@ -85,7 +96,7 @@ pub(super) async fn stop(shared: &Arc<Shared>, delay: Duration, cut_off: &mut Cu
     cut_all(shared, cut_off).await;
     let mut left_behind = is_left(shared);
     if have_run != Some(true) {
-        cut_off.hooks.extend(run_hooks::give_up(shared));
+        cut_off.hooks.extend(run_hooks::give_up(shared, adopt));
     }
     if let (None, Some(mut hooks)) = (have_run, hooks) {
         if hooks.is_program_blocked() {
@@ -98,9 +109,9 @@ pub(super) async fn stop(shared: &Arc<Shared>, delay: Duration, cut_off: &mut Cu
 }
 
 /// A second signal: everything ends, whatever the stop was at.
-pub(super) async fn now(shared: &Arc<Shared>, cut_off: &mut CutOff) {
+pub(super) async fn now(shared: &Arc<Shared>, adopt: Adopt, cut_off: &mut CutOff) {
     cut_all(shared, cut_off).await;
-    let hooks = run_hooks::give_up(shared);
+    let hooks = run_hooks::give_up(shared, adopt);
     cut_off.hooks.extend(hooks.into_iter().filter(InFlight::has_begun));
 }
 

@@ -64,12 +64,7 @@ pub(crate) struct Shared {
     pub(crate) cleanup: Cleanup,
     events: mpsc::UnboundedSender<Event>,
     runtime: OnceLock<Runtime>,
-    enter_context: EnterContext,
 }
-
-/// Sets this thread's context permanently. The thread-locals behind it belong to
-/// `context`, which knows this module and not the other way round.
-pub(crate) type EnterContext = fn(Arc<Shared>, Scope);
 
 impl Shared {
     pub(crate) fn new(
@@ -78,7 +73,6 @@ impl Shared {
         log: Log,
         manager: Manager,
         events: mpsc::UnboundedSender<Event>,
-        enter_context: EnterContext,
     ) -> Self {
         Self {
             limits,
@@ -102,7 +96,6 @@ impl Shared {
             manager,
             events,
             runtime: OnceLock::new(),
-            enter_context,
         }
     }
 
@@ -111,9 +104,7 @@ impl Shared {
     pub(crate) fn out_of_band(self: &Arc<Self>) -> Arc<Self> {
         let program = self.program();
         let (limits, log, events) = (program.limits, program.log.clone(), program.events.clone());
-        let (propagation, enter_context) = (program.propagation, program.enter_context);
-        let out_of_band =
-            Self::new(limits, propagation, log, Manager::nobody(), events, enter_context);
+        let out_of_band = Self::new(limits, program.propagation, log, Manager::nobody(), events);
         let out_of_band = Arc::new(Self { program: Some(program.clone()), ..out_of_band });
         out_of_band.set_runtime(program.runtime().clone());
         lock(&program.out_of_band).push(Arc::downgrade(&out_of_band));
@@ -164,11 +155,6 @@ impl Shared {
 
     pub(crate) fn propagation(&self) -> Propagation {
         self.propagation
-    }
-
-    /// Sets this thread's context permanently.
-    pub(crate) fn enter_context(self: &Arc<Self>, scope: Scope) {
-        (self.enter_context)(self.clone(), scope);
     }
 
     /// Returns the table of this scope.
