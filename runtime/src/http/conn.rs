@@ -171,9 +171,11 @@ impl HttpConn {
 
     // ----- whether hyper is there -----
 
-    /// Sequentially consistent, as the look of the sweep: see `task.rs`.
+    /// Before `Work::begin_sweep`, which looks behind the fence: either that sees that no sweep is due,
+    /// or the sweep sees this.
     pub(super) fn speaks(&self) {
-        self.hyper.store(SPEAKS, Ordering::SeqCst);
+        self.hyper.store(SPEAKS, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
     }
 
     pub(super) fn is_parked(&self) {
@@ -188,7 +190,7 @@ impl HttpConn {
 
     /// Asks the task to park it if it has been idle for so long. Returns whether hyper stays.
     pub(super) fn park_after(&self, idle: Duration) -> bool {
-        if self.hyper.load(Ordering::SeqCst) != SPEAKS {
+        if self.hyper.load(Ordering::Relaxed) != SPEAKS {
             return false;
         }
         if self.state() != ConnState::Idle || self.since().elapsed() < idle {

@@ -150,6 +150,30 @@ fn loom_a_request_is_never_called_by_the_name_of_the_one_before() {
     assert!(SEEN.load(Ordering::Relaxed) > 0, "in no order was the request under way");
 }
 
+/// hyper comes to a connection while the last sweep passes it: that sweep sees it, or another is due.
+#[test]
+fn loom_a_connection_that_begins_to_speak_is_swept() {
+    loom::model(|| {
+        let handle = handle();
+        let guard = accepted(&handle);
+        let work = handle.shared().work.clone();
+        // A sweep is under way.
+        work.begin_sweep();
+        let speaking = {
+            let work = work.clone();
+            thread::spawn(move || {
+                guard.conn().speaks();
+                work.begin_sweep();
+                guard
+            })
+        };
+        let seen = work.sweep_once();
+        let guard = speaking.join().unwrap();
+        assert!(seen || work.is_sweep_due(), "it is never parked");
+        drop(guard);
+    });
+}
+
 /// The stream and a task of HTTP/2 hold a connection; each may be the last, also while the table is
 /// walked. It is taken off once, and is not closed before.
 #[test]

@@ -143,17 +143,19 @@ impl<S: Service> ConnTask<S> {
                 }
                 continue;
             }
+            if self.steady && self.conn().is_to_park() {
+                // Whoever has said so has taken the waker.
+                self.steady = false;
+                // It may have begun the next message meanwhile: then another sweep sees to it.
+                self.conn().speaks();
+                self.conn().core().shared().work.begin_sweep();
+                self.park();
+                continue;
+            }
             // Nothing to wait for: the way of every poll in steady state.
             let is_bounded = self.conn().is_bounded() || self.conn().core().is_partial();
             if self.steady && !self.watched && !is_bounded {
-                if !self.conn().is_to_park() {
-                    return Poll::Pending;
-                }
-                // Whoever has said so has taken the waker.
-                self.steady = false;
-                self.conn().speaks();
-                self.park();
-                continue;
+                return Poll::Pending;
             }
             let state = self.conn().state();
             let timestamps = self.timestamps();
@@ -422,6 +424,10 @@ mod tests {
 
     /// A client, and the task of its connection.
     fn connected(handle: &Handle) -> (UnixStream, ConnTask<impl Service>) {
+        connected_with(handle, Options::new())
+    }
+
+    fn connected_with(handle: &Handle, options: Options) -> (UnixStream, ConnTask<impl Service>) {
         handle.shared().set_runtime(tokio::runtime::Handle::current());
         let (client, server) = UnixStream::pair().unwrap();
         let guard = HttpConn::accepted(handle.shared(), Peer::Unix, None, None);
@@ -430,7 +436,7 @@ mod tests {
         });
         let service = service.into_service(Sealed);
         let io = Io::new(Stream::Unix(server), guard);
-        (client, ConnTask::new(io, service, &Arc::new(Options::new()), None))
+        (client, ConnTask::new(io, service, &Arc::new(options), None))
     }
 
     /// Runs the task until the client has read what ends so.
@@ -475,6 +481,23 @@ mod tests {
         poll_fn(|cx| task.poll(cx)).await;
     }
 
+    /// Limits of the program's own, which are looked at on every poll, do not keep hyper there; and a
+    /// parked connection keeps its limits.
+    #[tokio::test]
+    async fn a_connection_with_limits_is_parked_as_well() {
+        let handle = Handle::for_test(Limits::NONE);
+        let mut options = Options::new();
+        options.keep_alive_timeout = Some(Duration::from_millis(50));
+        let (mut client, mut task) = connected_with(&handle, options);
+        client.write_all(b"GET /a HTTP/1.1\r\n\r\n").await.unwrap();
+        answer(&mut task, &mut client, "/a").await;
+        handle.shared().work.sweep(Duration::ZERO);
+        assert!(poll_once(&mut task).await.is_pending());
+        assert!(matches!(task.stage, Stage::Parked(_)));
+        poll_fn(|cx| task.poll(cx)).await;
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    }
+
     /// One that has begun to read the next message between the word and its turn stays as it is.
     #[tokio::test]
     async fn a_request_that_comes_at_the_sweep_is_answered() {
@@ -488,6 +511,9 @@ mod tests {
         assert!(matches!(task.stage, Stage::Http1(_)));
         client.write_all(b"\r\n").await.unwrap();
         answer(&mut task, &mut client, "/b").await;
+        assert!(!handle.shared().work.sweep(Duration::ZERO), "the next sweep parks it");
+        assert!(poll_once(&mut task).await.is_pending());
+        assert!(matches!(task.stage, Stage::Parked(_)));
     }
 
     /// Empty lines behind a message (RFC 9112, section 2.2) are hyper's to skip, when it comes

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     log::Log,
-    util::sync::{AtomicBool, AtomicU8, AtomicUsize, Mutex, Ordering, lock},
+    util::sync::{AtomicBool, AtomicU8, AtomicUsize, Mutex, Ordering, fence, lock},
 };
 
 #[cfg(feature = "http1")]
@@ -153,8 +153,9 @@ impl Work {
     /// sweep.
     #[cfg(feature = "http1")]
     pub(crate) fn begin_sweep(&self) {
-        if !self.sweep.is_due.load(Ordering::SeqCst)
-            && !self.sweep.is_due.swap(true, Ordering::SeqCst)
+        // Relaxed: the caller has a fence before this.
+        if !self.sweep.is_due.load(Ordering::Relaxed)
+            && !self.sweep.is_due.swap(true, Ordering::Relaxed)
         {
             self.sweep.begins.notify_one();
         }
@@ -166,17 +167,29 @@ impl Work {
     pub(crate) async fn sweep_idle(&self) -> Infallible {
         loop {
             self.sweep.begins.notified().await;
-            loop {
+            while {
                 tokio::time::sleep(IDLE).await;
-                // Who begins from here on may be missed below, and says so. Sequentially
-                // consistent: of the two looks one is behind the other's store.
-                self.sweep.is_due.store(false, Ordering::SeqCst);
-                if !self.sweep(IDLE) {
-                    break;
-                }
-                self.sweep.is_due.store(true, Ordering::SeqCst);
-            }
+                self.sweep_once()
+            } {}
         }
+    }
+
+    /// Returns whether another sweep is due.
+    #[cfg(feature = "http1")]
+    pub(crate) fn sweep_once(&self) -> bool {
+        // Whoever begins from here on may be missed below, and sees this.
+        self.sweep.is_due.store(false, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let left = self.sweep(IDLE);
+        if left {
+            self.sweep.is_due.store(true, Ordering::Relaxed);
+        }
+        left
+    }
+
+    #[cfg(all(test, graceful_loom))]
+    pub(crate) fn is_sweep_due(&self) -> bool {
+        self.sweep.is_due.load(Ordering::Relaxed)
     }
 
     /// Asks all work that has been idle for so long to release what it does not need meanwhile.
