@@ -120,3 +120,57 @@ async fn requests_cost_no_allocation() {
     assert!(left[0].to_string().starts_with("server http://127.0.0.1"), "{left:?}");
     assert!(graceful_tests::in_time(running.stop()).await.is_clean());
 }
+
+/// Once they have been idle for a while, without a word from anybody.
+#[test]
+fn idle_connections_are_parked_and_answer_all_the_same() {
+    const IDLE: usize = 500;
+    let _alone = alone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let server = graceful::serve("127.0.0.1:0", service_fn(hello));
+    let running = runtime.block_on(async { Config::new().start(server).await }).unwrap();
+    let addr = running.local_addr().unwrap();
+    let handle = running.handle().clone();
+    runtime.block_on(async {
+        let clients = tokio::task::spawn_blocking(move || {
+            let ask = |client: &mut TcpStream| {
+                client.write_all(REQUEST).unwrap();
+                let mut answer = [0; 256];
+                while !answer.contains(&MARK) {
+                    assert!(client.read(&mut answer).unwrap() > 0);
+                }
+            };
+            // What tables take that grow by doubling is there already.
+            let mut before: Vec<_> = (0..IDLE).map(|_| TcpStream::connect(addr).unwrap()).collect();
+            before.iter_mut().for_each(ask);
+            drop(before);
+            while handle.in_flight().len() > 1 {
+                std::thread::yield_now();
+            }
+            let region = Region::new(ALLOCATOR);
+            let held = || {
+                let change = region.change();
+                let held =
+                    change.bytes_allocated.cast_signed() - change.bytes_deallocated.cast_signed();
+                held / IDLE.cast_signed()
+            };
+            let mut clients: Vec<_> =
+                (0..IDLE).map(|_| TcpStream::connect(addr).unwrap()).collect();
+            clients.iter_mut().for_each(ask);
+            let speaking = held();
+            let until = std::time::Instant::now() + graceful_tests::PATIENCE;
+            // hyper's buffer alone is 8 KiB.
+            while held() > 1_700 {
+                assert!(std::time::Instant::now() < until, "{speaking} bytes, then {}", held());
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            println!("bytes per connection: {speaking} served once, {} parked", held());
+            clients.iter_mut().for_each(ask);
+            clients
+        });
+        let clients = clients.await.unwrap();
+        let report = graceful_tests::in_time(running.stop()).await;
+        assert!(report.is_clean(), "{report}");
+        drop(clients);
+    });
+}
