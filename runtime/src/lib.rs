@@ -205,6 +205,7 @@ pub mod fuzzing {
 #[cfg(feature = "tokio-util")]
 pub use self::context::cancellation_token;
 #[cfg(feature = "http2")]
+#[doc(hidden)]
 pub use self::http::Http2Builder;
 #[cfg(feature = "http1")]
 pub use self::http::{HttpService, Server, serve};
@@ -213,10 +214,10 @@ pub use self::net::tls_info::TlsInfo;
 pub use self::{
     config::{Config, Env, Flavor, IntoLimit, Running, Start, UnhandledPanic, env},
     context::{
-        Handle, Shutdown, TaskGroup, UntilShutdown, keep, on_ready, on_stop, shutdown, spawn,
-        spawn_blocking, spawn_critical, spawn_local, spawn_named, stop, stopping, until_shutdown,
+        Handle, Shutdown, TaskGroup, keep, on_ready, on_stop, shutdown, spawn, spawn_blocking,
+        spawn_critical, spawn_local, spawn_named, stop, stopping, until_shutdown,
     },
-    serve::{Main, Serve, ServeFn, UntilExit, serve_fn},
+    serve::{Main, Serve, ServeFn, serve_fn},
     signal::Signal,
     stop::{Cause, Exit, Listening, Report},
     util::Failure,
@@ -226,6 +227,8 @@ pub use self::{
 #[doc(hidden)]
 pub use self::{
     config::{IntoWait, OnUnhandledPanic, StartPaused},
+    context::UntilShutdown,
+    serve::UntilExit,
     util::{Fail, Outcome, via},
 };
 #[cfg(feature = "net")]
