@@ -171,8 +171,8 @@ impl HttpConn {
 
     // ----- whether hyper is there -----
 
-    /// Before `Work::begin_sweep`, which looks behind the fence: either that sees that no sweep is due,
-    /// or the sweep sees this.
+    /// Before `Work::begin_sweep`, which looks behind the fence: either that sees that no sweep is
+    /// due, or the sweep sees this.
     pub(super) fn speaks(&self) {
         self.hyper.store(SPEAKS, Ordering::Relaxed);
         fence(Ordering::SeqCst);

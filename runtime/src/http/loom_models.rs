@@ -150,7 +150,8 @@ fn loom_a_request_is_never_called_by_the_name_of_the_one_before() {
     assert!(SEEN.load(Ordering::Relaxed) > 0, "in no order was the request under way");
 }
 
-/// hyper comes to a connection while the last sweep passes it: that sweep sees it, or another is due.
+/// hyper comes to a connection while the last sweep passes it: that sweep sees it, or another is
+/// due.
 #[test]
 fn loom_a_connection_that_begins_to_speak_is_swept() {
     loom::model(|| {

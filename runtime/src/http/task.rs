@@ -481,8 +481,8 @@ mod tests {
         poll_fn(|cx| task.poll(cx)).await;
     }
 
-    /// Limits of the program's own, which are looked at on every poll, do not keep hyper there; and a
-    /// parked connection keeps its limits.
+    /// Limits of the program's own, which are looked at on every poll, do not keep hyper there; and
+    /// a parked connection keeps its limits.
     #[tokio::test]
     async fn a_connection_with_limits_is_parked_as_well() {
         let handle = Handle::for_test(Limits::NONE);
