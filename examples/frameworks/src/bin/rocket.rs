@@ -12,11 +12,12 @@ async fn slow() -> &'static str {
 async fn main() -> impl graceful::Serve {
     let log_level = rocket::config::LogLevel::Off;
     let (address, port) = (addr().ip(), addr().port());
-    let figment = rocket::figment::Figment::from(Config { address, port, log_level, ..Config::default() })
-        .merge(("shutdown.ctrlc", false))
-        .merge(("shutdown.signals", Vec::<&str>::new()))
-        // In seconds, above the `timeout`, which names what it cuts.
-        .merge(("shutdown.grace", 30));
+    let figment =
+        rocket::figment::Figment::from(Config { address, port, log_level, ..Config::default() })
+            .merge(("shutdown.ctrlc", false))
+            .merge(("shutdown.signals", Vec::<&str>::new()))
+            // In seconds, above the `timeout`, which names what it cuts.
+            .merge(("shutdown.grace", 30));
     let rocket = rocket::custom(figment).mount("/", routes![slow]);
     graceful::serve_fn(move |shutdown| async move {
         let rocket = rocket.ignite().await.map_err(|error| error.to_string())?;
