@@ -57,6 +57,11 @@ pub(crate) struct HttpConn {
     streams: OnceLock<Box<StreamTable>>,
     /// Whether hyper is with the connection: `PARKED`, `SPEAKS` or `TO_PARK`.
     hyper: AtomicU8,
+    /// Whether hyper has found nothing to read, and nothing has come since: then there is nothing
+    /// in its buffer but, perhaps, a part of a head. The connection's own task alone.
+    awaits_input: AtomicBool,
+    /// Whether hyper has begun to close.
+    shuts: AtomicBool,
 }
 
 impl GuardedConn for HttpConn {
@@ -93,6 +98,8 @@ impl HttpConn {
             retires: AtomicBool::new(false),
             streams: OnceLock::new(),
             hyper: AtomicU8::new(PARKED),
+            awaits_input: AtomicBool::new(false),
+            shuts: AtomicBool::new(false),
         })
     }
 
@@ -182,6 +189,25 @@ impl HttpConn {
         self.hyper.store(PARKED, Ordering::Relaxed);
     }
 
+    #[inline]
+    pub(super) fn set_awaits_input(&self, awaits: bool) {
+        self.awaits_input.store(awaits, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn awaits_input(&self) -> bool {
+        self.awaits_input.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn begins_to_shut(&self) {
+        self.awaits_input.store(false, Ordering::Relaxed);
+        self.shuts.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn shuts(&self) -> bool {
+        self.shuts.load(Ordering::Relaxed)
+    }
+
     /// Whether it is to be parked, if it is idle still.
     #[inline]
     pub(super) fn is_to_park(&self) -> bool {
@@ -193,13 +219,17 @@ impl HttpConn {
         if self.hyper.load(Ordering::Relaxed) != SPEAKS {
             return false;
         }
-        if self.state() != ConnState::Idle || self.since().elapsed() < idle {
-            return true;
+        match self.state() {
+            ConnState::Idle if self.since().elapsed() >= idle => {}
+            // hyper does not come back from these.
+            ConnState::Upgraded | ConnState::Closing | ConnState::Closed => return false,
+            _ => return true,
         }
-        // The connection's own task may have parked it meanwhile: then nothing is to be done.
+        // Else the connection's own task has parked it meanwhile.
         let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
-        let _ = self.hyper.compare_exchange(SPEAKS, TO_PARK, success, failure);
-        self.core.wake();
+        if self.hyper.compare_exchange(SPEAKS, TO_PARK, success, failure).is_ok() {
+            self.core.wake();
+        }
         false
     }
 

@@ -319,7 +319,9 @@ impl AsyncRead for Io {
             return this.poll_read_otherwise(cx, buf);
         }
         let before = buf.filled().len();
-        ready!(this.poll_read_stream(cx, buf))?;
+        let read = this.poll_read_stream(cx, buf);
+        this.conn().set_awaits_input(read.is_pending());
+        ready!(read)?;
         match buf.filled().get(before..) {
             None | Some([]) => this.ended = true,
             Some(bytes) => this.note_read(bytes),
@@ -376,6 +378,7 @@ impl AsyncWrite for Io {
     /// Shuts the write side. What else there is to a close comes when hyper has let go of this.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.conn().begins_to_shut();
         let shut = this.guarded.stream().poll_shutdown(cx);
         this.note_goodbye();
         shut

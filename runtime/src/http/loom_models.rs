@@ -168,7 +168,7 @@ fn loom_a_connection_that_begins_to_speak_is_swept() {
                 guard
             })
         };
-        let seen = work.sweep_once();
+        let seen = work.sweep_once(|_| false);
         let guard = speaking.join().unwrap();
         assert!(seen || work.is_sweep_due(), "it is never parked");
         drop(guard);

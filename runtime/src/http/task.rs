@@ -143,12 +143,10 @@ impl<S: Service> ConnTask<S> {
                 }
                 continue;
             }
-            if self.steady && self.conn().is_to_park() {
-                // Whoever has said so has taken the waker.
-                self.steady = false;
+            if self.conn().is_to_park() {
                 // It may have begun the next message meanwhile: then another sweep sees to it.
                 self.conn().speaks();
-                self.conn().core().shared().work.begin_sweep();
+                self.conn().core().shared().program().work.begin_sweep();
                 self.park();
                 continue;
             }
@@ -180,7 +178,7 @@ impl<S: Service> ConnTask<S> {
     /// Looks at the phase.
     #[cold]
     fn look_up(&mut self, cx: &mut Context<'_>) {
-        // Before the look. What is woken has to register again, for the next time.
+        // Before the look, so that no change slips in between.
         self.conn().core().register(cx.waker());
         self.steady = self.conn().phase() < Phase::Draining;
         if self.steady {
@@ -193,7 +191,7 @@ impl<S: Service> ConnTask<S> {
         self.say_goaway();
         self.park();
         if self.conn().is(ConnState::Idle) {
-            // Long idle, as most are: the stream need not be read before it is closed.
+            // Long idle, as most are: what the kernel says is all that is still to be known.
             self.ask_kernel();
         }
     }
@@ -209,18 +207,18 @@ impl<S: Service> ConnTask<S> {
     }
 
     fn ask_kernel(&mut self) {
-        let local = match &self.stage {
+        let Self { stage, draining: Some(draining), guard, .. } = self else {
+            return;
+        };
+        let conn = guard.conn();
+        let local = || match stage {
             Stage::Parked(parked) => parked.io.stream().local_addr(),
             _ => None,
         };
-        let Some(draining) = &mut self.draining else {
-            return;
-        };
-        let conn = self.guard.conn();
         // Over HTTP/2 a client that reads says so by frames, which a close would answer with a
         // reset. Over HTTP/1 a client that goes on sending gets its second, and no more.
         let is_http2 = conn.streams_if_any().is_some();
-        let view = draining.ask(conn.core(), conn.since(), is_http2, || local);
+        let view = draining.ask(conn.core(), conn.since(), is_http2, local);
         if view.is_to_come {
             return;
         }
@@ -278,7 +276,7 @@ impl<S: Service> ConnTask<S> {
         match version {
             Version::Http1 => {
                 conn.speaks();
-                conn.core().shared().work.begin_sweep();
+                conn.core().shared().program().work.begin_sweep();
                 let service = Http1 { service, conn, readiness, info };
                 let http1 = self.options.http1.serve_connection(TokioIo::new(io), service);
                 self.stage = Stage::Http1(Box::new(http1.with_upgrades()));
@@ -298,9 +296,11 @@ impl<S: Service> ConnTask<S> {
         }
     }
 
-    /// Answered and idle: hyper is taken apart.
+    /// Answered and idle: hyper is taken apart, unless it has not come to the end of what it has
+    /// read, as it yields in the middle of a long pipeline, or is about to close.
     fn park(&mut self) {
         if !matches!(self.conn().state(), ConnState::Idle | ConnState::Delivering)
+            || !self.conn().awaits_input()
             || !matches!(self.stage, Stage::Http1(_))
         {
             return;
@@ -321,15 +321,18 @@ impl<S: Service> ConnTask<S> {
         match self.conn().state() {
             ConnState::Fresh | ConnState::Idle | ConnState::Delivering => {
                 self.park();
-                // One last look at what the kernel has received.
-                if let Stage::Parked(parked) = &self.stage
-                    && parked.io.stream().peek() == Received::Something
-                {
-                    // The runtime is about to hear of it.
-                    self.conn().on(ConnEvent::PartOfHead);
-                    return Poll::Pending;
+                match &self.stage {
+                    // One last look at what the kernel has received.
+                    Stage::Parked(parked) if parked.io.stream().peek() == Received::Something => {
+                        // The runtime is about to hear of it.
+                        self.conn().on(ConnEvent::PartOfHead);
+                        return Poll::Pending;
+                    }
+                    Stage::Parked(_) => return self.finish(true),
+                    // hyper has not come to the end of what it has read, and has woken this task.
+                    Stage::Http1(_) if !self.conn().shuts() => return Poll::Pending,
+                    _ => {}
                 }
-                return self.finish(true);
             }
             // A client of HTTP/2 that has had its time to answer has had its time to read.
             ConnState::Http2 => self.conn().on(ConnEvent::Gone),
@@ -479,6 +482,43 @@ mod tests {
         }
         drop(client);
         poll_fn(|cx| task.poll(cx)).await;
+    }
+
+    /// hyper gives way after 16 requests of a pipeline: the rest is in its buffer, and the
+    /// connection, which is between two messages, is not parked over that.
+    #[tokio::test]
+    async fn a_long_pipeline_is_not_parked_in_its_middle() {
+        for draining in [false, true] {
+            let handle = Handle::for_test(Limits::NONE);
+            let (mut client, mut task) = connected(&handle);
+            client.write_all("GET /a HTTP/1.1\r\n\r\n".repeat(40).as_bytes()).await.unwrap();
+            assert!(poll_once(&mut task).await.is_pending());
+            assert_eq!(task.conn().state(), ConnState::Idle, "in its middle");
+            if draining {
+                handle.shared().phase.advance(Phase::Draining);
+            } else {
+                handle.shared().work.sweep(Duration::ZERO);
+            }
+            let mut answers = String::new();
+            let read = async {
+                let mut piece = [0; 4096];
+                while answers.matches("/a").count() < if draining { 17 } else { 40 } {
+                    let count = client.read(&mut piece).await.unwrap();
+                    assert!(count > 0, "{answers}");
+                    answers.push_str(std::str::from_utf8(&piece[..count]).unwrap());
+                }
+            };
+            tokio::select! {
+                biased;
+                () = read => {}
+                () = async {
+                    poll_fn(|cx| task.poll(cx)).await;
+                    assert!(draining, "closed");
+                    std::future::pending::<()>().await;
+                } => {}
+            }
+            assert_eq!(answers.contains("connection: close"), draining);
+        }
     }
 
     /// Limits of the program's own, which are looked at on every poll, do not keep hyper there; and

@@ -14,7 +14,10 @@ use crate::{
     stop::{Phase, Shared},
     util::{
         Peer, ProxiedAddrs,
-        sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, AtomicWaker, Ordering, register},
+        sync::{
+            AtomicBool, AtomicU32, AtomicU64, AtomicUsize, AtomicWaker, Mutex, Ordering, lock,
+            register,
+        },
     },
     work::{ConnectionState, InFlight, Key, WorkItem},
 };
@@ -47,7 +50,8 @@ pub(crate) struct ConnCore {
     /// How many `ConnGuard`s there are. They alone change it.
     pub(super) guards: AtomicUsize,
     /// The connection's own task.
-    task: AtomicWaker,
+    /// Whoever wakes it leaves the waker there: a task that has registered once is never missed.
+    task: Mutex<Option<Waker>>,
     /// Once the stream is in the hands of the program: the task that reads, and the one that
     /// writes.
     owners: OnceLock<Box<[AtomicWaker; 2]>>,
@@ -93,7 +97,7 @@ impl ConnCore {
             is_late: AtomicBool::new(false),
             // The one that `ConnGuard::first` makes.
             guards: AtomicUsize::new(1),
-            task: AtomicWaker::new(),
+            task: Mutex::new(None),
             owners: OnceLock::new(),
             undelivered: AtomicU32::new(0),
             is_unread: AtomicBool::new(false),
@@ -167,9 +171,12 @@ impl ConnCore {
         self.kernel.as_deref().zip(self.peer.tcp())
     }
 
-    /// Registers `waker` for the next event on the connection, once.
+    /// Registers the connection's own task, to be woken by whatever happens to the connection.
     pub(crate) fn register(&self, waker: &Waker) {
-        register(&self.task, waker);
+        let mut task = lock(&self.task);
+        if !task.as_ref().is_some_and(|task| task.will_wake(waker)) {
+            *task = Some(waker.clone());
+        }
     }
 
     /// Registers the owner of one half of the stream to be woken by the cut.
@@ -180,7 +187,11 @@ impl ConnCore {
 
     /// Wakes the connection's own task.
     pub(crate) fn wake(&self) {
-        self.task.wake();
+        let task = lock(&self.task).clone();
+        // Outside of the lock: the task may be polled at once.
+        if let Some(task) = task {
+            task.wake();
+        }
     }
 
     /// Wakes all tasks that have to do with the stream.

@@ -78,7 +78,7 @@ pub(crate) fn spawn(
         let run = beside(sentinel.run(), feed_watchdog(&shared));
         let run = beside(run, dump_on_signal(&shared, &mut dumps));
         #[cfg(feature = "http1")]
-        let run = beside(run, shared.work.sweep_idle());
+        let run = beside(run, shared.work.sweep_idle(|idle| shared.sweep_out_of_band(idle)));
         let over = runtime.block_on(run);
         drop(shared);
         end(over, dumps);

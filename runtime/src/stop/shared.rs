@@ -111,6 +111,13 @@ impl Shared {
         out_of_band
     }
 
+    /// As `Work::sweep`, of the servers that stand out of band.
+    #[cfg(feature = "http1")]
+    pub(super) fn sweep_out_of_band(&self, idle: std::time::Duration) -> bool {
+        let all: Vec<_> = lock(&self.out_of_band).iter().filter_map(Weak::upgrade).collect();
+        all.iter().fold(false, |left, it| it.work.sweep(idle) | left)
+    }
+
     /// Ends the servers that stand out of band.
     pub(super) fn end_out_of_band(&self) {
         for out_of_band in std::mem::take(&mut *lock(&self.out_of_band)) {

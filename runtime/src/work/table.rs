@@ -163,24 +163,26 @@ impl Work {
 
     /// Sweeps for as long as there is something to ask for. One timer for all, on the sentinel's
     /// thread: one on a worker's would make each of its turns longer.
+    ///
+    /// `others` sweeps tables of other contexts.
     #[cfg(feature = "http1")]
-    pub(crate) async fn sweep_idle(&self) -> Infallible {
+    pub(crate) async fn sweep_idle(&self, others: impl Fn(Duration) -> bool) -> Infallible {
         loop {
             self.sweep.begins.notified().await;
             while {
                 tokio::time::sleep(IDLE).await;
-                self.sweep_once()
+                self.sweep_once(&others)
             } {}
         }
     }
 
     /// Returns whether another sweep is due.
     #[cfg(feature = "http1")]
-    pub(crate) fn sweep_once(&self) -> bool {
+    pub(crate) fn sweep_once(&self, others: impl Fn(Duration) -> bool) -> bool {
         // Whoever begins from here on may be missed below, and sees this.
         self.sweep.is_due.store(false, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        let left = self.sweep(IDLE);
+        let left = self.sweep(IDLE) | others(IDLE);
         if left {
             self.sweep.is_due.store(true, Ordering::Relaxed);
         }
