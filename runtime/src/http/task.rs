@@ -508,9 +508,11 @@ mod tests {
                     answers.push_str(std::str::from_utf8(&piece[..count]).unwrap());
                 }
             };
+            let late = tokio::time::sleep(Duration::from_secs(20));
             tokio::select! {
                 biased;
                 () = read => {}
+                () = late => panic!("the rest of the pipeline is not answered"),
                 () = async {
                     poll_fn(|cx| task.poll(cx)).await;
                     assert!(draining, "closed");
