@@ -21,9 +21,14 @@ fn begins(process: &mut Process, addr: std::net::SocketAddr, path: &str) -> Clie
 #[test]
 fn a_signal_prints_what_is_in_flight_at_any_time() {
     let (mut process, addr) = web().serve();
-    process.signal(Signal::USR1);
-    process.line("SIGUSR1 received, in flight: 1 server");
-    process.line("  server http://127.0.0.1:");
+    // The task that has bound it may be there for a moment still: "server binding".
+    loop {
+        process.signal(Signal::USR1);
+        let line = process.line("SIGUSR1 received, in flight: ");
+        if line.ends_with(": 1 server") && process.line("  server ").contains("http://127.0.0.1:") {
+            break;
+        }
+    }
     let mut client = begins(&mut process, addr, "/hold?secret=1");
     let _idle = Client::connect(addr);
     let mut served = Client::connect(addr);
