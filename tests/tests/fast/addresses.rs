@@ -213,8 +213,8 @@ fn a_datagram_socket_is_no_listener() {
     let ended = inherits_fd(OwnedFd::from(socket), "fd:3", Some("udp")).wait().expect(1);
     let said = "is not a listening stream socket";
     assert!(ended.lines.iter().any(|it| it.contains(said)), "{:#?}", ended.lines);
-    // The port of another protocol is free, unless somebody else has it for this one, such as another
-    // test.
+    // The port of another protocol is free, unless somebody else has it for this one, such as
+    // another test.
     loop {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let listen = socket.local_addr().unwrap().to_string();
