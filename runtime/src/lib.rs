@@ -152,7 +152,7 @@
     allow(dead_code, unused_imports, reason = "some of the core serves one protocol alone")
 )]
 
-// Each may use what stands above it, which `tests/tests/layers.rs` checks.
+// Each may use what stands above it, which `tests/tests/fast/layers.rs` checks.
 mod config;
 mod context;
 #[cfg(feature = "http1")]

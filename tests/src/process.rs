@@ -115,6 +115,17 @@ impl Fixture {
         Process::watch(child)
     }
 
+    /// Starts the program where the kernel lacks something: what, `net/without.py` knows.
+    #[must_use]
+    pub fn spawn_without(self, what: &str) -> Process {
+        self.spawn_by(|program| {
+            let mut command = Command::new("python3");
+            command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/net/without.py")).arg(what);
+            command.arg(program);
+            command
+        })
+    }
+
     /// Starts the program and waits until it listens.
     #[must_use]
     pub fn serve(self) -> (Process, SocketAddr) {

@@ -178,11 +178,12 @@ impl HttpConn {
 
     // ----- whether hyper is there -----
 
-    /// Before `Work::begin_sweep`, which looks behind the fence: either that sees that no sweep is
-    /// due, or the sweep sees this.
+    /// hyper is there, until a sweep finds the connection idle.
     pub(super) fn speaks(&self) {
         self.hyper.store(SPEAKS, Ordering::Relaxed);
+        // Either the look behind this sees that no sweep is due, or the sweep sees the above.
         fence(Ordering::SeqCst);
+        self.core.shared().program().work.begin_sweep();
     }
 
     pub(super) fn is_parked(&self) {

@@ -160,14 +160,10 @@ fn loom_a_connection_that_begins_to_speak_is_swept() {
         let work = handle.shared().work.clone();
         // A sweep is under way.
         work.begin_sweep();
-        let speaking = {
-            let work = work.clone();
-            thread::spawn(move || {
-                guard.conn().speaks();
-                work.begin_sweep();
-                guard
-            })
-        };
+        let speaking = thread::spawn(move || {
+            guard.conn().speaks();
+            guard
+        });
         let seen = work.sweep_once(|_| false);
         let guard = speaking.join().unwrap();
         assert!(seen || work.is_sweep_due(), "it is never parked");

@@ -78,8 +78,8 @@ pub(super) struct ConnTask<S: Service> {
     draining: Option<Box<ConnDrain>>,
     /// Whether nothing drains, and the waker is where the drain will find it.
     steady: bool,
-    /// Whether the connection may have deadlines while serving whatever its state is.
-    watched: bool,
+    /// Whether half a record of a layer may be there.
+    is_layered: bool,
     /// Dropped last: what the handlers hold is dropped before the drain stops waiting for them.
     guard: ConnGuard<HttpConn>,
 }
@@ -107,6 +107,7 @@ impl<S: Service> ConnTask<S> {
                 local: io.stream().local_addr(),
             })
         });
+        let is_layered = io.stream().is_layered();
         Self {
             stage: Stage::Parked(Parked::fresh(io, service)),
             timer: Timer::default(),
@@ -115,7 +116,7 @@ impl<S: Service> ConnTask<S> {
             timed,
             draining: None,
             steady: false,
-            watched: options.is_timed(),
+            is_layered,
             guard,
         }
     }
@@ -134,7 +135,7 @@ impl<S: Service> ConnTask<S> {
                     self.stage = Stage::Done;
                     return Poll::Ready(());
                 }
-            } else if self.watched {
+            } else if self.timed.is_some() {
                 self.forget_what_is_void();
             }
             if self.poll_stage(cx).is_ready() {
@@ -146,13 +147,13 @@ impl<S: Service> ConnTask<S> {
             if self.conn().is_to_park() {
                 // It may have begun the next message meanwhile: then another sweep sees to it.
                 self.conn().speaks();
-                self.conn().core().shared().program().work.begin_sweep();
                 self.park();
                 continue;
             }
             // Nothing to wait for: the way of every poll in steady state.
-            let is_bounded = self.conn().is_bounded() || self.conn().core().is_partial();
-            if self.steady && !self.watched && !is_bounded {
+            let is_bounded =
+                self.conn().is_bounded() || self.is_layered && self.conn().core().is_partial();
+            if self.steady && self.timed.is_none() && !is_bounded {
                 return Poll::Pending;
             }
             let state = self.conn().state();
@@ -276,7 +277,6 @@ impl<S: Service> ConnTask<S> {
         match version {
             Version::Http1 => {
                 conn.speaks();
-                conn.core().shared().program().work.begin_sweep();
                 let service = Http1 { service, conn, readiness, info };
                 let http1 = self.options.http1.serve_connection(TokioIo::new(io), service);
                 self.stage = Stage::Http1(Box::new(http1.with_upgrades()));
@@ -381,7 +381,7 @@ impl<S: Service> ConnTask<S> {
         self.conn().retire();
         let mut drain = ConnDrain::new(Instant::now());
         // Asked for alone: a table of all connections is made once, when the process drains.
-        drain.closes(self.timed.take().and_then(|timed| timed.local));
+        drain.closes(self.timed.as_ref().and_then(|timed| timed.local));
         self.draining = Some(Box::new(drain));
         self.say_goaway();
     }

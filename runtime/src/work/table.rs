@@ -169,10 +169,12 @@ impl Work {
     pub(crate) async fn sweep_idle(&self, others: impl Fn(Duration) -> bool) -> Infallible {
         loop {
             self.sweep.begins.notified().await;
-            while {
+            loop {
                 tokio::time::sleep(IDLE).await;
-                self.sweep_once(&others)
-            } {}
+                if !self.sweep_once(&others) {
+                    break;
+                }
+            }
         }
     }
 

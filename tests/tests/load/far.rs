@@ -6,8 +6,6 @@
 use crate::alone;
 use std::{
     net::SocketAddr,
-    path::Path,
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -139,14 +137,8 @@ fn nothing_is_lost_where_netlink_may_not_be_used() {
     let round_trip = millis(100);
     let far = &Far::new(round_trip);
     let addr = SocketAddr::new(far.here[0], 0).to_string();
-    let launcher = Path::new(env!("CARGO_MANIFEST_DIR")).join("net/without.py");
     let start = || {
-        let web = fixture!("web").env("ADDR", &addr);
-        let mut process = web.spawn_by(|program| {
-            let mut command = Command::new("python3");
-            command.arg(&launcher).arg("netlink").arg(program);
-            command
-        });
+        let mut process = fixture!("web").env("ADDR", &addr).spawn_without("netlink");
         let addr = process.addr();
         (process, addr)
     };

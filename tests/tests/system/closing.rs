@@ -78,12 +78,7 @@ fn clients_in_the_accept_queue_are_answered_where_the_kernel_lacks_the_option() 
     if !graceful_tests::can("a kernel without SO_BINDTOIFINDEX", possible) {
         return;
     }
-    let without = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("net/without.py");
-    let mut process = web().spawn_by(|program| {
-        let mut command = Command::new("python3");
-        command.arg(without).arg("bindtoifindex").arg(program);
-        command
-    });
+    let mut process = web().spawn_without("bindtoifindex");
     let addr = process.addr();
     everybody_in_the_queue_is_answered(&mut process, addr);
 }
@@ -97,12 +92,7 @@ fn a_slow_reader_without_netlink_holds_the_stop_until_it_has_read() {
     if !graceful_tests::can("a process without netlink", possible) {
         return;
     }
-    let without = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("net/without.py");
-    let mut process = web().spawn_by(|program| {
-        let mut command = Command::new("python3");
-        command.arg(without).arg("netlink").arg(program);
-        command
-    });
+    let mut process = web().spawn_without("netlink");
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     sockopt::set_socket_recv_buffer_size(&socket, 4_096).unwrap();
     connect(&socket, &process.addr()).unwrap();
