@@ -1,4 +1,4 @@
-//! From the tokens of the attribute to a list of arguments. Stops at no mistake.
+//! Parses the tokens of the attribute into a list of arguments, without stopping at errors.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::{
@@ -12,14 +12,14 @@ use crate::{
     options::{OPTIONS, Spec, find, list},
 };
 
-/// `key = value`, with a key that is in the table.
+/// `key = value`, with a key from the table.
 pub(crate) struct Arg {
     pub(crate) spec: &'static Spec,
     pub(crate) key: Ident,
     pub(crate) value: Expr,
 }
 
-/// All mistakes of one pass, in the order in which they were found.
+/// All errors of one pass, in the order in which they were found.
 #[derive(Default)]
 pub(crate) struct Errors(Option<syn::Error>);
 
@@ -35,7 +35,7 @@ impl Errors {
         self.push(syn::Error::new(span, message));
     }
 
-    /// The value, or the mistake taken down.
+    /// Returns the value, or records the error.
     pub(crate) fn take<T>(&mut self, result: syn::Result<T>) -> Option<T> {
         result.map_err(|error| self.push(error)).ok()
     }
@@ -54,7 +54,7 @@ impl Errors {
     }
 }
 
-/// Reads `key = value, …`.
+/// Parses `key = value, …`.
 pub(crate) fn parse(tokens: TokenStream, errors: &mut Errors) -> Vec<Arg> {
     let mut args: Vec<Arg> = Vec::new();
     let read = |input: ParseStream<'_>| {
@@ -74,7 +74,7 @@ pub(crate) fn parse(tokens: TokenStream, errors: &mut Errors) -> Vec<Arg> {
     args
 }
 
-/// One argument; an unknown one is an error, after which its value is still read over.
+/// Parses one argument. An unknown one is an error; its value is then skipped by the caller.
 fn argument(input: ParseStream<'_>) -> syn::Result<Option<Arg>> {
     if !input.peek(Ident::peek_any) {
         let message =
@@ -96,7 +96,7 @@ fn argument(input: ParseStream<'_>) -> syn::Result<Option<Arg>> {
         return Err(syn::Error::new(key.span(), message));
     }
     let mut value = input.parse()?;
-    // What a `macro_rules!` hands on comes in an invisible group.
+    // A fragment from a `macro_rules!` comes in an invisible group.
     while let Expr::Group(group) = value {
         value = *group.expr;
     }
@@ -106,7 +106,7 @@ fn argument(input: ParseStream<'_>) -> syn::Result<Option<Arg>> {
 fn unknown(key: &Ident, name: &str) -> syn::Error {
     let names = || OPTIONS.iter().map(|spec| spec.name);
     let meant = match name {
-        // Names from elsewhere.
+        // Names that other crates use.
         "core_threads" | "threads" => Some("worker_threads"),
         "grace" | "limit" => Some("timeout"),
         "signal" => Some("signals"),
@@ -130,15 +130,15 @@ fn add(args: &mut Vec<Arg>, arg: Arg, errors: &mut Errors) {
     }
 }
 
-/// Leaves the rest of a broken argument behind; says so where there is no comma between two.
+/// Skips the rest of a broken argument; reports a missing comma between two.
 fn skip_to_comma(input: ParseStream<'_>, errors: &mut Errors) {
     if !input.is_empty() && !input.peek(Token![,]) && errors.is_empty() {
         errors.push(input.error("a comma is missing before this"));
     }
     while !input.is_empty() && !input.peek(Token![,]) {
-        // There is a token, so it can be read.
+        // There is a token, so this cannot fail.
         let _ = input.parse::<TokenTree>();
     }
-    // At the end there is none, which is as good.
+    // At the end, there is none, which is fine.
     let _ = input.parse::<Option<Token![,]>>();
 }

@@ -1,19 +1,19 @@
-//! Durations in strings: one or more of `<integer><unit>`.
+//! Durations as strings: one or more of `<integer><unit>`.
 //!
-//! This file is in both crates: the runtime's `util/duration.rs` is a symlink to the macro crate's,
-//! and each package has a copy of its own. The attribute reads literals with it at compile time,
-//! the runtime reads environment variables when the process starts.
+//! This file is part of both crates: the runtime's `util/duration.rs` is a symlink to the macro
+//! crate's, and each package contains its own copy. The attribute parses literals with it at
+//! compile time; the runtime parses environment variables when the process starts.
 
 use std::time::Duration;
 
-/// The units, the longest first: in this order they are written.
+/// The units, longest first, which is the order they are printed in.
 const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// Reads a duration such as `"3s"`, `"250ms"` or `"1m30s"`.
+/// Parses a duration such as `"3s"`, `"250ms"` or `"1m30s"`.
 ///
 /// # Errors
 ///
-/// Say what to write instead.
+/// Returns a message that says what to write instead.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let form = "write an integer and a unit (`ms`, `s`, `m`, `h`), such as `\"3s\"` or `\"1m30s\"`";
     if text.is_empty() {
@@ -55,7 +55,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
 /// Ten years: longer than a process lives, and short enough that a deadline can be computed.
 pub(crate) const LONGEST: u64 = 10 * 365 * 24 * 3_600_000;
 
-/// The shortest text that `parse` reads as this.
+/// Returns a text that `parse` reads as this duration, in the largest units.
 pub(crate) fn print(mut millis: u64) -> String {
     if millis == 0 {
         return "0s".to_owned();
@@ -81,7 +81,7 @@ fn without_spaces(text: &str) -> Option<String> {
     (written != text && parse(&written).is_ok()).then_some(written)
 }
 
-/// `1.5s` in units that have no fraction.
+/// Rewrites a number such as `1.5s` in units without a fraction.
 fn decimal(text: &str) -> Option<String> {
     let (whole, rest) = text.split_once(['.', ','])?;
     let (fraction, unit) = split(rest, |c| c.is_ascii_digit());
@@ -91,11 +91,11 @@ fn decimal(text: &str) -> Option<String> {
     let fraction = if fraction.is_empty() { 0 } else { fraction.parse::<u64>().ok()? };
     let parts = whole.checked_mul(scale)?.checked_add(fraction)?.checked_mul(*factor)?;
     let millis = (parts % scale == 0).then_some(parts / scale)?;
-    // In one unit, if one will do: `1500ms` says best what `1.5s` meant.
+    // Seconds become milliseconds: `1500ms` is closest to what `1.5s` meant.
     Some(if *factor == 1_000 { format!("{millis}ms") } else { print(millis) })
 }
 
-/// Other ways to write the units.
+/// Returns the unit that another spelling stands for.
 fn meant(unit: &str) -> Option<&'static str> {
     Some(match unit.to_lowercase().as_str() {
         "s" | "sec" | "secs" | "second" | "seconds" => "s",

@@ -28,7 +28,7 @@ use crate::{
 pub(crate) enum Attribute {
     /// `#[graceful::main]`: `Config::run`.
     Main,
-    /// `#[graceful::test]`: `Config::test`, by default on one thread, as `tokio::test`.
+    /// `#[graceful::test]`: `Config::test`, by default on one thread, like `tokio::test`.
     Test,
 }
 
@@ -47,8 +47,7 @@ impl fmt::Display for Attribute {
     }
 }
 
-/// Expands the attribute. With any mistake the function is there all the same, and every mistake is
-/// reported behind it.
+/// Expands the attribute. Even after errors the function is emitted, followed by every error.
 pub(crate) fn expand(attribute: Attribute, args: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     let args = args::parse(args, &mut errors);
@@ -60,14 +59,14 @@ pub(crate) fn expand(attribute: Attribute, args: TokenStream, item: TokenStream)
     let mut item: Item = match Item::read(item.clone()) {
         Ok(item) => item,
         Err(error) => {
-            // Not a function, or half of one, which is being typed right now: left as it is.
+            // Not a function, or one that is still being typed: leave it as it is.
             errors.push(error);
             return [item, errors.into_tokens()].into_iter().collect();
         }
     };
     let callable = item.check(attribute, &mut errors);
     if item.sig.receiver().is_some() {
-        // In an `impl` block: nothing can be wrapped around it there.
+        // In an `impl` block, where nothing can be wrapped around it.
         return [quote!(#item), errors.into_tokens()].into_iter().collect();
     }
     item.drop_runtimes();
@@ -79,11 +78,11 @@ pub(crate) fn expand(attribute: Attribute, args: TokenStream, item: TokenStream)
     [function, errors.into_tokens()].into_iter().collect()
 }
 
-/// What becomes of the user's function.
+/// How the user's function is used.
 #[derive(Clone, Copy)]
 enum Body {
     Called,
-    /// It cannot be called: it is kept, for the editor.
+    /// Cannot be called, but is kept for the editor.
     Kept,
 }
 
@@ -94,16 +93,17 @@ fn wrap(
     calls: &[TokenStream],
     body_is: Body,
 ) -> TokenStream {
-    // A return value that cannot be served is an error of the type that says so: there it is shown.
+    // A return value that cannot be served is an error in the return type, so show it there.
     let at = item.output().map_or_else(|| item.sig.ident.span(), Spanned::span);
     let Item { attrs, vis, mut sig, body } = item;
     let name = sig.ident.clone();
-    // After an error: so that what calls it is not wrong as well. A `main` takes none in any case.
+    // After an error, keep the arguments, so that callers do not fail as well. A `main` takes none
+    // in any case.
     let inputs = match body_is {
         Body::Kept if name != "main" && sig.generics.params.is_empty() => sig.inputs.clone(),
         Body::Called | Body::Kept => Punctuated::new(),
     };
-    // After an error: so that the body is checked as what it was meant to be.
+    // After an error, check the body as what it was meant to be.
     sig.asyncness.get_or_insert_with(|| syn::Token![async](Span::call_site()));
     sig.constness = None;
     sig.safety = Safety::Default;
@@ -120,7 +120,7 @@ fn wrap(
         Body::Called => shown_at(&quote!(.#method(#name)), at),
         Body::Kept => quote!(.#method(async || ::core::unimplemented!())),
     };
-    // They are those of a function that is not called.
+    // They belong to a function that is not called.
     let unused = (!inputs.is_empty()).then(|| quote!(#[allow(unused_variables)]));
     quote! {
         #marker

@@ -1,4 +1,4 @@
-//! The function under the attribute: its head is read, its body stays as it is.
+//! The function under the attribute: its signature is parsed, its body stays as it is.
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quote::ToTokens;
@@ -10,7 +10,7 @@ use syn::{
 
 use crate::{args::Errors, expand};
 
-/// An async function; the body is one opaque token, so that no time goes into parsing it and
+/// An async function. The body is one opaque token, so that no time is spent on parsing it and
 /// nothing in it can get lost.
 pub(crate) struct Item {
     pub(crate) attrs: Vec<Attribute>,
@@ -35,8 +35,8 @@ impl Parse for Item {
 }
 
 impl Item {
-    /// Reads the function. The body is put aside meanwhile: the parser would look at every token in
-    /// it.
+    /// Parses the function. The body is set aside meanwhile, because the parser would look at every
+    /// token in it.
     pub(crate) fn read(tokens: TokenStream) -> syn::Result<Self> {
         let mut tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let body = match tokens.last_mut() {
@@ -68,7 +68,7 @@ impl ToTokens for Item {
 }
 
 impl Item {
-    /// The type that `main` returns, where it says one.
+    /// Returns the return type, if there is one.
     pub(crate) fn output(&self) -> Option<&syn::Type> {
         match &self.sig.output {
             ReturnType::Default => None,
@@ -76,8 +76,8 @@ impl Item {
         }
     }
 
-    /// Takes down everything that keeps this function from being run as `main`; returns whether it
-    /// can be called without arguments all the same.
+    /// Records everything that keeps this function from being run as `main`; returns whether it can
+    /// still be called without arguments.
     pub(crate) fn check(&self, attribute: expand::Attribute, errors: &mut Errors) -> bool {
         let sig = &self.sig;
         if sig.asyncness.is_none() {
@@ -150,13 +150,13 @@ impl Item {
         message.to_owned()
     }
 
-    /// Leaves out the attributes that would fight over the function.
+    /// Removes the attributes that would fight over the function.
     pub(crate) fn drop_runtimes(&mut self) {
         self.attrs.retain(|attr| !is_runtime(attr));
     }
 }
 
-/// `#[tokio::main]`, `#[test]` and their like.
+/// Whether this is `#[tokio::main]`, `#[test]` or the like.
 fn is_runtime(attr: &Attribute) -> bool {
     let names: Vec<_> = attr.path().segments.iter().map(|it| it.ident.to_string()).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();

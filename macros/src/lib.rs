@@ -1,4 +1,4 @@
-//! The attribute of `graceful-main`. Use it through that crate, as `#[graceful::main]`: its
+//! The attributes of `graceful-main`. Use them through that crate, as `#[graceful::main]`: their
 //! documentation is there.
 
 mod args;

@@ -1,6 +1,6 @@
 //! "Did you mean …?"
 
-/// The word that is near enough to be what was meant.
+/// Returns the word that is close enough to be what was meant.
 pub(crate) fn near<'a>(typed: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let typed = typed.to_lowercase();
     words
@@ -11,7 +11,7 @@ pub(crate) fn near<'a>(typed: &str, words: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, word)| word)
 }
 
-/// How many letters to insert, delete, replace or swap with their neighbour (optimal string
+/// The number of letters to insert, delete, replace or swap with their neighbour (optimal string
 /// alignment).
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<_>, Vec<_>) = (a.chars().collect(), b.chars().collect());

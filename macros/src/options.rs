@@ -1,7 +1,7 @@
 //! The one table of options. The parser, the messages, the suggestions and the test of the
 //! documentation all draw from it.
 
-/// What an option takes.
+/// The kind of value that an option takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// `"3s"`, `env("NAME", "3s")` or an expression of type `Duration`.
@@ -22,21 +22,21 @@ pub(crate) enum Kind {
     Crate,
 }
 
-/// A word and the path, below the crate, of what it stands for.
+/// A word and the path, within the crate, of what it stands for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Choice {
     pub(crate) word: &'static str,
     pub(crate) path: &'static [&'static str],
 }
 
-/// One option; the method of `Config` has its name.
+/// One option; its method on `Config` has the same name.
 #[derive(Debug)]
 pub(crate) struct Spec {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
     /// How to write it, for messages.
     pub(crate) example: &'static str,
-    /// As the documentation gives it.
+    /// The default, as the documentation gives it.
     #[cfg_attr(not(test), allow(dead_code, reason = "for the test of the documentation"))]
     pub(crate) default: &'static str,
 }
@@ -47,7 +47,7 @@ const FLAVORS: &[Choice] = &[
     Choice { word: LOCAL, path: &["Flavor", "Local"] },
 ];
 
-/// The flavors of one thread, which some options need.
+/// The single-threaded flavors, which some options need.
 pub(crate) const CURRENT_THREAD: &str = "current_thread";
 pub(crate) const LOCAL: &str = "local";
 
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use crate::signal_names::SIGNAL_NAMES;
 
-    /// The table as the tests of the workspace compare it with the documentation: README and
+    /// The snapshot of the table, which the workspace's tests compare with the README and the
     /// rustdoc.
     #[test]
     fn the_table_is_in_the_snapshots() {

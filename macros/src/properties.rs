@@ -1,4 +1,4 @@
-//! Whatever is written in the attribute: an expansion or a message, never a panic.
+//! Whatever the attribute contains, the result is an expansion or an error, never a panic.
 
 use proc_macro2::{Span, TokenStream};
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ use crate::{
     value,
 };
 
-/// Text that often comes near to being right.
+/// Text that is often nearly right.
 fn attribute_text() -> impl Strategy<Value = String> {
     let names: Vec<_> = OPTIONS.iter().map(|spec| spec.name.to_owned()).collect();
     let piece = prop_oneof![
@@ -41,7 +41,7 @@ fn item_text() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn never_panics_and_never_forgets_the_function(args in attribute_text(), item in item_text()) {
-        // What is no list of tokens does not get as far as the attribute.
+        // Text that is not a list of tokens never reaches the attribute.
         let (Ok(args), Ok(item)) = (args.parse::<TokenStream>(), item.parse::<TokenStream>()) else {
             return Ok(());
         };
@@ -86,7 +86,7 @@ proptest! {
     fn accepted_durations_print_back_to_themselves(text in "([0-9]{1,6}(ms|s|m|h)){1,4}") {
         if let Ok(duration) = duration::parse(&text) {
             let millis = u64::try_from(duration.as_millis()).unwrap();
-            // Nothing below a millisecond gets lost on the way, and no unit is taken for another.
+            // Nothing below a millisecond is lost, and no unit is taken for another.
             prop_assert_eq!(u128::from(millis), duration.as_millis());
             prop_assert_eq!(duration::parse(&duration::print(millis)), Ok(duration));
         }

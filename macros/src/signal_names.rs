@@ -1,12 +1,12 @@
 //! The signals that can start a drain, in one table for the attribute and the runtime.
 //!
-//! This file is in both crates: the runtime's `signal/signal_names.rs` is a symlink to the macro
-//! crate's, and each package has a copy of its own.
+//! This file is part of both crates: the runtime's `signal/signal_names.rs` is a symlink to the
+//! macro crate's, and each package contains its own copy.
 
 /// A signal as POSIX names it (`signal.h`).
 pub(crate) struct SignalName {
     pub(crate) name: &'static str,
-    /// Whether it starts the drain where the program does not say otherwise.
+    /// Whether it starts the drain by default.
     #[cfg_attr(not(test), allow(dead_code, reason = "the runtime has it for its tests alone"))]
     pub(crate) is_default: bool,
 }

@@ -1,7 +1,7 @@
-//! The expansion, as a person reads it: `macros/snapshots/`. The tests of the workspace compare it
+//! Readable snapshots of the expansion, in `macros/snapshots/`. The workspace's tests compare them
 //! with the README.
 //!
-//! `GRACEFUL_BLESS=1 cargo test -p graceful-main-macros` writes them anew.
+//! `GRACEFUL_BLESS=1 cargo test -p graceful-main-macros` rewrites them.
 
 use std::{fs, path::PathBuf};
 
@@ -28,7 +28,7 @@ fn check(name: &str, attribute: Attribute, args: &str, item: &str) {
     check_file(&format!("{name}.rs"), &now);
 }
 
-/// Compares a file of the folder of snapshots with what it should be now.
+/// Compares a snapshot file with what it should contain.
 pub(crate) fn check_file(name: &str, now: &str) {
     let file = folder().join("snapshots").join(name);
     if std::env::var_os("GRACEFUL_BLESS").is_some() {
@@ -89,8 +89,8 @@ fn the_body_is_not_looked_at() {
     assert!(tokens.contains(&parse(nonsense).to_string()), "{tokens}");
 }
 
-/// The body is never parsed: a long one costs no more than its tokens do, which is a part of what a
-/// parser takes. `.ci/compile-time` prints the time.
+/// The body is never parsed: a long one costs only its tokens, a fraction of what parsing takes.
+/// `.ci/compile-time` prints the time.
 #[test]
 fn a_long_body_is_not_parsed() {
     use std::time::{Duration, Instant};
@@ -100,7 +100,7 @@ fn a_long_body_is_not_parsed() {
     let item: TokenStream = format!("async fn main() {{ {lines} }}").parse().expect("tokens");
     let args: TokenStream = "timeout = \"3s\"".parse().expect("tokens");
     let (mut expanded, mut parsed): (Vec<Duration>, Vec<Duration>) = (Vec::new(), Vec::new());
-    // In turns: what else the machine does falls on both.
+    // Alternates, so that other load on the machine affects both.
     for _ in 0..50 {
         let (args, tokens) = (args.clone(), item.clone());
         let start = Instant::now();

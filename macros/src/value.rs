@@ -1,4 +1,4 @@
-//! From the value of an option to the argument of its method on `Config`.
+//! Turns the value of an option into the argument of its method on `Config`.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -32,7 +32,7 @@ fn path(arg: &Arg) -> syn::Result<Path> {
     }
 }
 
-/// The same tokens, shown at `span` in messages: what is wrong with a value is shown at the value.
+/// Returns the same tokens, located at `span`, so that errors about a value point at the value.
 pub(crate) fn shown_at(tokens: &TokenStream, span: Span) -> TokenStream {
     let tokens = tokens.clone().into_iter().map(|mut token| {
         token.set_span(token.span().located_at(span));
@@ -41,7 +41,7 @@ pub(crate) fn shown_at(tokens: &TokenStream, span: Span) -> TokenStream {
     tokens.collect()
 }
 
-/// The calls on `Config`, in the order in which the options are given.
+/// Returns the calls on `Config`, in the order of the options.
 pub(crate) fn calls(
     args: &[Arg],
     attribute: Attribute,
@@ -59,7 +59,7 @@ pub(crate) fn calls(
     calls.collect()
 }
 
-/// What makes sense only with the other flavor.
+/// Reports options that do not fit the attribute or the flavor.
 fn check_together(args: &[Arg], attribute: Attribute, errors: &mut Errors) {
     let flavor = args.iter().find(|arg| arg.spec.name == "flavor");
     let current_thread = match flavor {
@@ -92,7 +92,7 @@ fn check_together(args: &[Arg], attribute: Attribute, errors: &mut Errors) {
     }
 }
 
-/// A signal starts the drain or prints what is in flight.
+/// Reports signals that would both start the drain and print what is in flight.
 fn check_dump(args: &[Arg], errors: &mut Errors) {
     let of =
         |name: &str| args.iter().find(|arg| arg.spec.name == name).map(|arg| idents(&arg.value));
@@ -110,7 +110,7 @@ fn check_dump(args: &[Arg], errors: &mut Errors) {
     }
 }
 
-/// The names in a list, as far as they are names.
+/// Returns the elements of a list that are names.
 fn idents(value: &Expr) -> Vec<Ident> {
     let Expr::Array(array) = value else { return Vec::new() };
     let ident = |element: &Expr| match element {
@@ -161,7 +161,7 @@ fn value(arg: &Arg, krate: &TokenStream) -> syn::Result<TokenStream> {
             Expr::Lit(ExprLit { lit: Lit::Bool(on), .. }) => Ok(on.to_token_stream()),
             _ => Err(wrong("`true` or `false`")),
         },
-        // Not a call: `crate_path` reads it.
+        // Not a method call: `crate_path` reads it.
         Kind::Crate => Ok(TokenStream::new()),
     }
 }
@@ -173,7 +173,7 @@ fn string(value: &Expr) -> Option<&LitStr> {
     }
 }
 
-/// A duration, or for a limit that there is none.
+/// Expands a duration, or `"none"` for a limit.
 fn limit(arg: &Arg, krate: &TokenStream) -> syn::Result<TokenStream> {
     let Arg { spec, value, .. } = arg;
     match value {
@@ -217,14 +217,14 @@ fn literal(text: &LitStr) -> syn::Result<TokenStream> {
         let secs = duration.as_secs();
         return Ok(quote!(::core::time::Duration::from_secs(#secs)));
     }
-    // Ten years of milliseconds at the most.
+    // At most ten years of milliseconds.
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Ok(quote!(::core::time::Duration::from_millis(#millis)))
 }
 
-/// `env("NAME", "3s")`: only with that name and two arguments; any other call is an expression. By
-/// its path, `graceful::env("NAME", "3s")`, it is the function of the runtime crate, unless its
-/// default is a literal: that function takes a `Duration`.
+/// Whether this is `env("NAME", "3s")`: only that name with two arguments; any other call is an
+/// expression. `graceful::env("NAME", "3s")`, by its path, is the runtime crate's function, which
+/// takes a `Duration`, unless its default is a literal.
 fn is_env(call: &ExprCall, krate: &TokenStream) -> bool {
     let Expr::Path(function) = &*call.func else { return false };
     if call.args.len() != 2 {
@@ -272,7 +272,7 @@ fn one_of(text: &LitStr, choices: &[Choice], krate: &TokenStream) -> syn::Result
     Err(syn::Error::new(text.span(), message))
 }
 
-/// `[SIGTERM, SIGINT]`; `Err(None)`: not a list at all.
+/// Expands `[SIGTERM, SIGINT]`; `Err(None)` if it is not a list at all.
 fn signals(arg: &Arg, krate: &TokenStream) -> Result<TokenStream, Option<syn::Error>> {
     let Expr::Array(array) = &arg.value else {
         return Err(None);

@@ -9,10 +9,10 @@
 //! }
 //! ```
 //!
-//! [`main`](macro@main) listens for the stop signals before the first line of the body runs. On the
-//! first one the server stops accepting without losing a connection that was accepted, finishes its
-//! work within the `timeout`, runs the cleanup hooks, and ends the process with an exit code that
-//! says how it went. What the limit cut off is named.
+//! [`main`](macro@main) listens for stop signals before the first line of the body runs. On the
+//! first one, the server stops accepting without losing an accepted connection, finishes its work
+//! within the `timeout`, runs the cleanup hooks, and ends the process with an exit code that says
+//! how it went. Everything that the limit cut off is named.
 //!
 //! # Map
 //!
@@ -20,71 +20,72 @@
 //! |---|---|
 //! | serve HTTP, from any tower or hyper service | [`serve`], [`Server`] |
 //! | serve another protocol, over TCP, Unix sockets or TLS | [`listen`], [`Connection`] |
-//! | end a connection of another protocol without a loss | [`Connection::idle_shutdown`] |
-//! | know who asks | [`Server::connect_info`], [`ConnectInfo`] |
+//! | end a connection of another protocol without loss | [`Connection::idle_shutdown`] |
+//! | get the client's address | [`Server::connect_info`], [`ConnectInfo`] |
 //! | serve with another framework | [`serve_fn`]; `axum::serve(…)` as it is with the feature `axum` |
 //! | serve several at once | a tuple or `Vec` of them, [`Serve`] |
-//! | answer on, with metrics and probes, while the rest stops | [`Serve::until_exit`] |
-//! | have work in the background waited for | [`spawn`], [`spawn_named`], [`spawn_blocking`], [`spawn_local`] |
-//! | have the end of a task stop the program | [`spawn_critical`] |
-//! | have tasks stop one after another | [`TaskGroup`] |
+//! | keep answering, with metrics and probes, while the rest stops | [`Serve::until_exit`] |
+//! | wait for background work | [`spawn`], [`spawn_named`], [`spawn_blocking`], [`spawn_local`] |
+//! | stop the program when a task ends | [`spawn_critical`] |
+//! | stop tasks one after another | [`TaskGroup`] |
 //! | clean up | [`on_stop`]; [`keep`] for guards that must outlive the report |
-//! | do something once all listen | [`on_ready`] |
-//! | learn of the drain: loops, WebSockets, streams | [`shutdown`], [`until_shutdown`]; of the first signal, [`stopping`] |
+//! | run code once every listener is bound | [`on_ready`] |
+//! | react to the drain in loops, WebSockets and streams | [`shutdown`], [`until_shutdown`]; to the first signal, [`stopping`] |
 //! | stop from code | [`stop`] |
-//! | see what runs now | [`Handle::in_flight`] |
-//! | go without the attribute, on a runtime of your own, or test | [`Config`] |
+//! | see what is in flight | [`Handle::in_flight`] |
+//! | do without the attribute, use your own runtime, or test | [`Config`] |
 //!
 //! # Messages
 //!
-//! Where the program has installed a [`tracing`] subscriber, messages are events of the target
-//! `graceful`; with the feature `log`, where it has a logger of the crate `log` instead, they are
-//! its records; else they are lines on stderr. The events of a stop are in a span named `stop`,
-//! with the field `cause`, which is closed after the last of them. Their fields:
+//! If the program has installed a [`tracing`] subscriber, messages are events with the target
+//! `graceful`. With the feature `log`, if it has a logger of the crate `log` instead, they are
+//! records for that logger. Otherwise, they are lines on stderr. The events of a stop are in a span
+//! named `stop`, with the field `cause`, which is closed after the last of them. Their fields:
 //!
 //! | event | level | fields |
 //! |---|---|---|
 //! | `listening on …` | info | `addr` |
-//! | `… received, draining for …` | info | `signal` (empty where the stop did not begin with one), `limit`, `delay_ms` |
-//! | `waiting for …`, each second at most, when the counts or the oldest piece of work have changed | info | `requests`, `connections`, `tasks`, `oldest` |
-//! | `… received, in flight: …`, at a signal of [`Config::dump`] | info | `signal`, `requests`, `connections`, `tasks` |
-//! | the report; where something was cut off, with the names | info; error | `elapsed_ms`, `requests`, `connections`, `tasks` (how many were drained), `cut` (how many were cut off) |
-//! | `error: …`: `main`, a server or a cleanup hook has failed | error | `error`, `report` (the error's own `{:?}` form, where that has more than one line) |
-//! | `error: kept values are left behind, …`: of [`keep`] | error | `kept` |
-//! | `server … has ended by itself`, of [`serve_fn`], before any stop | info | `server` |
-//! | `nothing to serve: …`, tasks of `tokio::spawn` that `main` has left | warn | `server`; `tasks` |
+//! | `… received, draining for …` | info | `signal` (empty if no signal started the stop), `limit`, `delay_ms` |
+//! | `waiting for …`, at most once a second, when the counts or the oldest piece of work have changed | info | `requests`, `connections`, `tasks`, `oldest` |
+//! | `… received, in flight: …`, on a signal of [`Config::dump`] | info | `signal`, `requests`, `connections`, `tasks` |
+//! | the report; with names, if something was cut off | info; error | `elapsed_ms`, `requests`, `connections`, `tasks` (how many were drained), `cut` (how many were cut off) |
+//! | `error: …`: `main`, a server or a cleanup hook has failed | error | `error`, `report` (the error's own `{:?}` form, if that has more than one line) |
+//! | `error: kept values are left behind: …`, for [`keep`] | error | `kept` |
+//! | `server … has ended by itself`, for [`serve_fn`], before any stop | info | `server` |
+//! | `nothing to serve: …`, tasks of `tokio::spawn` that `main` has left behind | warn | `server`; `tasks` |
 //! | `task … panicked: …` | error | `task`, `panic` |
-//! | `read the certificate … again`; where that fails | info; warn | `certificate`; `error` |
+//! | `read the certificate … again`; if that fails | info; warn | `certificate`; `error` |
 //! | `… connection limit reached …`, once | warn | `server`, `max_connections` |
-//! | `connection from …: …`: what the handler of [`listen`] has failed with | debug | `peer`, `error` |
+//! | `connection from …: …`: the error of a handler of [`listen`] | debug | `peer`, `error` |
 //! | `… cannot accept: …`, `… accepting again …` | warn, info | `server`, `error`, `elapsed_ms` |
 //!
-//! At a terminal, a drain of more than half a second shows one live line with what is left and its
-//! oldest piece, which wipes itself. What the program prints meanwhile begins on a line of its own.
-//! The echo of the key (`^C`) is wiped, with all of the line that it stands on.
+//! On a terminal, a drain that takes more than half a second shows a live line with the remaining
+//! work and its oldest piece, which wipes itself at the end. Output of the program starts on its
+//! own line meanwhile. The echo of the key (`^C`) is wiped, with the rest of its line.
 //!
 //! ## Filters
 //!
 //! A filter for the program's own messages, such as `RUST_LOG=myapp=info` or
-//! `EnvFilter::new("myapp=info")`, leaves out what this crate says. Errors, and what was cut off,
-//! are then lines on stderr all the same: a process that ends with 1 or 124 never does so without a
-//! word. The filters, by the target `graceful`:
+//! `EnvFilter::new("myapp=info")`, leaves out the messages of this crate. Errors, and what was cut
+//! off, are still lines on stderr then: a process that ends with 1 or 124 never does so silently.
+//! Filters for the target `graceful`:
 //!
-//! | to have | write |
+//! | to get | use |
 //! |---|---|
 //! | all messages in the program's log | `myapp=info,graceful=info` |
-//! | errors and what was cut in the program's log, nothing else | `myapp=info,graceful=error` |
-//! | the errors of single connections of [`listen`], too | `myapp=info,graceful=debug` |
+//! | only errors and what was cut in the program's log | `myapp=info,graceful=error` |
+//! | the errors of single connections of [`listen`], as well | `myapp=info,graceful=debug` |
 //! | neither "listening on" nor the report, wherever they would go | `quiet = true`, [`Config::quiet`] |
-//! | no line on stderr at all | a filter that takes `graceful=error`, or a subscriber that drops it |
+//! | no line on stderr at all | a filter that accepts `graceful=error`, or a subscriber that drops it |
 //!
-//! A message is one event, and its text one line. Where an error prints itself over several lines
-//! (`anyhow`, `eyre`, `miette`), stderr has them all, and an event has them in its field `report`.
+//! Each message is one event with one line of text. If an error prints itself over several lines
+//! (`anyhow`, `eyre`, `miette`), stderr shows all of them, and the event has them in its field
+//! `report`.
 //!
 //! # Testing your own shutdown
 //!
-//! [`Config::start`] serves inside of an ordinary test, installs no signal handler, and returns the
-//! [`Report`]:
+//! [`Config::start`] serves inside an ordinary test and installs no signal handler. Stopping
+//! returns the [`Report`]:
 //!
 //! ```
 //! # use axum::{Router, routing::get};
@@ -104,42 +105,43 @@
 //!   not wait for WebSockets.
 //! - `hyper_util::server::graceful::GracefulShutdown` is the building block of that: it leaves
 //!   signals, limits and exit code to the caller. Both close keep-alive connections at once, which
-//!   loses the requests that are on their way.
-//! - `axum-server` has a limit; `actix-web` and Rocket have limits and signals of their own, and
-//!   swallow the second one.
+//!   loses the requests that are in transit.
+//! - `axum-server` has a limit; `actix-web` and Rocket have their own limits and signals, and
+//!   swallow the second signal.
 //! - `tokio-graceful` and `tokio-graceful-shutdown` wait for tasks and subsystems; connections are
 //!   up to the caller.
-//! - `tokio_util::task::TaskTracker` and `CancellationToken` are what [`spawn`] and [`shutdown`]
-//!   would be built from by hand; they do not know what was cut.
+//! - `tokio_util::task::TaskTracker` and `CancellationToken` are what you would build [`spawn`] and
+//!   [`shutdown`] from by hand; they do not know what was cut.
 //!
-//! Feature by feature, and measured: `docs/comparison.md` in the repository (on docs.rs, in the
-//! module `guides`). How a program moves over from each of them: `docs/migration.md`.
+//! `docs/comparison.md` in the repository (on docs.rs, in the module `guides`) compares them
+//! feature by feature, with measurements. `docs/migration.md` shows how to migrate from each of
+//! them.
 //!
 //! # Features
 //!
 //! - `http1`, `http2` (both default): [`serve`], for the protocols that are enabled.
-//! - `net` (with each of these): [`listen`], without anything of HTTP.
-//! - `tls`: TLS by rustls, with the crypto provider of your choice: [`Server::tls`],
+//! - `net` (enabled by each of these): [`listen`], without any HTTP.
+//! - `tls`: TLS with rustls, with the crypto provider of your choice: [`Server::tls`],
 //!   [`Server::tls_files`].
 //! - `proxy-protocol`: [`Server::proxy_protocol`].
 //! - `probes`: `Server::probes`, a port for Kubernetes.
 //! - `serde`: `Serialize` for [`InFlight`] and [`Report`].
-//! - `systemd`: tells systemd that the program is ready, what it does and that it stops, asks for
-//!   the time that a stop needs, feeds the watchdog; and takes the sockets that the process was
-//!   started with, by address, by name (`systemd:name`) and by number (`fd:3`). `docs/systemd.md`
-//!   in the repository.
-//! - `axum`: [`Serve`] for `axum::serve(…)` of axum 0.8; a later axum is served by [`serve`] and
-//!   [`serve_fn`] all the same.
-//! - `log`: messages for loggers of the crate `log`, in their own format, where there is no
-//!   `tracing` subscriber.
-//! - `tokio-util`: `cancellation_token`, for libraries that want a `CancellationToken`.
+//! - `systemd`: tells systemd when the program is ready, what it is doing and when it stops, asks
+//!   for the time that a stop needs, and feeds the watchdog. It also uses the sockets that the
+//!   process was started with, by address, by name (`systemd:name`) and by number (`fd:3`). See
+//!   `docs/systemd.md` in the repository.
+//! - `axum`: [`Serve`] for `axum::serve(…)` of axum 0.8. [`serve`] and [`serve_fn`] also work with
+//!   later versions of axum.
+//! - `log`: messages for loggers of the crate `log`, in their own format, if there is no `tracing`
+//!   subscriber.
+//! - `tokio-util`: `cancellation_token`, for libraries that expect a `CancellationToken`.
 //! - `test-util`: the argument `start_paused`.
 //!
 //! # Panics that abort
 //!
-//! With `panic = "abort"` in the profile a panic anywhere, in a handler too, ends the process at
-//! once with SIGABRT: nothing is drained, no hook runs. What this crate cuts off never causes one:
-//! it is dropped where its timers still exist, or left as it is.
+//! With `panic = "abort"` in the profile, a panic anywhere, even in a handler, ends the process at
+//! once with SIGABRT: nothing is drained, and no hook runs. Work that this crate cuts off never
+//! causes one: it is dropped while its timers still exist, or left as it is.
 //!
 //! # Platforms
 //!
@@ -152,7 +154,7 @@
     allow(dead_code, unused_imports, reason = "some of the core serves one protocol alone")
 )]
 
-// Each may use what stands above it, which `tests/tests/fast/layers.rs` checks.
+// `tests/tests/fast/layers.rs` checks which of these may use which.
 mod config;
 mod context;
 #[cfg(feature = "http1")]
@@ -172,7 +174,7 @@ pub use graceful_main_macros::main;
 #[doc = include_str!("test_attr.md")]
 pub use graceful_main_macros::test;
 
-/// The guides of the repository's `docs/`. On docs.rs alone: their links are those of the
+/// The guides from `docs/` in the repository. Only on docs.rs, because their links are those of the
 /// repository.
 #[cfg(docsrs)]
 pub mod guides {
@@ -223,7 +225,7 @@ pub use self::{
     util::Failure,
     work::{ConnectionState, InFlight, Progress},
 };
-/// Parts of the signatures above that nobody has to name.
+/// Types in the signatures above that nobody has to name.
 #[doc(hidden)]
 pub use self::{
     config::{IntoWait, OnUnhandledPanic, StartPaused},

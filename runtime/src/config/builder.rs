@@ -12,10 +12,10 @@ use crate::{
     util::{Failure, Sealed, threads_can_be_had},
 };
 
-/// Limits of a stop and settings of the runtime: what [`graceful::main`](macro@crate::main) expands
-/// to, and the way to go without the attribute.
+/// The limits of a stop and the settings of the runtime. [`graceful::main`](macro@crate::main)
+/// expands to this builder, and programs without the attribute use it directly.
 ///
-/// [`run`](Self::run) owns the process; [`start`](Self::start) runs inside of an existing runtime.
+/// [`run`](Self::run) owns the process; [`start`](Self::start) runs inside an existing runtime.
 ///
 /// # Examples
 ///
@@ -40,8 +40,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults: `timeout` 20 s, `delay` 0 s, `linger` 250 ms, `cleanup` 5 s, the signals
-    /// SIGHUP, SIGINT, SIGTERM and SIGQUIT, a multi-threaded runtime.
+    /// Creates a configuration with the defaults: `timeout` 20 s, `delay` 0 s, `linger` 250 ms,
+    /// `cleanup` 5 s, the signals SIGHUP, SIGINT, SIGTERM and SIGQUIT, and a multi-threaded
+    /// runtime.
     pub fn new() -> Self {
         Self {
             limits: ConfiguredLimits {
@@ -57,56 +58,58 @@ impl Config {
         }
     }
 
-    /// The limit of the drain, counted from the moment it starts; `None` is no limit.
+    /// Sets the limit of the drain, counted from the moment it starts. `None` means no limit.
     ///
-    /// Default: 20 s, which with `cleanup`'s 5 s fits into the 30 s of grace that Kubernetes gives
-    /// (`terminationGracePeriodSeconds`).
+    /// Default: 20 s. Together with the 5 s of `cleanup`, this fits into the 30 s of grace that
+    /// Kubernetes gives by default (`terminationGracePeriodSeconds`).
     pub fn timeout(mut self, limit: impl IntoLimit) -> Self {
         self.limits.timeout = limit.into_source();
         self
     }
 
-    /// Lame duck: how long, after the first signal, connections are still accepted, while the
-    /// process already says that it is not ready. Default: 0 s.
+    /// Sets the lame-duck period: how long connections are still accepted after the first signal,
+    /// while the process already reports that it is not ready. Default: 0 s.
     ///
-    /// Skipped where nothing is being served yet.
+    /// Skipped if nothing is being served yet.
     pub fn delay(mut self, delay: impl IntoWait) -> Self {
         self.limits.delay = delay.into_source();
         self
     }
 
-    /// How long an idle keep-alive connection is kept for one more request. Default: 250 ms.
+    /// Sets how long an idle keep-alive connection is kept open for one more request. Default:
+    /// 250 ms.
     ///
-    /// It counts from the last activity, as the client sees it: from the moment in which the client
-    /// has acknowledged the latest response. One that has been idle for longer is closed as soon as
-    /// the drain starts. A connection that has not sent anything yet is given two round trips more,
-    /// as many as a TLS handshake takes. How far away a client is, and what it has acknowledged, is
-    /// asked of the kernel (on Linux).
+    /// The time counts from the last activity as the client sees it: from the moment when the
+    /// client has acknowledged the latest response. A connection that has been idle for longer is
+    /// closed as soon as the drain starts. A connection that has not sent anything yet gets two
+    /// more round trips, as many as a TLS handshake takes. On Linux, the round-trip time and the
+    /// acknowledgements come from the kernel.
     pub fn linger(mut self, linger: impl IntoWait) -> Self {
         self.limits.linger = linger.into_source();
         self
     }
 
-    /// The limit of all cleanup hooks together, after the drain; `None` is no limit. Default: 5 s.
+    /// Sets the limit of all cleanup hooks together, which run after the drain. `None` means no
+    /// limit. Default: 5 s.
     pub fn cleanup(mut self, limit: impl IntoLimit) -> Self {
         self.limits.cleanup = limit.into_source();
         self
     }
 
-    /// The signals that start the drain. Default: SIGHUP, SIGINT, SIGTERM and SIGQUIT.
+    /// Sets the signals that start the drain. Default: SIGHUP, SIGINT, SIGTERM and SIGQUIT.
     ///
-    /// A signal that is left out keeps its default action. With none at all, only
+    /// A signal that is left out keeps its default action. Without any signals, only
     /// [`stop`](crate::stop) and the end of the servers start the drain.
     pub fn signals(mut self, signals: impl IntoIterator<Item = Signal>) -> Self {
         self.signals = signals.into_iter().collect();
         self
     }
 
-    /// The signals that print what is in flight, at any time: requests, connections that are not
-    /// idle, tasks and hooks, the oldest first, 20 at most. Default: none.
+    /// Sets the signals that print what is in flight, at any time: requests, connections that are
+    /// not idle, tasks and hooks, oldest first, at most 20. Default: none.
     ///
-    /// Under [`run`](Self::run) such a signal does nothing more once the stop is over, whatever its
-    /// default action is.
+    /// Under [`run`](Self::run), such a signal does nothing once the stop is over, whatever its
+    /// default action.
     ///
     /// # Examples
     ///
@@ -118,9 +121,9 @@ impl Config {
         self
     }
 
-    /// Whether only errors are written, and what was cut off: for programs that say themselves
-    /// where they listen and how they end. What a signal of [`dump`](Self::dump) asks for is
-    /// written all the same. Default: `false`.
+    /// Sets whether to write only errors and what was cut off, for programs that report themselves
+    /// where they listen and how they end. The output of a [`dump`](Self::dump) signal is still
+    /// written. Default: `false`.
     ///
     /// # Examples
     ///
@@ -140,14 +143,14 @@ impl Config {
         )))
     }
 
-    /// How long a stop takes at most, from the first signal to the end of the process: the sum
-    /// of `delay`, `timeout` and `cleanup`; `None`: there is no limit. What has to fit into
-    /// `terminationGracePeriodSeconds` and its like: where a manifest repeats that number in
-    /// `GRACEFUL_GRACE_PERIOD` (`30`, `30s`), [`run`](Self::run) says at the start if it does not.
+    /// Returns how long a stop takes at most, from the first signal to the end of the process: the
+    /// sum of `delay`, `timeout` and `cleanup`, or `None` if there is no limit. This has to fit
+    /// into `terminationGracePeriodSeconds` or its equivalent. If a manifest repeats that number in
+    /// `GRACEFUL_GRACE_PERIOD` (`30`, `30s`), [`run`](Self::run) warns at start-up if it does not.
     ///
     /// # Errors
     ///
-    /// If a duration cannot be read from the environment.
+    /// Returns an error if a duration cannot be read from the environment.
     ///
     /// # Examples
     ///
@@ -160,17 +163,17 @@ impl Config {
         Ok(self.limits.resolve()?.total())
     }
 
-    /// Which of tokio's runtimes to build. Default: multi-threaded.
+    /// Sets which of tokio's runtimes to build. Default: multi-threaded.
     pub fn flavor(mut self, flavor: Flavor) -> Self {
         self.runtime.flavor = flavor;
         self
     }
 
-    /// How many worker threads the multi-threaded runtime has. Default: as many as there are cores.
+    /// Sets the number of worker threads of the multi-threaded runtime. Default: one per core.
     ///
     /// # Panics
     ///
-    /// If `count` is 0, as tokio's.
+    /// Panics if `count` is 0, as tokio's builder does.
     #[track_caller]
     pub fn worker_threads(mut self, count: usize) -> Self {
         assert!(count > 0, "`worker_threads` may not be 0");
@@ -178,12 +181,11 @@ impl Config {
         self
     }
 
-    /// The name of the runtime, as in
-    /// [`Builder::name`](tokio::runtime::Builder::name).
+    /// Sets the name of the runtime, as [`Builder::name`](tokio::runtime::Builder::name) does.
     ///
     /// # Panics
     ///
-    /// If `name` is empty, as tokio's.
+    /// Panics if `name` is empty, as tokio's builder does.
     #[track_caller]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         let name = name.into();
@@ -192,12 +194,12 @@ impl Config {
         self
     }
 
-    /// Sets anything else of tokio's own [`Builder`](tokio::runtime::Builder), after the settings
-    /// above: `max_blocking_threads`, `thread_stack_size`, `thread_name`, `event_interval` and so
-    /// on.
+    /// Sets any other options of tokio's own [`Builder`](tokio::runtime::Builder), after the
+    /// settings above: `max_blocking_threads`, `thread_stack_size`, `thread_name`, `event_interval`
+    /// and so on.
     ///
-    /// `on_thread_start` is this crate's, whatever is set here: see
-    /// [`on_thread_start`](Self::on_thread_start).
+    /// This crate overrides `on_thread_start`; use [`on_thread_start`](Self::on_thread_start)
+    /// instead.
     ///
     /// # Examples
     ///
@@ -221,7 +223,7 @@ impl Config {
         self
     }
 
-    /// Calls `f` on each thread of the runtime as it starts, as in
+    /// Calls `f` on each thread of the runtime as it starts, like
     /// [`Builder::on_thread_start`](tokio::runtime::Builder::on_thread_start).
     pub fn on_thread_start(mut self, f: impl Fn() + Send + Sync + 'static) -> Self {
         self.runtime.on_thread_start = Some(Hidden(Arc::new(f)));
@@ -232,7 +234,7 @@ impl Config {
     /// [`CurrentThread`](Flavor::CurrentThread) or [`Local`](Flavor::Local), and the feature
     /// `test-util`.
     ///
-    /// The limits of a stop run on the real clock all the same.
+    /// The limits of a stop still run on the real clock.
     pub fn start_paused(mut self, paused: impl StartPaused) -> Self {
         self.runtime.start_paused = paused.into_bool(Sealed);
         self
@@ -260,9 +262,9 @@ impl Default for Config {
     }
 }
 
-// Settings that are there only with a feature, or with a flag of the compiler.
+// Settings that need a feature or a compiler flag.
 
-/// `bool`, where the feature `test-util` is on.
+/// `bool`, if the feature `test-util` is enabled.
 #[diagnostic::on_unimplemented(
     message = "`start_paused` needs the feature `test-util` of `graceful-main`",
     label = "the feature `test-util` is not enabled",
@@ -280,7 +282,7 @@ impl StartPaused for bool {
     }
 }
 
-/// [`UnhandledPanic`], where `tokio_unstable` is set.
+/// [`UnhandledPanic`], if `tokio_unstable` is set.
 #[diagnostic::on_unimplemented(
     message = "`unhandled_panic` needs tokio's unstable features",
     label = "`tokio_unstable` is not set",
@@ -298,9 +300,9 @@ impl OnUnhandledPanic for UnhandledPanic {
     }
 }
 
-// tokio's runtime, in the flavors that it has.
+// tokio's runtime and its flavors.
 
-/// Which of tokio's runtimes to build, as `flavor` of `tokio::main`.
+/// Which of tokio's runtimes to build, like `flavor` of `tokio::main`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Flavor {
@@ -309,23 +311,22 @@ pub enum Flavor {
     MultiThread,
     /// Everything on the thread that calls [`Config::run`](crate::Config::run).
     CurrentThread,
-    /// As `CurrentThread`, on a [`LocalRuntime`](tokio::runtime::LocalRuntime):
+    /// Like `CurrentThread`, but on a [`LocalRuntime`](tokio::runtime::LocalRuntime), so that
     /// `tokio::task::spawn_local` works in `main`.
     Local,
 }
 
-/// The effect of a panic in a spawned task, as `unhandled_panic` of `tokio::main`. Needs
+/// The effect of a panic in a spawned task, like `unhandled_panic` of `tokio::main`. Needs
 /// `--cfg tokio_unstable`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnhandledPanic {
-    /// Nothing: the panic is the result of the task's handle.
+    /// No effect: the panic is only returned by the task's handle.
     Ignore,
     /// Shuts the runtime down, as if `main` had panicked.
     ShutdownRuntime,
 }
 
-/// Settings of tokio's runtime.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RuntimeSettings {
     pub(super) flavor: Flavor,
@@ -335,14 +336,14 @@ pub(super) struct RuntimeSettings {
     pub(super) start_paused: bool,
     #[cfg(tokio_unstable)]
     pub(super) unhandled_panic: Option<UnhandledPanic>,
-    /// Sets options of tokio's builder that this one does not have.
+    /// Sets options of tokio's builder that `Config` does not have.
     pub(super) set: Option<Hidden<SetBuilder>>,
     pub(super) on_thread_start: Option<Hidden<dyn Fn() + Send + Sync>>,
 }
 
 type SetBuilder = dyn Fn(&mut Builder) + Send + Sync;
 
-/// A closure, which has no form to be printed in.
+/// A closure, with a placeholder as its `Debug` form.
 pub(super) struct Hidden<F: ?Sized>(pub(super) Arc<F>);
 
 impl<F: ?Sized> Clone for Hidden<F> {
@@ -357,7 +358,7 @@ impl<F: ?Sized> fmt::Debug for Hidden<F> {
     }
 }
 
-/// A runtime that has been built.
+/// A built runtime of any flavor.
 pub(super) enum AnyRuntime {
     Threads(Runtime),
     Local(LocalRuntime),
@@ -393,10 +394,11 @@ impl RuntimeSettings {
         if let Some(Hidden(set)) = &self.set {
             set(&mut builder);
         }
-        // Weak: the runtime keeps this closure, and the context keeps the runtime's handle.
+        // Weak, to avoid a cycle: the runtime keeps this closure, and the context keeps the
+        // runtime's handle.
         let shared = Arc::downgrade(shared);
         let on_thread_start = self.on_thread_start.clone();
-        // After what the program has set, which this would be lost to.
+        // Set after the program's own options, which could otherwise override it.
         builder.on_thread_start(move || {
             if let Some(shared) = shared.upgrade() {
                 adopt(shared, Scope::Program);
@@ -416,7 +418,7 @@ impl RuntimeSettings {
     }
 }
 
-/// As many as tokio takes.
+/// Returns the number of worker threads that tokio uses by default.
 fn default_workers() -> usize {
     let set = std::env::var("TOKIO_WORKER_THREADS").ok().and_then(|count| count.parse().ok());
     set.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get))
@@ -437,9 +439,11 @@ impl AnyRuntime {
         }
     }
 
-    /// Lets go of it, without waiting for blocking threads. What was cut and has not let go yet may
-    /// still be in the middle of a poll: then its timers and sockets stay, since to use them after
-    /// the shutdown is a panic, which ends the process where panics abort.
+    /// Shuts the runtime down without waiting for blocking threads.
+    ///
+    /// If work was `left_behind`, leaks the runtime instead: such work may still be in the middle
+    /// of a poll, and using its timers or sockets after the shutdown is a panic, which ends the
+    /// process where panics abort.
     pub(super) fn end(self, left_behind: bool) {
         match self {
             runtime if left_behind => std::mem::forget(runtime),
@@ -454,7 +458,7 @@ mod tests {
     use super::Config;
     use crate::{signal::Signal, util::duration};
 
-    /// The table of the attribute; the tests of the workspace compare it with the README's.
+    /// Checks the table of the attribute; the workspace tests compare that with the README's.
     #[test]
     fn the_defaults_are_those_in_the_documentation() {
         let limits = Config::new().limits.resolve().unwrap();

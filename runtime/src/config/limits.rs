@@ -1,5 +1,5 @@
-//! How long each step of a stop may take, as the program says it: in code, or by a variable of the
-//! environment that is read when the process starts.
+//! The configured limit of each step of a stop: given in code, or read from an environment variable
+//! when the process starts.
 
 use std::{ffi::OsString, time::Duration};
 
@@ -8,9 +8,9 @@ use crate::{
     util::{Failure, duration},
 };
 
-/// A limit that may be missing, for [`Config::timeout`](crate::Config::timeout) and
-/// [`Config::cleanup`](crate::Config::cleanup): a [`Duration`], an `Option<Duration>` (`None`: no
-/// limit), or [`env()`]. Sealed.
+/// An optional limit, for [`Config::timeout`](crate::Config::timeout) and
+/// [`Config::cleanup`](crate::Config::cleanup): a [`Duration`], an `Option<Duration>` (`None` means
+/// no limit), or [`env()`]. This trait is sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a limit",
     label = "not a duration",
@@ -19,8 +19,8 @@ use crate::{
 )]
 pub trait IntoLimit: sealed::Limit {}
 
-/// A time that is waited, for [`Config::delay`](crate::Config::delay) and
-/// [`Config::linger`](crate::Config::linger): a [`Duration`] or [`env()`]. Sealed.
+/// A time to wait, for [`Config::delay`](crate::Config::delay) and
+/// [`Config::linger`](crate::Config::linger): a [`Duration`] or [`env()`]. This trait is sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a duration",
     label = "not a duration",
@@ -37,7 +37,7 @@ mod sealed {
     }
 }
 
-/// A duration from the environment, made by [`env()`].
+/// A duration from an environment variable, returned by [`env()`].
 #[derive(Clone, Debug)]
 pub struct Env {
     name: String,
@@ -52,11 +52,12 @@ pub enum Source {
     Env(Env),
 }
 
-/// A duration that is read from the environment variable `name` when the process starts, in the
-/// form that the attribute's strings have: `3s`, `250ms`, `1m30s`, and for limits `none`.
+/// Returns a duration that is read from the environment variable `name` when the process starts.
+/// The variable has the same form as the strings of the attribute: `3s`, `250ms`, `1m30s`, and
+/// `none` for limits.
 ///
-/// If the variable is not set, `default` holds. A value that cannot be read is an error: the
-/// process says so and exits with 1 before anything is served.
+/// If the variable is not set, `default` applies. A value that cannot be parsed is an error: the
+/// process reports it and exits with 1 before it serves anything.
 ///
 /// # Examples
 ///
@@ -94,7 +95,7 @@ impl IntoLimit for Env {}
 impl IntoWait for Duration {}
 impl IntoWait for Env {}
 
-/// The limits before the environment has been read.
+/// The limits, before the environment is read.
 #[derive(Clone, Debug)]
 pub(crate) struct ConfiguredLimits {
     pub(crate) timeout: Source,
@@ -104,7 +105,7 @@ pub(crate) struct ConfiguredLimits {
 }
 
 impl ConfiguredLimits {
-    /// Reads the environment.
+    /// Reads the limits that come from the environment.
     pub(crate) fn resolve(&self) -> Result<Limits, Failure> {
         Ok(Limits {
             timeout: self.timeout.resolve(true)?.map(bounded),

@@ -1,9 +1,10 @@
-//! `Config`, and the three ways to run by it: `run` owns the process, `start` runs inside of
-//! another program, `test` inside of a test.
+//! `Config` and its three ways to run: `run` owns the process, `start` runs inside another program,
+//! and `test` runs inside a test.
 //!
 //! May use: everything.
 
 mod builder;
+mod launch;
 mod limits;
 mod preflight;
 mod run;

@@ -11,13 +11,14 @@ use crate::{
     util::{HumanDuration, duration},
 };
 
-/// The variable in which a manifest says how long the process has from the first signal on:
-/// `terminationGracePeriodSeconds`, `stop_grace_period`.
+/// The environment variable in which a manifest repeats its grace period, the time from the first
+/// signal to SIGKILL: `terminationGracePeriodSeconds` in Kubernetes, `stop_grace_period` in
+/// Compose.
 const GRACE_PERIOD: &str = "GRACEFUL_GRACE_PERIOD";
 
-/// Says what does not fit.
+/// Logs a warning for each check that fails.
 pub(super) fn check(log: &Log, limits: &Limits, signals: &[Signal]) {
-    // An empty one is none: `${GRACE:-}` of compose.
+    // Empty means unset: in Compose, `${GRACE:-}` expands to an empty string.
     if let Some(value) = std::env::var_os(GRACE_PERIOD).filter(|value| !value.is_empty())
         && let Some(line) = exceeds(limits, &value.to_string_lossy())
     {
@@ -31,8 +32,8 @@ pub(super) fn check(log: &Log, limits: &Limits, signals: &[Signal]) {
     let _ = signals;
 }
 
-/// Returns a warning if a stop may take longer than `grace`: a duration, or a number of seconds, as
-/// Kubernetes has it.
+/// Returns a warning if a stop may take longer than `grace`, which is a duration or, as in
+/// Kubernetes, a number of seconds.
 fn exceeds(limits: &Limits, grace: &str) -> Option<String> {
     let period = match grace.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
@@ -46,7 +47,7 @@ fn exceeds(limits: &Limits, grace: &str) -> Option<String> {
     let whole = limits.total();
     let takes = match whole {
         None => "a stop has no limit".to_owned(),
-        // Also where it is the same: the steps in between take a little.
+        // `>=`, because the steps in between take a little time, too.
         Some(whole) if whole >= period => {
             format!("a stop may take {} (delay, timeout and cleanup)", HumanDuration(whole))
         }
@@ -56,15 +57,15 @@ fn exceeds(limits: &Limits, grace: &str) -> Option<String> {
     Some(format!("{takes}, and {GRACE_PERIOD} is {period}: what runs then is killed"))
 }
 
-/// Returns a warning if PID 1 of the container is another process that swallows stop signals.
-/// The kernel shields that process from every signal that it neither catches nor waits for
+/// Returns a warning if PID 1 of the container is another process that swallows stop signals. The
+/// kernel shields PID 1 from every signal that it neither catches nor waits for
 /// (`pid_namespaces(7)`), and a shell that runs a command does neither.
 #[cfg(target_os = "linux")]
 fn swallows(signals: &[Signal]) -> Option<String> {
-    /// The namespace that the machine begins with (`PROC_PID_INIT_INO` of the kernel): its first
-    /// process is an init, whatever it does with signals.
+    /// The initial PID namespace (`PROC_PID_INIT_INO` in the kernel). Its first process is a real
+    /// init, whatever it does with signals.
     const MACHINE: &str = "pid:[4026531836]";
-    // In this order: most processes are no child of the first one, and need not look further.
+    // Checked first, because most processes are not children of PID 1 and need no further checks.
     if std::os::unix::process::parent_id() != 1
         || std::fs::read_link("/proc/self/ns/pid").ok()?.as_os_str() == MACHINE
     {
@@ -80,8 +81,8 @@ fn swallows(signals: &[Signal]) -> Option<String> {
     ))
 }
 
-/// SIGTERM, which supervisors send, if it is one of `signals` and the process with this
-/// `/proc/…/status` neither catches it nor has it blocked, to wait for it.
+/// Returns SIGTERM, which supervisors send, if it is one of `signals` and the process with this
+/// `/proc/…/status` neither catches it nor blocks it, as a process does that waits for signals.
 #[cfg(target_os = "linux")]
 fn swallowed(status: &str, signals: &[Signal]) -> Option<Signal> {
     let term = Signal::SIGTERM;
@@ -118,7 +119,8 @@ mod tests {
         // `sh -c` catches SIGINT and SIGCHLD.
         let shell = "Name:\tsh\nSigBlk:\t0000000000000000\nSigCgt:\t0000000000010002\n";
         assert_eq!(swallowed(shell), Some(Signal::SIGTERM));
-        // tini and catatonit wait for all, blocked; a script with a trap catches.
+        // tini and catatonit block all signals and wait for them; a script with a trap catches
+        // them.
         let init = "Name:\ttini\nSigBlk:\tfffffffe7ffbfeff\nSigCgt:\t0000000000000000\n";
         assert_eq!(swallowed(init), None);
         let script = "Name:\tsh\nSigBlk:\t0000000000000000\nSigCgt:\t0000000000014002\n";

@@ -15,48 +15,50 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{mpsc::unbounded_channel, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
     builder::{AnyRuntime, Config},
+    launch::Surroundings,
     preflight,
 };
 use crate::{
-    context::{self, Handle, adopt, as_main},
+    context::{self, Handle, as_main},
     log::{Log, say},
     manager::Manager,
     serve::{BodyKind, Main, Servers, launch},
-    stop::{self, Ended, Event, Exit, Phase, ProcessEnd, Propagation, Report, Shared, teardown},
+    stop::{Ended, Event, Exit, Phase, Propagation, Report, Shared, teardown},
     util::{Failure, First, Sealed, poll_catching_panics, race},
     work::{InFlight, Key, WorkItem, WorkKind},
 };
 
 impl Config {
-    /// Runs `main` and whatever it returns, until it has been drained: installs the signal
+    /// Runs `main` and whatever it returns until that has been drained. Installs the signal
     /// handlers, builds the runtime, and owns the process from then on.
     ///
-    /// [`Main`] lists what `main` may return. Its future runs on this thread and need not
-    /// be `Send`; servers run on the worker threads.
+    /// [`Main`] lists the possible return types of `main`. Its future runs on this thread and need
+    /// not be `Send`; servers run on the worker threads.
     ///
-    /// From the first stop signal to the return of this function (or the end of the process, where
-    /// this thread is stuck) takes at most `delay + timeout + cleanup`, and 50 ms for the steps in
-    /// between: 10 ms in which what was cut is dropped (twice, where hooks have been cut as well),
-    /// 15 ms for the last message, 15 ms for this thread (and 15 ms to say that a value of
-    /// [`keep`](crate::keep) is left behind). Returned from `main`, the [`Exit`]
-    /// extends that to the end of the process, with 15 ms more. Each is only taken by a program
-    /// that is stuck in that very step. Once this function has returned, the signals have their
-    /// default actions again, those within 200 ms of the first stop signal excepted; code that
-    /// follows it is not watched over.
+    /// The time from the first stop signal to the return of this function (or to the end of the
+    /// process, if this thread is stuck) is at most `delay + timeout + cleanup`, plus 50 ms for the
+    /// steps in between: 10 ms to drop the work that was cut (twice, if hooks were cut as well),
+    /// 15 ms for the last message, and 15 ms for this thread (plus 15 ms to report that a value of
+    /// [`keep`](crate::keep) is left behind). Returned from `main`, the [`Exit`] extends this bound
+    /// to the end of the process, with 15 ms more. Only a program that is stuck in one of these
+    /// steps uses up its time.
     ///
-    /// Signals that were ignored when the process began (`nohup`, `trap ''`) stay ignored, on
-    /// Linux; those that were blocked are unblocked.
+    /// Once this function has returned, the signals have their default actions again, except within
+    /// 200 ms of the first stop signal. There is no limit on code that runs after it.
     ///
-    /// Failures, those to install a handler or to build the runtime among them, are printed and
-    /// become the exit code, as in the table at [`Exit`].
+    /// On Linux, signals that were ignored when the process started (`nohup`, `trap ''`) stay
+    /// ignored. Signals that were blocked are unblocked.
+    ///
+    /// Failures, including those to install a handler or to build the runtime, are printed and
+    /// become the exit code; see the table at [`Exit`].
     ///
     /// # Panics
     ///
-    /// If it is called from within a tokio runtime. There, use [`start`](Self::start).
+    /// Panics if called from within a tokio runtime. Use [`start`](Self::start) there.
     ///
     /// # Examples
     ///
@@ -77,17 +79,17 @@ impl Config {
         self.run_by(Propagation::Threads, move |shared| settings.build(shared), main)
     }
 
-    /// As [`run`](Self::run), on a runtime of the program's own, which it consumes: for one that is
-    /// built by other code. The settings of the runtime of this `Config` do not apply.
+    /// Like [`run`](Self::run), but on a runtime that was built by other code, which this method
+    /// consumes. The runtime settings of this `Config` do not apply.
     ///
     /// The free functions ([`spawn`](crate::spawn), [`shutdown`](crate::shutdown), …) work in
-    /// `main`, in the handlers of servers and in tasks that were spawned through this crate. In a
-    /// task of `tokio::spawn` they do not, because the threads are not this crate's: there, use a
-    /// [`Handle`].
+    /// `main`, in the handlers of servers and in tasks spawned through this crate. They do not work
+    /// in tasks of `tokio::spawn`, because the threads do not belong to this crate; use a
+    /// [`Handle`] there.
     ///
     /// # Panics
     ///
-    /// If it is called from within a tokio runtime.
+    /// Panics if called from within a tokio runtime.
     ///
     /// # Examples
     ///
@@ -118,69 +120,44 @@ impl Config {
         F: FnOnce() -> Fut,
         Fut: Future<Output: Main<Via>>,
     {
-        // First, while there is no thread that may look at the environment.
+        // First, while no other thread can be reading the environment.
         let manager = Manager::take();
         let log = match Log::start(true, self.quiet) {
             Ok(log) => log,
             Err(error) => return fail_without_log(&error),
         };
-        let limits = match self.limits.resolve() {
-            Ok(limits) => limits,
-            Err(failure) => return fail(&log, &failure),
-        };
-        if let Some(failure) = self.ambiguous_signal() {
-            return fail(&log, &failure);
-        }
-        let (events, inbox) = unbounded_channel();
-        let handle = Handle::new(limits, propagation, log, manager, events);
-        let runtime = match build(handle.shared()) {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                let failure = Failure::from_error(error).context("cannot build the runtime");
-                return fail(&handle.shared().log, &failure);
-            }
-        };
-        handle.shared().set_runtime(runtime.handle().clone());
         let (report, over) = oneshot::channel();
         let (over_to, end) = mpsc::channel();
         let (release, released) = mpsc::channel::<()>();
         let (tearing_down, torn_down) = mpsc::channel::<()>();
-        let (log, kept) = (handle.shared().log.clone(), handle.shared().kept.clone());
-        let end_of_sentinel = move |ended: Ended, dumps| {
-            // Their default action would end a process that is ending well.
-            std::mem::forget(dumps);
-            teardown(ended, &log, &kept, report, &over_to, &released, tearing_down);
+        let end_of_sentinel =
+            move |ended: Ended| teardown(ended, report, &over_to, &released, tearing_down);
+        let surroundings =
+            Surroundings { log: log.clone(), manager, propagation, has_signals: true };
+        let (handle, runtime) = match self.launch(surroundings, build, end_of_sentinel) {
+            Ok(launched) => launched,
+            Err(failure) => return fail(&log, &failure),
         };
-        if let Err(error) = stop::spawn(
-            handle.shared().clone(),
-            inbox,
-            &self.signals,
-            &self.dump,
-            adopt,
-            end_of_sentinel,
-        ) {
-            let failure = Failure::from_error(error).context("cannot install the signal handlers");
-            return fail(&handle.shared().log, &failure);
-        }
-        preflight::check(&handle.shared().log, &limits, &self.signals);
+        preflight::check(&log, &handle.shared().limits, &self.signals);
         let context = context::enter(handle.shared().clone());
         let running = AssertUnwindSafe(|| runtime.block_on(run_main(&handle, main, over)));
         if catch_unwind(running).is_err() {
-            // Not `main`: its panics are caught. tokio panics here where `unhandled_panic` shuts
-            // the runtime down; the message is out.
+            // Not a panic of `main`, which would have been caught. tokio panics here if
+            // `unhandled_panic` shuts the runtime down; the message has been printed.
             handle.shared().tell(Event::Panicked);
         }
-        let end = end.recv().unwrap_or(ProcessEnd { exit: fail_code(), left_behind: true });
-        // If `run_main` has not come so far.
+        let (exit, left_behind) = end.recv().unwrap_or((fail_code(), true));
+        // In case `run_main` did not get this far.
         handle.shared().kept.drop_all();
-        runtime.end(end.left_behind);
-        // All that is the program's is dropped before the sentinel stands down.
+        runtime.end(left_behind);
+        // Everything that belongs to the program is dropped before the sentinel stands down.
         drop(context);
         drop(handle);
         drop(release);
-        // Nothing is sent: the signals have their default actions again, or will have.
+        // Nothing is ever sent. Once the sender is gone, the signals have their default actions
+        // again, or soon will.
         let _ = torn_down.recv();
-        end.exit
+        exit
     }
 }
 
@@ -193,7 +170,7 @@ fn outside_of_a_runtime() {
     );
 }
 
-/// The process could not be set up.
+/// Reports that the process could not be set up.
 fn fail(log: &Log, failure: &Failure) -> Exit {
     log.failed(failure);
     drop(log.close());
@@ -205,7 +182,7 @@ fn fail_code() -> Exit {
     Exit::new(1, Some(Duration::from_secs(1)))
 }
 
-/// Even the log thread could not be spawned.
+/// Reports that not even the log thread could be spawned.
 fn fail_without_log(error: &std::io::Error) -> Exit {
     use std::io::Write as _;
     let line = format!("error: cannot start the thread that writes messages: {error}\n");
@@ -214,16 +191,17 @@ fn fail_without_log(error: &std::io::Error) -> Exit {
     fail_code()
 }
 
-// The body of `main`: what a stop does to it follows from what it returns.
+// The body of `main`, whose return type determines what a stop does to it.
 
-/// Holds the drain until it is dropped: the body runs, or what it has returned is being started.
+/// Holds the drain until dropped: while the body runs, and while the servers it has returned are
+/// being started.
 pub(super) struct BodyGuard {
     shared: Arc<Shared>,
     body: Arc<Body>,
     key: Key,
 }
 
-/// The body, as the table of work sees it.
+/// The entry of the body in the table of work.
 struct Body {
     kind: BodyKind,
     shared: Arc<Shared>,
@@ -232,7 +210,7 @@ struct Body {
 }
 
 impl Body {
-    /// Whether it has ever asked for a `Shutdown`, from which it learns of the stop by itself.
+    /// Returns whether the body has ever asked for a `Shutdown`, which tells it about the stop.
     fn has_asked(&self) -> bool {
         self.shared.main_has_asked()
     }
@@ -266,7 +244,7 @@ impl BodyGuard {
         Self { shared: shared.clone(), body, key }
     }
 
-    /// Polls the body to its end. `None`: the stop has dropped it.
+    /// Polls the body to completion. Returns `None` if the stop dropped it.
     pub(super) async fn run<M: Future>(&self, main: M) -> Option<Result<M::Output, Panic>> {
         let phase = &self.shared.phase;
         let mut main = Box::pin(main);
@@ -277,21 +255,21 @@ impl BodyGuard {
         });
         let mut is_ready = self.body.kind == BodyKind::StartUp;
         let returned = poll_fn(|cx| {
-            // Before the look: what changes after it wakes this.
+            // Polled before the phase is checked, so that a later change wakes this task.
             let _ = changes.as_mut().poll(cx);
             if self.is_dropped(phase.now()) {
                 return Poll::Ready(None);
             }
             let polled = poll_catching_panics(|| as_main(|| main.as_mut().poll(cx)));
             if polled.is_pending() && !std::mem::replace(&mut is_ready, true) {
-                // A program that serves nothing is ready once it runs.
+                // A program that serves nothing is ready once it is running.
                 self.shared.tell_ready("running");
             }
             polled.map(Some)
         })
         .await;
         self.body.ended.store(returned.is_some(), Ordering::Release);
-        // The values that `main` holds may panic when dropped, as `main` itself may.
+        // Values that `main` holds may panic when dropped, as `main` itself may.
         match catch_unwind(AssertUnwindSafe(|| as_main(|| drop(main)))) {
             Err(panic) if returned.is_none() => Some(Err(panic)),
             _ => returned,
@@ -304,7 +282,6 @@ impl BodyGuard {
     }
 }
 
-/// The payload of a panic.
 type Panic = Box<dyn Any + Send>;
 
 impl Drop for BodyGuard {
@@ -315,7 +292,7 @@ impl Drop for BodyGuard {
 
 // The main thread: runs `main`, starts what it returns, waits for the report, drops kept values.
 
-/// All of it, from the first line of `main` on.
+/// Runs `main` and waits for the report, then drops the kept values.
 pub(super) async fn run_main<F, Fut, Via>(handle: &Handle, main: F, over: oneshot::Receiver<Report>)
 where
     F: FnOnce() -> Fut,
@@ -331,8 +308,8 @@ where
     drop_kept(handle).await;
 }
 
-/// Drops what the program has kept, now that the report is out: on a thread of its own, so that the
-/// runtime goes on, which it may need to flush what it has.
+/// Drops the values that the program has kept, now that the report is out. This happens on a
+/// separate thread, so that the runtime keeps running: a value may need it to flush its data.
 async fn drop_kept(handle: &Handle) {
     if handle.shared().kept.is_empty() {
         return;
@@ -346,8 +323,8 @@ async fn drop_kept(handle: &Handle) {
         handle.shared().kept.drop_all();
         drop(done);
     });
-    // Without a thread they are dropped on this one, a little later. The end of the sender is all
-    // that is waited for.
+    // If the thread cannot be spawned, this one drops them a little later. Nothing is ever sent:
+    // the drop of the sender is the signal.
     if spawned.is_ok() {
         let _ = dropped.await;
     }
@@ -361,12 +338,12 @@ where
 {
     let shared = handle.shared();
     let kind = <Fut::Output as Main<Via>>::body_kind(Sealed);
-    // Goes last: by then the servers hold guards of their own.
+    // Dropped last: by then, the servers hold their own guards.
     let guard = BodyGuard::new(shared, kind);
     let result = match guard.run(async { main().await }).await {
         // The stop has dropped it.
         None => {
-            // Or the limit, which names it.
+            // Otherwise, the limit has dropped it, and the report names it.
             if kind == BodyKind::StartUp && !shared.main_has_asked() {
                 say!(
                     shared.log,
@@ -393,7 +370,7 @@ where
     drop(launch::spawn(handle, servers));
 }
 
-/// A program that ends before it was meant to looks like one that has done its work.
+/// Warns about what was not served: a program that ends too early looks like one that is done.
 fn say_what_is_not_served(handle: &Handle, kind: BodyKind) {
     let shared = handle.shared();
     if shared.phase.is_stopping() {
@@ -410,8 +387,8 @@ fn say_what_is_not_served(handle: &Handle, kind: BodyKind) {
         (BodyKind::StartUp, None) => {
             say!(shared.log, warn, {}, "nothing to serve: `main` has returned no server");
         }
-        // Nothing that is waited for, and yet something runs. A program that has asked for the stop
-        // has seen to its end.
+        // Nothing is waited for, but tasks are still running. A `main` that has asked for a
+        // `Shutdown` takes care of its own end.
         (BodyKind::Work, None) if alive > 0 && !shared.has_work() && !shared.main_has_asked() => {
             let what = if alive == 1 { "a task" } else { "tasks" };
             say!(
@@ -426,18 +403,19 @@ fn say_what_is_not_served(handle: &Handle, kind: BodyKind) {
     }
 }
 
-// `Config::test`: a context for a test that stops and drains at its end.
+// `Config::test`: a context for a test, which is stopped and drained at the end.
 
 impl Config {
-    /// Runs `body` in a context of its own, drains that afterwards, and returns what `body`
-    /// returned: what [`graceful::test`](macro@crate::test) expands to.
+    /// Runs `body` in its own context, drains that afterwards, and returns the output of `body`.
+    /// [`graceful::test`](macro@crate::test) expands to this.
     ///
-    /// Inside, the free functions work. No signal handler is installed and nothing is printed.
+    /// The free functions work inside `body`. No signal handler is installed, and nothing is
+    /// printed.
     ///
     /// # Panics
     ///
-    /// If `body` does, after the drain; and with the [`Report`](crate::Report) where the limit cut
-    /// something off or a server failed. Also where the runtime or the sentinel cannot be started.
+    /// Panics if `body` panics, after the drain; with the [`Report`](crate::Report), if the limit
+    /// cut something or a server failed; and if the runtime or the sentinel cannot be started.
     ///
     /// # Examples
     ///
@@ -454,20 +432,22 @@ impl Config {
         F: FnOnce() -> Fut,
         Fut: Future,
     {
-        let limits = self.limits.resolve().unwrap_or_else(|failure| panic!("{failure}"));
-        let (events, inbox) = unbounded_channel();
         let log = Log::start(false, self.quiet).expect("the log starts");
-        let handle = Handle::new(limits, Propagation::Threads, log, Manager::nobody(), events);
         let (report, over) = oneshot::channel();
         // The receiver is dropped only when this function has panicked.
-        let end = move |ended: Ended, _| drop(report.send((ended.report, ended.left_behind)));
-        stop::spawn(handle.shared().clone(), inbox, &[], &[], adopt, end)
-            .expect("the sentinel starts");
-        let runtime = self.runtime.build(handle.shared()).expect("the runtime is built");
-        handle.shared().set_runtime(runtime.handle().clone());
+        let end = move |ended: Ended| drop(report.send((ended.report, ended.left_behind)));
+        let surroundings = Surroundings {
+            log,
+            manager: Manager::nobody(),
+            propagation: Propagation::Threads,
+            has_signals: false,
+        };
+        let settings = self.runtime.clone();
+        let launched = self.launch(surroundings, |shared| settings.build(shared), end);
+        let (handle, runtime) = launched.unwrap_or_else(|failure| panic!("{failure}"));
         let _context = context::enter(handle.shared().clone());
         let (output, (report, left_behind)) = runtime.block_on(async {
-            // A stop in the middle waits for the body, as for `main`.
+            // A stop before the end waits for the body, as it does for `main`.
             let guard = BodyGuard::new(handle.shared(), BodyKind::StartUp);
             handle.shared().phase.advance(Phase::Serving);
             let mut body = pin!(async { body().await });

@@ -1,4 +1,4 @@
-//! `Config::start`: the same, inside of another program.
+//! `Config::start`: runs servers inside another program.
 
 use std::{
     fmt,
@@ -9,38 +9,37 @@ use std::{
     time::Instant,
 };
 
-use tokio::sync::{mpsc::unbounded_channel, oneshot};
+use tokio::sync::oneshot;
 
-use super::builder::Config;
+use super::{builder::Config, launch::Surroundings};
 use crate::{
-    context::{Handle, InContext, adopt},
+    context::{Handle, InContext},
     log::Log,
     manager::Manager,
     serve::{BoxFuture, Serve, Servers, launch},
-    signal::Signal,
-    stop::{self, Ended, Phase, Propagation, Report},
+    stop::{Ended, Phase, Propagation, Report},
     util::{Failure, LocalAddr},
 };
 
 impl Config {
-    /// Starts `server` inside of the current tokio runtime, for tests and for programs that own
-    /// their `main`: binds, serves on the runtime's threads, and returns once every listener is
-    /// bound.
+    /// Starts `server` inside the current tokio runtime, for tests and for programs that own their
+    /// `main`. Binds the listeners, serves on the runtime's threads, and returns once every
+    /// listener is bound.
     ///
     /// Installs no signal handler ([`Start::signals`] does), prints nothing (events go to
     /// `tracing`) and never ends the process. The free functions ([`spawn`](crate::spawn),
     /// [`shutdown`](crate::shutdown), …) work in the server's handlers and in tasks spawned through
-    /// this crate; elsewhere, use
-    /// [`Running::handle`]. The settings of the runtime of this `Config` do not apply.
+    /// this crate; elsewhere, use [`Running::handle`]. The runtime settings of this `Config` do not
+    /// apply.
     ///
     /// # Errors
     ///
-    /// If a server cannot be bound, a duration cannot be read from the environment, or the thread
-    /// that watches the limits cannot be started.
+    /// Returns an error if a server cannot be bound, a duration cannot be read from the
+    /// environment, or the thread that watches the limits cannot be started.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics if called outside of a tokio runtime.
     ///
     /// # Examples
     ///
@@ -61,11 +60,11 @@ impl Config {
     }
 }
 
-/// A start that is under way, made by [`Config::start`]: a future of [`Running`].
+/// A future that starts a server and resolves to [`Running`], returned by [`Config::start`].
 ///
 /// # Cancel safety
 ///
-/// Dropping it stops what has been started.
+/// Dropping it stops everything that has been started.
 #[must_use = "futures do nothing unless polled"]
 pub struct Start(StartState);
 
@@ -76,13 +75,13 @@ enum StartState {
 
 impl Start {
     /// Lets the [`signals`](Config::signals) of the `Config` stop the server, as under
-    /// [`run`](Config::run): the first starts the drain, a second one ends it at once. The process
-    /// is not ended by that: [`Running::ended`] resolves with the report. The signals have their
-    /// default actions again then.
+    /// [`run`](Config::run): the first signal starts the drain, a second one ends it at once. The
+    /// process keeps running: [`Running::ended`] resolves with the report, and the signals have
+    /// their default actions again.
     ///
     /// # Panics
     ///
-    /// If it has been polled before.
+    /// Panics if the future has been polled before.
     ///
     /// # Examples
     ///
@@ -134,35 +133,31 @@ async fn start(
     server: Box<dyn Serve>,
     with_signals: bool,
 ) -> Result<Running, Failure> {
-    let limits = config.limits.resolve()?;
-    if let Some(failure) = config.ambiguous_signal().filter(|_| with_signals) {
-        return Err(failure);
-    }
-    let cannot_start = |error| Failure::from_error(error).context("cannot start the sentinel");
-    let (events, inbox) = unbounded_channel();
-    let log = Log::start(false, config.quiet).map_err(cannot_start)?;
-    let handle = Handle::new(limits, Propagation::Futures, log, Manager::nobody(), events);
-    handle.shared().set_runtime(tokio::runtime::Handle::current());
+    let cannot_start = |error| Failure::from_error(error).context("cannot start the log");
+    let surroundings = Surroundings {
+        log: Log::start(false, config.quiet).map_err(cannot_start)?,
+        manager: Manager::nobody(),
+        propagation: Propagation::Futures,
+        has_signals: with_signals,
+    };
     let (report, over) = oneshot::channel();
-    let kept = handle.clone();
-    let end = move |ended: Ended, dumps| {
-        let Ended { report: told, signals, settled, .. } = ended;
+    let runtime = tokio::runtime::Handle::current();
+    let kept_in = runtime.clone();
+    let end = move |ended: Ended| {
+        let Ended { report: told, signals, dumps, settled, kept, .. } = ended;
         // The receiver may have been dropped.
         let _ = report.send(told);
         {
-            let _runtime = kept.shared().runtime().enter();
-            kept.shared().kept.drop_all();
+            let _runtime = kept_in.enter();
+            kept.drop_all();
         }
-        // A signal that still counts as one with the first must not end the program.
+        // A repeat of the first signal within the debounce time must not end the program.
         let settled = settled.map(|at| at.saturating_duration_since(Instant::now()));
         std::thread::sleep(settled.unwrap_or_default());
         drop((signals, dumps));
     };
-    let (signals, dumps): (&[Signal], &[Signal]) =
-        if with_signals { (&config.signals, &config.dump) } else { (&[], &[]) };
-    stop::spawn(handle.shared().clone(), inbox, signals, dumps, adopt, end)
-        .map_err(cannot_start)?;
-    // From here on a drop, early or not, stops what has been started.
+    let (handle, _) = config.launch(surroundings, |_| Ok(runtime), end)?;
+    // From here on, dropping `running` stops everything that has been started.
     let mut running = Running { handle: handle.clone(), addrs: Vec::new(), over };
     let mut servers = Servers::default();
     server.collect(&mut servers);
@@ -174,15 +169,15 @@ async fn start(
         let watched = handle.clone();
         handle.shared().spawn_quietly(async move { launch::ended(&watched, tasks).await });
     } else {
-        // Nothing that could come to an end: only `stop` ends it.
+        // There is no server that could end: only `stop` ends the run.
         handle.shared().phase.advance(Phase::Serving);
     }
     Ok(running)
 }
 
-/// A server that [`Config::start`] has started.
+/// A running server, started by [`Config::start`].
 ///
-/// Dropping it starts the drain, as [`Handle::stop`] does, and waits for nothing.
+/// Dropping it starts the drain, as [`Handle::stop`] does, without waiting for it.
 #[must_use = "dropping it stops the server"]
 pub struct Running {
     handle: Handle,
@@ -191,35 +186,35 @@ pub struct Running {
 }
 
 impl Running {
-    /// The address of the first TCP listener: what to connect to after binding port 0.
+    /// Returns the address of the first TCP listener, to connect to after binding port 0.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.local_addrs().next()
     }
 
-    /// The addresses of all TCP listeners, in the order of the servers.
+    /// Returns the addresses of all TCP listeners, in the order of the servers.
     pub fn local_addrs(&self) -> impl Iterator<Item = SocketAddr> {
         self.addrs.iter().filter_map(LocalAddr::tcp)
     }
 
-    /// The handle that the free functions act on in there.
+    /// Returns the handle that the free functions act on inside the server.
     #[must_use]
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// Stops: delay, drain, cut, cleanup, as a signal would.
+    /// Stops the server as a signal would: delay, drain, cut, cleanup.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not undo the stop; the report is lost.
+    /// Dropping the future does not undo the stop, but loses the report.
     pub async fn stop(self) -> Report {
         self.handle.stop();
         self.ended().await
     }
 
-    /// Waits until the servers have ended by themselves, or something has called
-    /// [`stop`](crate::stop).
+    /// Waits until the servers have ended by themselves or a stop, such as by
+    /// [`stop`](crate::stop), is over. Returns the report.
     ///
     /// # Cancel safety
     ///

@@ -1,7 +1,8 @@
-//! Which context the current thread is in: what the free functions act on.
+//! The context of the current thread, which the free functions act on.
 //!
-//! Under `Config::run` it is set once on each thread of the runtime. Under `Config::start` the
-//! threads belong to another program, so each future of ours carries it in and out of its polls.
+//! Under `Config::run`, it is set once on each thread of the runtime. Under `Config::start`, the
+//! threads belong to another program, so each future of this crate sets it for the duration of its
+//! polls.
 
 use std::{
     cell::{Cell, RefCell},
@@ -25,7 +26,7 @@ thread_local! {
     static SCOPE: Cell<Scope> = const { Cell::new(Scope::Program) };
 }
 
-/// The scope of this thread.
+/// Returns the scope of this thread.
 pub(super) fn scope() -> Scope {
     SCOPE.try_with(Cell::get).unwrap_or(Scope::Program)
 }
@@ -52,13 +53,13 @@ impl Drop for Entered {
 }
 
 pub(super) fn current() -> Option<Arc<Shared>> {
-    // A thread that is being torn down has no context any more.
+    // A thread that is being torn down no longer has a context.
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
 /// # Panics
 ///
-/// Outside of a context.
+/// Panics if called outside of a context.
 #[track_caller]
 pub(super) fn expect_current() -> Arc<Shared> {
     current().expect(
@@ -68,7 +69,7 @@ pub(super) fn expect_current() -> Arc<Shared> {
     )
 }
 
-/// Whether the body of `main` is being polled on this thread.
+/// Returns whether the body of `main` is being polled on this thread.
 pub(super) fn in_main() -> bool {
     IN_MAIN.try_with(Cell::get).unwrap_or(false)
 }
@@ -86,9 +87,9 @@ pub(crate) fn as_main<T>(f: impl FnOnce() -> T) -> T {
 }
 
 pin_project! {
-    /// A future that finds its context wherever it is polled, and where it is dropped.
+    /// A future that has its context wherever it is polled or dropped.
     pub(crate) struct InContext<F> {
-        // `None` where the runtime's threads carry the context.
+        // `None` if the runtime's threads carry the context.
         shared: Option<Arc<Shared>>,
         #[pin]
         future: Option<F>,
@@ -116,7 +117,7 @@ impl<F: Future> Future for InContext<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        // Only a drop takes it.
+        // `None` only while it is being dropped.
         let Some(future) = this.future.as_pin_mut() else {
             return Poll::Pending;
         };
@@ -130,8 +131,8 @@ impl<F: Future> Future for InContext<F> {
     }
 }
 
-/// Spawns a task of the program, whatever the scope of the calling code. Returns how it is listed,
-/// too.
+/// Spawns a task of the program, whatever the scope of the calling code. Also returns its entry in
+/// the table of work.
 pub(super) fn spawn<F>(
     shared: &Arc<Shared>,
     name: TaskName,

@@ -1,5 +1,5 @@
-//! The free functions: what [`Handle`] does, on the context of the code that calls them. Those that
-//! spawn are in `spawning`.
+//! The free functions: the methods of [`Handle`], on the caller's context. Those that spawn are in
+//! `handle`.
 
 use std::{
     fmt,
@@ -14,15 +14,15 @@ use pin_project_lite::pin_project;
 use super::{handle::Handle, shutdown::Shutdown};
 use crate::{stop::Listening, util::Outcome};
 
-/// A future that resolves when the drain starts, after the `delay`.
+/// Returns a future that resolves when the drain starts, after the `delay`.
 ///
-/// For loops and long-lived connections: what awaits it learns that it is time to come to an end.
-/// Once the body of `main` has asked for one, a stop waits for `main`, whatever it returns (see
+/// Loops and long-lived connections await it to learn that it is time to finish. Once the body of
+/// `main` has asked for one, a stop waits for `main`, whatever it returns (see
 /// [`Main`](crate::Main)).
 ///
 /// # Panics
 ///
-/// Outside of a context, as [`Handle::current`].
+/// Panics if called outside of a context, like [`Handle::current`].
 ///
 /// # Examples
 ///
@@ -44,13 +44,13 @@ pub fn shutdown() -> Shutdown {
     Handle::current().shutdown()
 }
 
-/// A future that resolves at the first stop signal, before the `delay`: time to say that this
-/// process should get no new work, as a readiness probe does. [`shutdown`] resolves after the
-/// `delay`, when it is time to come to an end.
+/// Returns a future that resolves at the first stop signal, before the `delay`: the time to
+/// announce that this process should get no new work, as a readiness probe does. [`shutdown`]
+/// resolves after the `delay`, when it is time to finish.
 ///
 /// # Panics
 ///
-/// Outside of a context, as [`Handle::current`].
+/// Panics if called outside of a context, like [`Handle::current`].
 ///
 /// # Examples
 ///
@@ -73,12 +73,12 @@ pub fn stopping() -> Shutdown {
     Handle::current().stopping()
 }
 
-/// A `CancellationToken` of tokio-util that is cancelled when the drain starts, for libraries that
-/// want one. To cancel it stops nothing else.
+/// Returns a `CancellationToken` of tokio-util that is cancelled when the drain starts, for
+/// libraries that expect one. Cancelling it stops nothing else.
 ///
 /// # Panics
 ///
-/// Outside of a context, as [`Handle::current`].
+/// Panics if called outside of a context, like [`Handle::current`].
 ///
 /// # Examples
 ///
@@ -96,11 +96,11 @@ pub fn cancellation_token() -> tokio_util::sync::CancellationToken {
     Handle::current().cancellation_token()
 }
 
-/// Starts the drain from code, as a signal would. Returns at once; a second call changes nothing.
+/// Starts the drain from code, as a signal would. Returns immediately; a second call has no effect.
 ///
 /// # Panics
 ///
-/// Outside of a context, as [`Handle::current`].
+/// Panics if called outside of a context, like [`Handle::current`].
 ///
 /// # Examples
 ///
@@ -122,21 +122,21 @@ pub fn stop() {
 
 /// Registers a cleanup hook: a future that runs after the drain, whether or not the drain was cut.
 ///
-/// Hooks run one after the other, the last registered first, within the `cleanup` limit. The
-/// future's output is `()` or `Result<(), E>`: a hook that fails or panics is reported, the next
-/// one runs, and the exit code is 1. A second signal skips them. One registered after the last hook
-/// has run is not run.
+/// Hooks run one after another, last registered first, within the `cleanup` limit. The future's
+/// output is `()` or `Result<(), E>`. If a hook fails or panics, this is reported, the next hook
+/// runs, and the exit code is 1. A second signal skips the hooks. A hook registered after the last
+/// one has run never runs.
 ///
-/// They run on a thread and a runtime of their own, and so does what they
-/// [`spawn`](crate::spawn()), which is waited for within the same limit: so they can sleep, connect
-/// and spawn even where the drain was cut because every worker is blocked. What belongs to the
-/// program's own runtime, such as the sockets of a connection pool, cannot be used while that is
-/// so; a hook that is cut then is reported with a line that says it. At the limit a hook is dropped
-/// on its thread; one that blocks is left behind.
+/// Hooks run on a separate thread with its own runtime, and so do the tasks they
+/// [`spawn`](crate::spawn()), which are waited for within the same limit. They can therefore sleep,
+/// connect and spawn even if the drain was cut because every worker is blocked. Resources of the
+/// program's own runtime, such as the sockets of a connection pool, cannot be used in that case; if
+/// a hook is cut because of this, a log line says so. At the limit, a hook is dropped on its
+/// thread; one that blocks is left behind.
 ///
 /// # Panics
 ///
-/// Outside of a context, as [`Handle::current`].
+/// Panics if called outside of a context, like [`Handle::current`].
 ///
 /// # Examples
 ///
@@ -155,13 +155,13 @@ pub fn on_stop<O>(future: impl Future<Output: Outcome<O>> + Send + 'static) {
     Handle::current().on_stop(future);
 }
 
-/// Runs `f` once every listener is bound: it is handed the addresses ([`Listening`]), and its
-/// future is a task as of [`spawn`](crate::spawn()). Where that moment is past it runs at once; in
-/// a program that serves nothing, never.
+/// Runs `f` once every listener is bound. It receives the addresses ([`Listening`]), and its future
+/// is a task like those of [`spawn`](crate::spawn()). If the listeners are bound already, it runs
+/// immediately; in a program that serves nothing, it never runs.
 ///
 /// # Panics
 ///
-/// Outside of a context, as [`Handle::current`].
+/// Panics if called outside of a context, like [`Handle::current`].
 ///
 /// # Examples
 ///
@@ -183,17 +183,18 @@ where
     Handle::current().on_ready(f);
 }
 
-/// Keeps a value until the process ends, for guards that `main` makes and that must outlive it: of
-/// a log writer, a telemetry exporter, a temporary folder.
+/// Keeps a value until the process ends, for guards that `main` creates and that must outlive it,
+/// such as those of a log writer, a telemetry exporter, or a temporary folder.
 ///
-/// Kept values are dropped at the very end, the last kept first: after the drain and the hooks, and
-/// after the report is out, which so reaches the log that a guard flushes. They are dropped on a
-/// thread of their own, while the runtime still runs, within what is left of the `cleanup` limit;
-/// after a second signal, within 15 ms. Those that are left behind then are named, by their types.
+/// Kept values are dropped at the very end, last kept first: after the drain and the hooks, and
+/// after the report is out, so that a guard which flushes the log flushes the report, too. They are
+/// dropped on a separate thread, while the runtime is still running, within the rest of the
+/// `cleanup` limit, or within 15 ms after a second signal. Values that are left behind are named by
+/// their types.
 ///
 /// # Panics
 ///
-/// Outside of a context, as [`Handle::current`].
+/// Panics if called outside of a context, like [`Handle::current`].
 ///
 /// # Examples
 ///
@@ -217,17 +218,17 @@ pub fn keep(value: impl Send + 'static) {
 
 /// Ends a stream or a future when the drain starts.
 ///
-/// - A **stream** ends then: for responses that would never end by themselves, such as server-sent
-///   events. What it has ready in that moment is not sent any more.
-/// - A **future** is dropped then, and its output is `None`. One that is ready in that moment is
-///   taken all the same, as `Some`. What it was waiting for should be safe to give up: see the
-///   "cancel safety" of what it awaits.
+/// - A **stream** ends, which is for responses that would never end by themselves, such as
+///   server-sent events. Items that are ready at that moment are not sent any more.
+/// - A **future** is dropped, and the output is `None`. If it is ready at that moment, the output
+///   is still `Some`. Giving up on whatever it awaits should be safe: see the "cancel safety" of
+///   that.
 ///
-/// Call it where the context is, such as in the handler; the result may be polled anywhere.
+/// Call this within a context, such as in a handler; the result may be polled anywhere.
 ///
 /// # Panics
 ///
-/// Outside of a context, as [`Handle::current`](crate::Handle::current).
+/// Panics if called outside of a context, like [`Handle::current`](crate::Handle::current).
 ///
 /// # Examples
 ///
@@ -259,10 +260,10 @@ pub fn until_shutdown<S>(inner: S) -> UntilShutdown<S> {
 }
 
 pin_project! {
-    /// A stream or a future that ends when the drain starts, made by [`until_shutdown`].
+    /// A stream or a future that ends when the drain starts, returned by [`until_shutdown`].
     #[must_use = "streams and futures do nothing unless polled"]
     pub struct UntilShutdown<S> {
-        // `None` once it has ended: what it owns is dropped with that.
+        // `None` once it has ended, so that everything it owns is dropped.
         #[pin]
         inner: Option<S>,
         shutdown: Shutdown,

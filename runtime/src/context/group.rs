@@ -25,17 +25,18 @@ use crate::{
     work::{TaskName, WorkItem},
 };
 
-/// Tasks that the drain waits for, as those of [`spawn`](crate::spawn), and that stop together,
-/// when it is their group's turn: the group that was made last stops first.
+/// A group of tasks that the drain waits for, like those of [`spawn`](crate::spawn), and that stop
+/// together, when it is the group's turn: the group created last stops first.
 ///
-/// So what is made first, because others need it, goes on until they have ended: a consumer that
-/// hands its work to a producer is told to stop before it, in the order in which a `main` makes
-/// them. [`shutdown`](Self::shutdown) is what the tasks of a group wait for, in place of
-/// [`graceful::shutdown`](crate::shutdown()), which resolves for all at once. A group that takes
-/// longer than its [`limit`](Self::limit) is cut and named, and the next one has its turn.
+/// A group that others need is created first, so it keeps running until they have ended: a consumer
+/// that passes its work to a producer stops before the producer. The tasks of a group wait for
+/// [`shutdown`](Self::shutdown) instead of [`graceful::shutdown`](crate::shutdown()), which
+/// resolves for all of them at once. If a group takes longer than its [`limit`](Self::limit), it is
+/// cut and named, and it is the next group's turn.
 ///
-/// It is also a handle to all of them: to [`abort_all`](Self::abort_all), and to
-/// [wait](Self::join_all) for their end. Cheap to clone; dropping it changes nothing for its tasks.
+/// The group is also a handle to its tasks: to abort them all ([`abort_all`](Self::abort_all)), and
+/// to [wait](Self::join_all) for their end. It is cheap to clone; dropping it does not affect its
+/// tasks.
 ///
 /// # Examples
 ///
@@ -65,25 +66,25 @@ struct Group {
     limit: Mutex<Option<Duration>>,
     told: watch::Sender<bool>,
     members: Mutex<Members>,
-    /// How many tasks there are.
+    /// The number of tasks.
     count: watch::Sender<usize>,
 }
 
 #[derive(Default)]
 struct Members {
-    /// Numbers are not used twice.
+    /// The latest number; numbers are never reused.
     next: u64,
-    /// `None`: it is about to be spawned.
+    /// `None` for a task that is about to be spawned.
     tasks: HashMap<u64, Option<Arc<dyn WorkItem>>>,
 }
 
 impl TaskGroup {
-    /// A group without tasks, which stops before all that there are. In messages `name` stands
-    /// before the names of its tasks.
+    /// Creates an empty group, which stops before all existing groups. In messages, `name` precedes
+    /// the names of its tasks.
     ///
     /// # Panics
     ///
-    /// Outside of a context, as [`Handle::current`](crate::Handle::current).
+    /// Panics if called outside of a context, like [`Handle::current`](crate::Handle::current).
     #[track_caller]
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
         Self::with(current::expect_current(), name.into())
@@ -102,29 +103,29 @@ impl TaskGroup {
         Self(group)
     }
 
-    /// How long the tasks may take from their turn on; `None` is no limit but that of the drain.
-    /// Default: none. What it cuts is named as what the drain's `timeout` cuts, with the exit code
-    /// 124.
+    /// Sets how long the tasks may take once it is their turn; `None` means no limit other than
+    /// that of the drain. Default: `None`. Tasks that it cuts are named like those that the drain's
+    /// `timeout` cuts, with the exit code 124.
     #[must_use = "returns the group, for a chain of calls"]
     pub fn limit(self, limit: impl Into<Option<Duration>>) -> Self {
         *lock(&self.0.limit) = limit.into().map(bounded);
         self
     }
 
-    /// A future that resolves when it is the group's turn to stop.
+    /// Returns a future that resolves when it is the group's turn to stop.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe.
+    /// The returned future is cancel safe.
     pub fn shutdown(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut told = self.0.told.subscribe();
         async move {
-            // The group has gone, and with it all that could be told.
+            // An error means that the group is gone, so there is nothing left to stop.
             let _ = told.wait_for(|told| *told).await;
         }
     }
 
-    /// Spawns a task of this group. In messages it is named by the line of this call.
+    /// Spawns a task of this group. Messages name it by the line of this call.
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
@@ -133,7 +134,7 @@ impl TaskGroup {
         self.spawn_as(&Location::caller(), future)
     }
 
-    /// [`spawn`](Self::spawn) with a name for messages.
+    /// Like [`spawn`](Self::spawn), with a name for messages.
     pub fn spawn_named<F>(
         &self,
         name: impl Into<Cow<'static, str>>,
@@ -161,32 +162,32 @@ impl TaskGroup {
         join
     }
 
-    /// How many of its tasks have not ended.
+    /// Returns the number of tasks that have not ended.
     #[must_use]
     pub fn len(&self) -> usize {
         *self.0.count.borrow()
     }
 
-    /// Whether it has no task that has not ended.
+    /// Returns whether all tasks have ended.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Aborts all of its tasks, as [`JoinHandle::abort`] does; they are not named.
+    /// Aborts all tasks, as [`JoinHandle::abort`] does. Reports do not name them.
     pub fn abort_all(&self) {
         for item in self.0.items() {
             item.cut();
         }
     }
 
-    /// Waits until it has no task.
+    /// Waits until all tasks have ended.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe.
+    /// This method is cancel safe.
     pub async fn join_all(&self) {
-        // The sender is held by `self`.
+        // Cannot fail: `self` holds the sender.
         let _ = self.0.count.subscribe().wait_for(|count| *count == 0).await;
     }
 }
@@ -229,7 +230,7 @@ impl OrderedStop for Group {
     }
 }
 
-/// The place of a task in its group.
+/// The membership of a task in its group.
 struct Member {
     group: Arc<Group>,
     number: u64,
@@ -238,7 +239,7 @@ struct Member {
 impl Drop for Member {
     fn drop(&mut self) {
         let item = lock(&self.group.members).tasks.remove(&self.number);
-        // Outside of the lock.
+        // Dropped outside of the lock.
         drop(item);
         self.group.count.send_modify(|count| *count -= 1);
     }
@@ -248,7 +249,7 @@ pin_project! {
     struct InGroup<F> {
         #[pin]
         future: F,
-        // Dropped last.
+        // Declared last, so that it is dropped after the future.
         member: Member,
     }
 }

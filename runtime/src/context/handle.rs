@@ -1,4 +1,4 @@
-//! The handle to a context: what the free functions act on.
+//! The handle to a context, and the free functions that spawn.
 
 use std::{
     borrow::Cow,
@@ -26,12 +26,11 @@ use crate::{
 #[cfg(feature = "tokio-util")]
 use crate::util::{First, race};
 
-/// The context that the free functions ([`spawn`](crate::spawn), [`on_stop`](crate::on_stop),
-/// [`shutdown`](crate::shutdown()), [`stop`](crate::stop), …) act on, in
-/// explicit form: for threads that the runtime does not own, and for code that wants to be handed
-/// what it uses.
+/// An explicit handle to the context that the free functions ([`spawn`](crate::spawn),
+/// [`on_stop`](crate::on_stop), [`shutdown`](crate::shutdown()), [`stop`](crate::stop), …) act on:
+/// for threads that the runtime does not own, and for code that prefers explicit dependencies.
 ///
-/// Cheap to clone.
+/// It is cheap to clone.
 #[derive(Clone)]
 pub struct Handle(Arc<Shared>);
 
@@ -46,7 +45,7 @@ impl Handle {
         Self(Arc::new(Shared::new(limits, propagation, log, manager, events)))
     }
 
-    /// One whose phases a test advances by itself.
+    /// Creates a handle for a test that advances the phases itself.
     #[cfg(test)]
     pub(crate) fn for_test(limits: Limits) -> Self {
         let events = mpsc::unbounded_channel().0;
@@ -61,18 +60,19 @@ impl Handle {
         &self.0
     }
 
-    /// The handle of the context that this code runs in.
+    /// Returns the handle of the context that this code runs in.
     ///
     /// # Panics
     ///
-    /// Outside of a context. [`try_current`](Self::try_current) is the form that does not.
+    /// Panics if called outside of a context. [`try_current`](Self::try_current) returns `None`
+    /// instead.
     #[must_use]
     #[track_caller]
     pub fn current() -> Self {
         Self(current::expect_current())
     }
 
-    /// The handle of the context that this code runs in, if there is one.
+    /// Returns the handle of the context that this code runs in, if there is one.
     ///
     /// # Examples
     ///
@@ -84,24 +84,24 @@ impl Handle {
         current::current().map(Self)
     }
 
-    /// As [`shutdown`](crate::shutdown()).
+    /// See [`shutdown`](crate::shutdown()).
     pub fn shutdown(&self) -> Shutdown {
         Shutdown::new(self.0.clone())
     }
 
-    /// As [`stopping`](crate::stopping).
+    /// See [`stopping`](crate::stopping).
     pub fn stopping(&self) -> Shutdown {
         Shutdown::stopping(self.0.clone())
     }
 
-    /// As [`cancellation_token`](crate::cancellation_token).
+    /// See [`cancellation_token`](crate::cancellation_token).
     #[cfg(feature = "tokio-util")]
     #[must_use]
     pub fn cancellation_token(&self) -> tokio_util::sync::CancellationToken {
         let token = tokio_util::sync::CancellationToken::new();
         let (shutdown, told) = (self.shutdown(), token.clone());
         self.0.spawn_quietly(async move {
-            // The program may be done with it before.
+            // The program may cancel it earlier.
             if let First::Left(()) = race(shutdown, told.cancelled()).await {
                 told.cancel();
             }
@@ -109,12 +109,12 @@ impl Handle {
         token
     }
 
-    /// As [`stop`](crate::stop).
+    /// See [`stop`](crate::stop).
     pub fn stop(&self) {
         self.0.tell(Event::Stop);
     }
 
-    /// As [`spawn`](crate::spawn).
+    /// See [`spawn`](crate::spawn).
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
@@ -123,7 +123,7 @@ impl Handle {
         self.spawn_tracked(Role::Task, TaskName::Line(Location::caller()), future)
     }
 
-    /// As [`spawn_named`](crate::spawn_named).
+    /// See [`spawn_named`](crate::spawn_named).
     pub fn spawn_named<F>(
         &self,
         name: impl Into<Cow<'static, str>>,
@@ -135,7 +135,7 @@ impl Handle {
         self.spawn_tracked(Role::Task, TaskName::Text(name.into()), future)
     }
 
-    /// Spawns in the scope of the calling code: what a hook spawns belongs to the cleanup.
+    /// Spawns in the scope of the calling code: a task that a hook spawns belongs to the cleanup.
     pub(crate) fn spawn_tracked<F>(
         &self,
         role: Role,
@@ -151,7 +151,7 @@ impl Handle {
         work::spawn(self.0.work_of(scope), role, name, future, |task| runtime.spawn(task)).0
     }
 
-    /// As [`spawn_local`](crate::spawn_local).
+    /// See [`spawn_local`](crate::spawn_local).
     #[track_caller]
     pub fn spawn_local<F>(&self, future: F) -> JoinHandle<F::Output>
     where
@@ -162,7 +162,7 @@ impl Handle {
         work::spawn(&self.0.work, Role::Task, name, future, tokio::task::spawn_local).0
     }
 
-    /// As [`spawn_critical`](crate::spawn_critical).
+    /// See [`spawn_critical`](crate::spawn_critical).
     pub fn spawn_critical<F, O>(
         &self,
         name: impl Into<Cow<'static, str>>,
@@ -177,13 +177,13 @@ impl Handle {
         self.spawn_tracked(Role::Task, TaskName::Text(name), future)
     }
 
-    /// As [`TaskGroup::new`].
+    /// See [`TaskGroup::new`].
     #[must_use]
     pub fn task_group(&self, name: impl Into<Cow<'static, str>>) -> TaskGroup {
         TaskGroup::with(self.0.clone(), name.into())
     }
 
-    /// As [`spawn_blocking`](crate::spawn_blocking).
+    /// See [`spawn_blocking`](crate::spawn_blocking).
     #[track_caller]
     pub fn spawn_blocking<F, T>(&self, f: F) -> JoinHandle<T>
     where
@@ -200,13 +200,13 @@ impl Handle {
         work::spawn_blocking(self.0.work_of(scope), self.0.runtime_of(scope), name, f)
     }
 
-    /// As [`on_stop`](crate::on_stop).
+    /// See [`on_stop`](crate::on_stop).
     #[track_caller]
     pub fn on_stop<O>(&self, future: impl Future<Output: Outcome<O>> + Send + 'static) {
         self.0.hooks.push(Location::caller(), async { future.await.outcome(Sealed) });
     }
 
-    /// As [`on_ready`](crate::on_ready).
+    /// See [`on_ready`](crate::on_ready).
     #[track_caller]
     pub fn on_ready<F, Fut>(&self, f: F)
     where
@@ -215,22 +215,24 @@ impl Handle {
     {
         let (shared, name) = (self.0.clone(), TaskName::Line(Location::caller()));
         self.0.ready.call(Box::new(move |listening| {
-            // `f` itself runs in the task, where its panic is caught.
+            // Calls `f` inside the task, so that its panic is caught.
             drop(current::spawn(&shared, name, async { f(listening).await }));
         }));
     }
 
-    /// As [`keep`](crate::keep).
+    /// See [`keep`](crate::keep).
     pub fn keep(&self, value: impl Send + 'static) {
         self.0.kept.push(value);
     }
 
-    /// Sets whether probes say that the program wants new requests: the
-    /// [`readiness`](crate::Server::readiness) path and [`Server::probes`](crate::Server). From the
-    /// first stop signal on they say that it does not, whatever is said here. Default: `true`.
+    /// Sets whether the program wants new requests, as reported by the
+    /// [`readiness`](crate::Server::readiness) path and by [`Server::probes`](crate::Server). From
+    /// the first stop signal on, they report that it does not, whatever is set here. Default: it
+    /// does.
     ///
-    /// systemd is told `READY=1` when the program is ready in this sense, too: a `main` that has to
-    /// do something first says so in its first line, and that it is ready when it is done.
+    /// systemd receives `READY=1` only once the program is ready in this sense, too. A `main` that
+    /// has to prepare something first calls this with `Err` in its first line, and with `Ok` when
+    /// it is done.
     ///
     /// # Examples
     ///
@@ -248,28 +250,21 @@ impl Handle {
         self.0.set_not_ready(ready.err().map(|reason| Cow::Owned(reason.to_owned())));
     }
 
-    /// A handle to what goes on while the program stops.
+    /// Returns the handle of a new context, for a server that keeps running while the program
+    /// stops.
     pub(crate) fn out_of_band(&self) -> Self {
         Self(self.0.out_of_band())
     }
 
-    /// Whether the first stop signal has come: what a readiness probe wants to know.
+    /// Returns whether the first stop signal has arrived, for readiness probes.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.0.phase.is_stopping()
     }
 
-    /// Rereads the certificates of [`Server::tls_files`](crate::Server::tls_files), without
-    /// waiting for the change to be seen. Returns at once: they are read by a thread of its own,
-    /// which says when they are in use.
-    #[cfg(feature = "tls")]
-    pub fn reload_tls(&self) {
-        self.0.reload_tls();
-    }
-
-    /// What runs now and would be waited for: requests, connections, tasks, servers, `main`, the
-    /// oldest first; then the cleanup hook that runs, and what hooks have spawned. For a status
-    /// page or a log line; takes the locks of the table for a moment.
+    /// Returns the running work that a stop would wait for: requests, connections, tasks, servers
+    /// and `main`, oldest first; then the running cleanup hook, and the tasks that hooks have
+    /// spawned. For a status page or a log line; takes the locks of the table for a moment.
     #[must_use]
     pub fn in_flight(&self) -> Vec<InFlight> {
         self.0.in_flight()
@@ -287,13 +282,13 @@ impl fmt::Debug for Handle {
 
 // Tasks that the program cannot do without.
 
-/// Runs `future`, and has its end, unless the drain has begun, or its failure stop the program.
+/// Runs `future`, and stops the program if it fails, or if it ends before the drain has begun.
 pub(super) fn run_critical<O>(
     shared: Arc<Shared>,
     name: String,
     future: impl Future<Output: Outcome<O>>,
 ) -> impl Future<Output = ()> {
-    // Made here: what is aborted before its first poll has ended, too.
+    // Created here, because a task that is aborted before its first poll has ended, too.
     guarded(Alarm { shared, name, armed: true }, future)
 }
 
@@ -301,7 +296,7 @@ async fn guarded<O>(mut alarm: Alarm, future: impl Future<Output: Outcome<O>>) {
     let mut future = std::pin::pin!(future);
     let failure = match poll_fn(|cx| poll_catching_panics(|| future.as_mut().poll(cx))).await {
         Ok(outcome) => match outcome.outcome(Sealed) {
-            // The alarm says it, if there is anything to say.
+            // The alarm reports it, if there is anything to report.
             Ok(()) => return,
             Err(failure) => failure,
         },
@@ -310,7 +305,7 @@ async fn guarded<O>(mut alarm: Alarm, future: impl Future<Output: Outcome<O>>) {
     alarm.fail(failure);
 }
 
-/// Goes off when the task has ended, in whichever way: also by an abort.
+/// Goes off when the task ends in any way, including an abort.
 struct Alarm {
     shared: Arc<Shared>,
     name: String,
@@ -333,19 +328,18 @@ impl Drop for Alarm {
     }
 }
 
-// The free functions that spawn what the drain waits for.
+// The free functions that spawn work that the drain waits for.
 
-/// Spawns a task that the drain waits for: what Go needs a `sync.WaitGroup` for.
+/// Spawns a task that the drain waits for, as a `sync.WaitGroup` does in Go.
 ///
-/// In messages it is named by the line of this call. It may spawn more tasks while the drain is
-/// under way. The limit aborts it, as [`JoinHandle::abort`] does. A panic is logged, and is the
-/// result of the returned handle.
+/// Messages name the task by the line of this call. It may spawn more tasks during the drain. The
+/// limit aborts it, as [`JoinHandle::abort`] does. A panic is logged, and returned by the handle.
 ///
 /// A task of [`tokio::spawn`] is *not* waited for.
 ///
 /// # Panics
 ///
-/// Outside of a context, as [`Handle::current`].
+/// Panics if called outside of a context, like [`Handle::current`].
 ///
 /// # Examples
 ///
@@ -364,11 +358,11 @@ where
     Handle::current().spawn(future)
 }
 
-/// [`spawn`] with a name for messages, in place of the caller's line.
+/// Like [`spawn`], with a name for messages instead of the caller's line.
 ///
 /// # Panics
 ///
-/// Outside of a context, as [`Handle::current`].
+/// Panics if called outside of a context, like [`Handle::current`].
 ///
 /// # Examples
 ///
@@ -386,16 +380,16 @@ where
     Handle::current().spawn_named(name, future)
 }
 
-/// Spawns a task that the program cannot do without: its end before a stop, its error and its panic
-/// stop the program gracefully, with the exit code 1.
+/// Spawns a task that the program cannot do without: if it ends before a stop, fails or panics, the
+/// program stops gracefully, with the exit code 1.
 ///
-/// It is waited for as a task of [`spawn`] is, and should come to its end when the drain starts, of
+/// The drain waits for it, as for a task of [`spawn`]. It should finish when the drain starts,
 /// which it learns from [`shutdown()`](crate::shutdown()). The future's output is `()` or
-/// `Result<(), E>`. An abort is an end, too.
+/// `Result<(), E>`. An abort counts as an end, too.
 ///
 /// # Panics
 ///
-/// Outside of a context, as [`Handle::current`].
+/// Panics if called outside of a context, like [`Handle::current`].
 ///
 /// # Examples
 ///
@@ -416,12 +410,12 @@ where
     Handle::current().spawn_critical(name, future)
 }
 
-/// [`spawn`] for a future that is not `Send`, on the thread of this call.
+/// Like [`spawn`], for a future that is not `Send`, on the thread of the caller.
 ///
 /// # Panics
 ///
-/// Outside of a context, as [`Handle::current`], and where [`tokio::task::spawn_local`] does:
-/// outside of `flavor = "local"` and of a `LocalSet`.
+/// Panics if called outside of a context, like [`Handle::current`], and where
+/// [`tokio::task::spawn_local`] panics: outside of `flavor = "local"` and of a `LocalSet`.
 ///
 /// # Examples
 ///
@@ -440,14 +434,14 @@ where
     Handle::current().spawn_local(future)
 }
 
-/// Runs a blocking closure on a thread of its own; the drain waits for it.
+/// Runs a blocking closure on a thread where blocking is acceptable; the drain waits for it.
 ///
-/// Nothing can abort it: at the limit it is named in the report and left behind, and the end of the
-/// process ends it.
+/// Nothing can abort it: at the limit, it is named in the report and left behind until the process
+/// ends.
 ///
 /// # Panics
 ///
-/// Outside of a context, as [`Handle::current`].
+/// Panics if called outside of a context, like [`Handle::current`].
 ///
 /// # Examples
 ///
@@ -466,9 +460,9 @@ where
     Handle::current().spawn_blocking(f)
 }
 
-// A server that was made and then dropped, as by a semicolon behind it.
+// A server that was created and then dropped, for example by a stray semicolon.
 
-/// Part of each server. Dropped before the server is bound it leaves a note, for a program that
+/// Part of each server. If dropped before the server is bound, it leaves a note, for a program that
 /// then ends with nothing to serve.
 pub(crate) struct Unserved(Option<String>);
 

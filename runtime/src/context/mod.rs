@@ -1,4 +1,4 @@
-//! How code finds the context it belongs to: `Handle`, the free functions, and what they return.
+//! How code finds its context: `Handle`, the free functions, and the types they return.
 //!
 //! May use: `util`, `log`, `work`, `stop`. Must not know: servers.
 

@@ -1,4 +1,4 @@
-//! The futures that resolve as a stop goes on: at the first signal, and when the drain starts.
+//! Futures that resolve during a stop: at the first signal, or when the drain starts.
 
 use std::{
     fmt,
@@ -13,23 +13,23 @@ use tokio::sync::futures::OwnedNotified;
 use super::current;
 use crate::stop::{Phase, Shared};
 
-/// A future that resolves when a stop has come so far: when the drain starts, once the `delay` is
-/// over, if it was made by [`shutdown`](crate::shutdown); at the first signal, if it was made by
-/// [`stopping`](crate::stopping).
+/// A future that resolves during a stop. If created by [`shutdown`](crate::shutdown), it resolves
+/// when the drain starts, once the `delay` is over; if created by [`stopping`](crate::stopping), at
+/// the first signal.
 ///
-/// It is `Clone`, `'static` and `Unpin`, resolves at once when that moment has passed, and may be
+/// It is `Clone`, `'static` and `Unpin`, resolves immediately if that moment has passed, and may be
 /// polled again after it has resolved.
 ///
 /// # Cancel safety
 ///
-/// Cancel safe: it holds nothing but its wait.
+/// This future is cancel safe: it holds no state but the wait itself.
 #[must_use = "futures do nothing unless polled"]
 pub struct Shutdown(Reached);
 
 impl Shutdown {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        // Once is enough: where it goes from here, into a task or a framework's server, is up to
-        // `main`.
+        // Noting it once is enough: `main` decides where the future goes from here, such as into a
+        // task or a framework's server.
         if current::in_main() {
             shared.note_main_asked();
         }
@@ -40,7 +40,7 @@ impl Shutdown {
         Self(Reached::new(shared, Phase::Stopping))
     }
 
-    /// Whether that moment has come: what a loop that never awaits may look at.
+    /// Returns whether that moment has come, for loops that never await.
     ///
     /// # Examples
     ///
@@ -79,7 +79,7 @@ impl fmt::Debug for Shutdown {
     }
 }
 
-/// The wait for a phase, in a form that owns all it needs.
+/// An owned wait for a phase.
 struct Reached {
     shared: Arc<Shared>,
     phase: Phase,
@@ -97,7 +97,7 @@ impl Reached {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            // The wait exists before the check, so that no change slips in between.
+            // Created before the check, so that no change is missed.
             let changed = self.shared.phase.changed();
             self.wait.get_or_insert_with(|| Box::pin(changed.notified_owned()));
             if self.is_reached() {

@@ -33,12 +33,12 @@ use crate::{
 ///   `Response<B>`;
 /// - a hyper one (`hyper::service::service_fn(…)`);
 /// - one that makes a service for each connection: a tower service from [`ConnectInfo`] to one of
-///   the above, such as `tower::service_fn(…)`, `tower::make::Shared`, and with the feature `axum`
-///   what `into_make_service_with_connect_info::<SocketAddr>()` returns.
+///   the above, such as `tower::service_fn(…)`, `tower::make::Shared` or, with the feature `axum`,
+///   the result of `into_make_service_with_connect_info::<SocketAddr>()`.
 ///
-/// `Via` says which of them it is; the compiler finds it. It is cloned for each connection, and a
-/// tower service for each request, as `axum::serve` does: `Clone` and `Send` are all it needs. A
-/// panic in `clone`, `poll_ready` or `call` costs the connection it happens on.
+/// `Via` tells them apart; the compiler infers it. The service is cloned for each connection, and a
+/// tower service for each request, as in `axum::serve`, so `Clone` and `Send` are all it needs. A
+/// panic in `clone`, `poll_ready` or `call` affects only the connection it happens on.
 ///
 /// # Examples
 ///
@@ -108,7 +108,7 @@ impl fmt::Debug for ConnFactory {
 }
 
 impl ConnFactory {
-    /// Each connection has a clone of `service`.
+    /// Gives each connection a clone of `service`.
     pub(super) fn cloning<S: Service>(service: S) -> Self {
         Self(Box::new(|shared, options| {
             Arc::new(CloneService {
@@ -119,7 +119,7 @@ impl ConnFactory {
         }))
     }
 
-    /// Each connection has a service of its own, which `make` makes.
+    /// Gives each connection its own service, made by `make`.
     pub(super) fn making<M, Via>(make: M) -> Self
     where
         M: tower_service::Service<ConnectInfo, Response: SingleService<Via>, Future: Send>,
@@ -134,8 +134,8 @@ impl ConnFactory {
     }
 }
 
-/// Locked for each connection, to be cloned: so what is cloned need not be `Sync`. A panic is told
-/// by the panic hook, and costs this connection; the next is another try.
+/// Clones the value under a lock, so that it need not be `Sync`. If `clone` panics, only this
+/// connection is dropped.
 fn clone_of<T: Clone>(value: &Mutex<T>) -> Option<T> {
     catch_unwind(AssertUnwindSafe(|| lock(value).clone())).ok()
 }
@@ -193,8 +193,8 @@ where
                 return;
             };
             let info = ConnectInfo::of(&stream, guard.conn().core());
-            // An error of either costs the connection: there is no service to answer with. It may
-            // take as long as a handshake.
+            // An error drops the connection: there is no service to answer with. Making the service
+            // may take as long as a handshake.
             let making = async {
                 poll_fn(|cx| make.poll_ready(cx)).await.ok()?;
                 make.call(info.clone()).await.ok()
@@ -214,18 +214,18 @@ where
     }
 }
 
-/// A connection that is counted and listed from here on.
+/// Registers a connection, which is counted and listed from here on.
 fn begin(shared: &Arc<Shared>, accepted: Accepted) -> (Stream, ConnGuard<HttpConn>) {
     let Accepted { stream, peer, kernel, slot } = accepted;
     (stream, HttpConn::accepted(shared, peer, kernel, slot))
 }
 
 impl Options {
-    /// Runs the steps before HTTP. Returns `None` if the connection has come to nothing.
+    /// Runs the steps before HTTP. Returns `None` if the connection is to be dropped.
     async fn handshake(&self, stream: Stream, guard: &ConnGuard<HttpConn>) -> Option<Stream> {
         let conn = guard.conn();
         let stream = self.preamble.handshake(conn.core(), stream, self.header_timeout).await?;
-        // From here on as a connection that has just been accepted.
+        // From here on, it counts as just accepted.
         conn.on(ConnEvent::HandshakeDone);
         Some(stream)
     }

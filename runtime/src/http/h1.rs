@@ -1,5 +1,5 @@
-//! Wraps each call of the service. This is the path of every request, so it takes no
-//! lock, allocates nothing and moves requests and responses as seldom as it can.
+//! Wraps each call of the service. This is the path of every request, so it takes no lock,
+//! allocates nothing and moves requests and responses as rarely as possible.
 
 use std::{
     future::Future,
@@ -60,8 +60,8 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Http1<S> {
 }
 
 impl<S: Service> Http1<S> {
-    /// Apart from `call`, and by value: a reference to the request would keep the optimiser from
-    /// building the future around it where it is to stay.
+    /// Separate from `call`, and takes the request by value: a reference to it would keep the
+    /// optimiser from building the future in place.
     #[cold]
     #[inline(never)]
     fn call_unusual(
@@ -89,12 +89,12 @@ struct Exchange {
     /// Until the response takes it.
     conn: Option<Arc<HttpConn>>,
     kind: RequestKind,
-    /// The answer, where it is ours to give.
+    /// Our own answer, if the service is not called.
     probe: Option<StatusCode>,
 }
 
 impl Exchange {
-    /// Whether nothing but its body is to be seen to.
+    /// Whether nothing but the body of the response needs handling.
     #[inline]
     fn is_plain<B>(&self, response: &Response<B>) -> bool {
         response.status() != StatusCode::SWITCHING_PROTOCOLS
@@ -126,11 +126,11 @@ impl Exchange {
     }
 }
 
-/// Says that this response is the last one on its connection (RFC 9112, section 9.6), which makes
-/// hyper close it.
+/// Announces that this response is the last one on its connection (RFC 9112, section 9.6), which
+/// makes hyper close it.
 fn announce_close<B>(response: &mut Response<B>, kind: RequestKind) {
     if kind == RequestKind::Old {
-        // To an HTTP/1.0 client hyper would add `keep-alive` to a response of a later version.
+        // For an HTTP/1.0 client, hyper would add `keep-alive` to a response of a later version.
         *response.version_mut() = Version::HTTP_10;
     }
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -142,7 +142,7 @@ enum RequestKind {
     Usual,
     /// HTTP/1.0 or older.
     Old,
-    /// A body whose end is not known (see `framing`): the answer is the connection's last.
+    /// A body whose end is unknown (see `framing`): the response is the connection's last.
     Lost,
     /// CONNECT: success turns the connection into a tunnel (RFC 9110, section 9.3.6).
     Tunnel,
@@ -161,10 +161,10 @@ impl RequestKind {
 }
 
 pin_project! {
-    /// The response to come. Dropped without one, it is dropped together with its connection:
-    /// nothing is left to say then.
+    /// The pending response. If it is dropped before it is ready, so is its connection, and there
+    /// is nothing left to record.
     pub(crate) struct Http1Future<F> {
-        // `None`: `probe` is all there is to say.
+        // `None` if `probe` is the answer.
         #[pin]
         future: Option<F>,
         exchange: Exchange,
@@ -178,7 +178,7 @@ where
 {
     type Output = Result<Response<Http1Body<B>>, E>;
 
-    // Not inlined, and no closures: either costs another copy of the response.
+    // Not inlined and without closures: either costs another copy of the response.
     #[inline(never)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -203,10 +203,10 @@ where
     }
 }
 
-// Notes that an HTTP/1 connection takes of its requests, on the path of every one of them.
+// Tracks the requests of an HTTP/1 connection, on the path of every one of them.
 
 impl HttpConn {
-    /// `bytes` have been read, while this was HTTP/1 or not yet known to be.
+    /// Called when `bytes` have been read while this is HTTP/1, or not yet known to be.
     #[inline]
     pub(crate) fn bytes_read(&self, summary: ReadSummary, bytes: &[u8]) {
         match summary {
@@ -222,8 +222,8 @@ impl HttpConn {
         self.plain.is_not();
     }
 
-    /// `head` has been read in one piece: the beginning of it becomes the name of the request,
-    /// unless another is under way.
+    /// Called when `head` has been read in one piece: its beginning becomes the name of the
+    /// request, unless another request is in progress.
     #[inline]
     fn head_read(&self, head: &[u8]) {
         let state = self.own_state();
@@ -233,7 +233,7 @@ impl HttpConn {
         self.step(state, ConnEvent::WholeHead);
     }
 
-    /// All that was written is with the kernel.
+    /// Called when everything written is with the kernel.
     #[inline]
     pub(crate) fn flushed(&self, framing: &mut Framing) {
         let state = self.own_state();
@@ -249,13 +249,14 @@ impl HttpConn {
             _ if framing.heads() != self.calls() => Behind::Head,
             Position::Between => Behind::Nothing,
             Position::InHead => Behind::PartOfHead,
-            // hyper closes what is invalid, and flushes again when it is through with a body.
+            // hyper closes the connection on invalid input, and flushes again when it has read the
+            // whole body.
             Position::InBody | Position::Invalid => Behind::RestOfBody,
         };
         self.step(state, ConnEvent::Flushed(behind));
     }
 
-    /// The latest read may have to be looked through after all.
+    /// Looks through the latest read after all, if that has become necessary.
     #[inline]
     pub(crate) fn look_through(&self, framing: &mut Framing) {
         if self.plain.has_to_be_looked_through() {
@@ -269,7 +270,7 @@ impl HttpConn {
         framing.look_through(&self.plain.take());
     }
 
-    /// Whether it is not known where the latest message ends.
+    /// Whether the end of the latest message is unknown.
     #[inline]
     pub(crate) fn is_lost(&self) -> bool {
         self.plain.is_lost()
@@ -281,8 +282,8 @@ impl HttpConn {
         self.calls.load(Ordering::Relaxed)
     }
 
-    /// The head of an HTTP/1 request is complete, and the service is called. Returns whether the
-    /// name of the request is known.
+    /// Called when the head of an HTTP/1 request is complete and the service is called. Returns
+    /// whether the name of the request is known.
     #[inline(never)]
     pub(crate) fn request_begins(&self) -> bool {
         let state = self.own_state();
@@ -291,7 +292,8 @@ impl HttpConn {
         state == Named
     }
 
-    /// The request that has just begun has a body. Returns whether it is not known where that ends.
+    /// Called when the request that has just begun has a body. Returns whether the end of the body
+    /// is unknown.
     #[cold]
     pub(crate) fn has_body(&self) -> bool {
         self.plain.has_body();
@@ -302,12 +304,12 @@ impl HttpConn {
 // The body of an HTTP/1 response.
 
 pin_project! {
-    /// A body that tells when its response is over: hyper drops it once it has taken all it wants
-    /// to send, and the flush that follows is the one of its last byte.
+    /// A body that records when its response is over: hyper drops it once it has taken everything
+    /// it wants to send, and the following flush is that of its last byte.
     pub(crate) struct Http1Body<B> {
         #[pin]
         pub(super) body: MaybeBody<B>,
-        // `None` once the response has taken another way.
+        // `None` only if hyper polls a future that has already answered.
         pub(super) conn: Option<Arc<HttpConn>>,
         pub(super) upgraded: bool,
     }

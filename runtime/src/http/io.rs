@@ -1,5 +1,5 @@
-//! The stream of a connection as hyper sees it: follows what is read and written, and knows with
-//! how much care it has to be closed.
+//! The stream of a connection as hyper sees it. Follows what is read and written, and knows how
+//! carefully it has to be closed.
 
 use std::{
     io::{self, IoSlice},
@@ -21,32 +21,32 @@ use crate::{
 
 #[derive(Debug)]
 pub(super) struct Io {
-    /// Bytes that were read to find out the protocol.
+    /// Bytes that were read to detect the protocol.
     prefix: Option<Prefix>,
     framing: Framing,
-    /// Whether the peer has closed its side, or was said to have.
+    /// Whether a read has returned end of file.
     ended: bool,
     wrote: bool,
     /// The frames, once the connection speaks HTTP/2.
     #[cfg(feature = "http2")]
     wire: Option<Box<Wire>>,
-    /// Where not all that is written is part of an answer: by TLS, or for HTTP/2.
+    /// Set if not everything written is part of a response: with TLS, or for HTTP/2.
     overhead: Option<Overhead>,
-    /// Where the stream goes when hyper drops it, once the connection speaks HTTP/2.
+    /// Where to send the stream when hyper drops it, once the connection speaks HTTP/2.
     #[cfg(feature = "http2")]
     returns: Option<oneshot::Sender<Closing<Framing>>>,
-    /// Dropped last, with the guard in it.
+    /// Dropped last, because it contains the guard.
     guarded: GuardedIo<HttpConn>,
 }
 
-/// In bytes that the socket has taken.
+/// Counts of bytes that the socket has taken.
 #[derive(Debug, Default)]
 struct Overhead {
-    /// All of HTTP/2, without a layer: a layer counts by itself.
+    /// All bytes of HTTP/2 without a layer; a layer keeps its own count.
     written: u64,
-    /// When all was answered that there was.
+    /// The count when everything had last been answered.
     answered: u64,
-    /// Since then, when that was last said.
+    /// The bytes since then, as last reported.
     goodbye: u64,
 }
 
@@ -71,12 +71,12 @@ impl Io {
             returns: None,
             guarded,
         };
-        // Bytes of the TLS handshake, such as session tickets, are no answer.
+        // Bytes of the TLS handshake, such as session tickets, are not part of a response.
         this.note_goodbye();
         this
     }
 
-    /// All is answered that there is: what has been written so far was needed for that.
+    /// Called when everything has been answered: all bytes written so far were needed for that.
     fn note_answers(&mut self) {
         let by_layer = self.stream().bytes_written();
         if let Some(overhead) = &mut self.overhead {
@@ -84,7 +84,7 @@ impl Io {
         }
     }
 
-    /// Bytes written since the last answer are not part of one.
+    /// Reports the bytes written since the last response, which are not part of one.
     fn note_goodbye(&mut self) {
         let by_layer = self.stream().bytes_written();
         let Some(overhead) = &mut self.overhead else {
@@ -96,8 +96,8 @@ impl Io {
         }
     }
 
-    /// The preface has been read: from here on frames pass. The stream, when hyper drops it, comes
-    /// out of what this returns, unless it may be dropped as well.
+    /// Switches to HTTP/2 once the preface has been read. When hyper drops the stream, it is sent
+    /// to the returned receiver, unless it can simply be dropped.
     #[cfg(feature = "http2")]
     pub(super) fn speak_http2(&mut self) -> oneshot::Receiver<Closing<Framing>> {
         let mut wire = Box::new(Wire::new());
@@ -112,7 +112,7 @@ impl Io {
         returned
     }
 
-    /// Whether half a frame has been read, or half a record below it.
+    /// Notes whether half a frame, or half a record below it, has been read.
     fn note_input(&self) {
         let input = self.stream().pending_input();
         #[cfg(feature = "http2")]
@@ -123,7 +123,7 @@ impl Io {
         self.conn().core().note_input(input);
     }
 
-    /// Flushes what lies above the socket, and finds out what of that was an answer.
+    /// Flushes the layers above the socket, and determines how much of that was a response.
     #[inline(never)]
     fn poll_flush_overhead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.guarded.stream().poll_flush(cx))?;
@@ -146,7 +146,7 @@ impl Io {
     #[allow(clippy::unused_self, reason = "as with the feature")]
     fn note_written(&mut self, _: &Poll<io::Result<usize>>, _: &[IoSlice<'_>]) {}
 
-    /// So many bytes of `bufs` have been written.
+    /// Follows the bytes of `bufs` that have been written.
     #[cfg(feature = "http2")]
     #[inline]
     fn note_written(&mut self, written: &Poll<io::Result<usize>>, bufs: &[IoSlice<'_>]) {
@@ -162,7 +162,7 @@ impl Io {
                 wire.write(&buf[..taken]);
                 left -= taken;
             }
-            // Bytes written before an answer may be needed for it.
+            // Bytes written before a response may be needed for it.
             if wire.has_answered()
                 && let Some(overhead) = &mut self.overhead
                 && std::mem::take(&mut overhead.goodbye) > 0
@@ -186,7 +186,7 @@ impl Io {
         self.prefix = Some(Prefix { bytes: bytes.into(), taken: 0 });
     }
 
-    /// `bytes` of HTTP/1 have been read, or what may become that.
+    /// Follows `bytes` that have been read and are, or may become, HTTP/1.
     #[inline]
     pub(super) fn note_read(&mut self, bytes: &[u8]) {
         let conn = self.guarded.conn();
@@ -199,7 +199,7 @@ impl Io {
         self.guarded.stream_ref()
     }
 
-    /// Reads from the stream itself.
+    /// Reads from the stream, past the prefix.
     pub(super) fn poll_read_stream(
         &mut self,
         cx: &mut Context<'_>,
@@ -216,7 +216,7 @@ impl Io {
         read
     }
 
-    /// Reads where that is more than reading HTTP/1 from the stream.
+    /// Handles every read but a plain one of HTTP/1 from the stream.
     #[inline(never)]
     fn poll_read_otherwise(
         &mut self,
@@ -249,9 +249,9 @@ impl Io {
         Poll::Ready(Ok(()))
     }
 
-    /// The protocol is over: what has to be closed with care, if anything. `is_silent`: nothing of
-    /// the client is there to be read; `is_delivered`: the kernel has said that the client has it
-    /// all.
+    /// Called when the protocol is over: returns the close to perform, if one is needed.
+    /// `is_silent` means that nothing from the client is there to be read, and `is_delivered` that,
+    /// according to the kernel, the client has received everything.
     pub(super) fn take_closing(
         &mut self,
         is_silent: bool,
@@ -268,7 +268,7 @@ impl Io {
             return None;
         }
         conn.look_through(&mut self.framing);
-        // An HTTP/2 client always has something to say: window updates, acknowledgements.
+        // An HTTP/2 client always has something to send: window updates, acknowledgements.
         let is_http2 = state == ConnState::Http2;
         let is_followed = !is_http2 && !conn.is_lost();
         let is_silent = self.ended
@@ -287,19 +287,19 @@ impl Io {
     }
 }
 
-/// By hyper, with the connection: after an upgrade, by HTTP/2, or in the middle of a message that
-/// is cut off.
+/// Dropped by hyper along with the connection: after an upgrade, by HTTP/2, or in the middle of a
+/// truncated message.
 impl Drop for Io {
     fn drop(&mut self) {
         if self.conn().is(ConnState::Upgraded) {
-            // As a `Connection`: the client may have something on its way to it still.
+            // Like a `Connection`: something may still be on the way to the client.
             self.guarded.close();
         }
         #[cfg(feature = "http2")]
         if let Some(returns) = self.returns.take()
             && let Some(closing) = self.take_closing(false, false)
         {
-            // Nobody is there at the cut.
+            // At the cut, the receiver is gone.
             let _ = returns.send(closing);
         }
     }
@@ -365,7 +365,8 @@ impl AsyncWrite for Io {
         self.guarded.is_write_vectored()
     }
 
-    /// hyper flushes when it has written all it had. Sockets of the kernel have nothing to flush.
+    /// hyper flushes when it has written everything it had. A kernel socket itself has nothing to
+    /// flush.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.overhead.is_some() {
@@ -375,7 +376,7 @@ impl AsyncWrite for Io {
         Poll::Ready(Ok(()))
     }
 
-    /// Shuts the write side. What else there is to a close comes when hyper has let go of this.
+    /// Shuts the write side. The rest of the close happens once hyper has released this.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.conn().begins_to_shut();

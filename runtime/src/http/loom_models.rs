@@ -1,8 +1,8 @@
 //! The life of a connection against drain and cut, in every order, on the real types.
 //!
-//! loom remembers only the last access to each atomic: where a thread reads one and then writes it,
-//! a look from another thread is taken for independent of the write. Such a model needs
-//! `thread::yield_now()` between its steps, and has to count that it has seen what it is about.
+//! loom remembers only the last access to each atomic: if a thread reads one and then writes it, a
+//! look from another thread is considered independent of the write. Such a model needs
+//! `thread::yield_now()` between its steps, and has to check that it has seen the case it is about.
 
 use loom::{future::block_on, thread};
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Instant};
@@ -56,8 +56,8 @@ impl WorkItem for Accepting {
     }
 }
 
-/// One is accepted while the drain starts, and ends as soon as it hears of it; the accept loop
-/// ends. The drain is over when both are, in either order.
+/// A connection is accepted while the drain starts, and ends as soon as it notices; so does the
+/// accept loop. The drain is over when both have ended, in either order.
 #[test]
 fn loom_accept_and_finish_against_drain_start() {
     loom::model(|| {
@@ -81,7 +81,8 @@ fn loom_accept_and_finish_against_drain_start() {
     });
 }
 
-/// One is accepted at any point of drain and cut, and would go on for good: the cut ends it.
+/// A connection is accepted at any point of drain and cut, and would never end by itself; the cut
+/// ends it.
 #[test]
 fn loom_accept_against_drain_and_cut() {
     loom::model(|| {
@@ -103,7 +104,7 @@ fn loom_accept_against_drain_and_cut() {
 /// The report is made while a request begins on a connection that has answered one before.
 #[test]
 fn loom_a_request_is_never_called_by_the_name_of_the_one_before() {
-    // Of std: it counts over all orders.
+    // From std, because it counts over all orders.
     use std::sync::atomic::{AtomicUsize, Ordering};
     static SEEN: AtomicUsize = AtomicUsize::new(0);
     loom::model(|| {
@@ -124,17 +125,15 @@ fn loom_a_request_is_never_called_by_the_name_of_the_one_before() {
             assert!(guard.conn().request_begins());
             guard
         });
-        // loom remembers the last access to each atomic alone, and the connection's task reads its
-        // state before it writes it: without the yields it would take each look for independent of
-        // what follows.
+        // Without the yields, loom would consider each look independent of what follows: see the
+        // module's comment.
         for _ in 0..3 {
             match &handle.in_flight()[..] {
-                // Or it was being written.
                 [InFlight::Request { path, .. }] => {
-                    assert!(path == "/b" || path == "?", "{path}");
+                    assert_eq!(path, "/b");
                     SEEN.fetch_add(1, Ordering::Relaxed);
                 }
-                // It has not begun.
+                // The request has not begun.
                 [
                     InFlight::Connection {
                         state: ConnectionState::Nothing | ConnectionState::ReadingHead,
@@ -150,8 +149,8 @@ fn loom_a_request_is_never_called_by_the_name_of_the_one_before() {
     assert!(SEEN.load(Ordering::Relaxed) > 0, "in no order was the request under way");
 }
 
-/// hyper comes to a connection while the last sweep passes it: that sweep sees it, or another is
-/// due.
+/// hyper takes over a connection while the last sweep passes it: either that sweep sees it, or
+/// another one is due.
 #[test]
 fn loom_a_connection_that_begins_to_speak_is_swept() {
     loom::model(|| {
@@ -171,8 +170,8 @@ fn loom_a_connection_that_begins_to_speak_is_swept() {
     });
 }
 
-/// The stream and a task of HTTP/2 hold a connection; each may be the last, also while the table is
-/// walked. It is taken off once, and is not closed before.
+/// The stream and an HTTP/2 task both hold a connection; either may be the last, even while the
+/// table is walked. The connection is removed once, and is not closed before.
 #[test]
 fn loom_the_last_of_several_holders_takes_it_off() {
     loom::model(|| {

@@ -1,9 +1,9 @@
 //! The HTTP server, one protocol on `net`: from accepted streams to answered requests.
 //!
-//! `server` (what users build) → `task` (one per connection, which is parked, speaking or closing)
-//! → `h1` or `h2` (around each call of the service). What a connection is doing is kept in its
-//! `HttpConn`, which the drain and the report read from outside (`describe`); which states there
-//! are, and what bounds them, is in `state`.
+//! `server` (what users build) → `task` (one per connection: parked, speaking or closing) → `h1` or
+//! `h2` (around each call of the service). The state of a connection is kept in its `HttpConn`,
+//! which the drain and the report read from outside (`describe`); `state` defines the states and
+//! what bounds them.
 //!
 //! May use: `util`, `log`, `work`, `stop`, `context`, `net`. Must not know: `Serve`, `Config`.
 

@@ -1,4 +1,4 @@
-//! Options that hold for every connection of a server.
+//! Options that apply to every connection of a server.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -18,17 +18,16 @@ pub(crate) struct Options {
     pub(super) keep_alive_timeout: Option<Duration>,
     pub(super) max_connection_age: Option<Duration>,
     pub(super) readiness: Option<Arc<Readiness>>,
-    /// Whether requests are given a `ConnectInfo`.
+    /// Whether requests get a `ConnectInfo`.
     pub(super) connect_info: bool,
-    /// TLS and its like.
+    /// TLS and other steps before HTTP.
     pub(crate) preamble: Preamble,
     pub(super) http1: http1::Builder,
     #[cfg(feature = "http2")]
     pub(super) http2: Option<Arc<Http2Settings>>,
 }
 
-/// hyper's builder for HTTP/2; the executor is this crate's, so that streams are waited for and
-/// cut.
+/// hyper's builder for HTTP/2, with this crate's executor, so that streams are waited for and cut.
 #[cfg(feature = "http2")]
 pub type Http2Builder = http2::Builder<ConnExecutor>;
 
@@ -63,18 +62,19 @@ impl Options {
         builder
     }
 
-    /// Whether a connection has deadlines while serving besides those of its heads and its end.
+    /// Whether a connection has deadlines while serving other than those of its heads and its end.
     pub(super) fn is_timed(&self) -> bool {
         let limits = [self.keep_alive_timeout, self.max_connection_age];
         limits.iter().any(Option::is_some)
     }
 }
 
-/// With what has to be this crate's, whatever the program has set. With `pipeline_flush` hyper
-/// keeps a response back for as long as another request is behind it: the end of the process would
-/// find it in hyper's buffer.
+/// Sets the options that this crate controls, whatever the program has set. With `pipeline_flush`,
+/// hyper holds back a response as long as another request is behind it, so the end of the process
+/// would find it in hyper's buffer.
 pub(super) fn own_http1(mut http1: http1::Builder) -> http1::Builder {
-    // The header timeout is the connection's own: one timer for a connection, not one per request.
+    // The connection enforces the header timeout itself, with one timer per connection instead of
+    // one per request.
     http1.timer(TokioTimer::new()).header_read_timeout(None).pipeline_flush(false);
     http1
 }

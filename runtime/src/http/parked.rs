@@ -1,8 +1,8 @@
 //! A connection between messages: a socket, and the service for what comes next.
 //!
-//! One that has just been accepted and one that has been answered to its end are the same thing,
-//! but for their deadline. hyper is not there: it comes with the first byte of a message, and goes
-//! when the connection has been idle for a while.
+//! A connection that has just been accepted and one that has been fully answered are the same,
+//! except for their deadline. hyper is not involved: it takes over with the first byte of a
+//! message, and leaves when the connection has been idle for a while.
 
 use std::{
     mem::MaybeUninit,
@@ -14,10 +14,10 @@ use tokio::io::ReadBuf;
 
 use super::io::Io;
 
-/// How an HTTP/2 connection begins (RFC 9113, section 3.4).
+/// The HTTP/2 connection preface (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Which protocol a connection speaks.
+/// The protocol that a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Version {
     Http1,
@@ -25,20 +25,20 @@ pub(super) enum Version {
     Http2,
 }
 
-/// The protocol for a client that begins as one of HTTP/2 does. Without the feature hyper tells
-/// it that it is wrong here.
+/// The protocol for a client that begins with the HTTP/2 preface. Without the feature, hyper
+/// rejects such a client.
 #[cfg(feature = "http2")]
 const HTTP2: Version = Version::Http2;
 #[cfg(not(feature = "http2"))]
 const HTTP2: Version = Version::Http1;
 
-/// It owns the stream.
+/// A parked connection; owns the stream.
 pub(super) struct Parked<S> {
     pub(super) io: Io,
     pub(super) service: S,
-    /// Bytes that were read before hyper was there.
+    /// Bytes that were read before hyper took over.
     read: Vec<u8>,
-    /// Whether the protocol is known: it has been spoken before.
+    /// Whether the protocol is already known to be HTTP/1.
     speaks_http1: bool,
 }
 
@@ -48,14 +48,14 @@ impl<S> Parked<S> {
         Self { io, service, read: Vec::new(), speaks_http1: false }
     }
 
-    /// A connection of HTTP/1 that hyper has let go of. `read` is what it had read too much: line
-    /// breaks behind the last message, if anything.
+    /// An HTTP/1 connection that hyper has released. `read` is the excess that it had read: line
+    /// breaks after the last message, if anything.
     pub(super) fn idle(io: Io, service: S, read: &Bytes) -> Self {
         Self { io, service, read: read.to_vec(), speaks_http1: true }
     }
 
-    /// Reads until the protocol is known in which the next message comes; `None`: the client has
-    /// gone. Behind it, all that was read is what `io` reads first.
+    /// Reads until the protocol of the next message is known; `None` if the client has gone. After
+    /// that, `io` first returns all that was read here.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Version>> {
         let mut space = [MaybeUninit::uninit(); 2048];
         loop {
@@ -78,7 +78,7 @@ impl<S> Parked<S> {
     }
 }
 
-/// The protocol that begins so; `None`: that cannot be told yet.
+/// The protocol that begins with `bytes`; `None` if that cannot be told yet.
 fn version_of(bytes: &[u8]) -> Option<Version> {
     if bytes.starts_with(PREFACE) {
         Some(HTTP2)
@@ -107,7 +107,7 @@ mod tests {
         util::Peer,
     };
 
-    /// Returns the protocol of `pieces`, each of which is read by itself, and the bytes read after
+    /// Returns the protocol of `pieces`, each of which is read separately, and the bytes read after
     /// that.
     async fn detect(pieces: &[&[u8]]) -> (Option<bool>, Vec<u8>) {
         let handle = Handle::for_test(Limits::NONE);

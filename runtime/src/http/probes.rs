@@ -1,4 +1,4 @@
-//! Probes on a port of their own, as Kubernetes asks them.
+//! Probes on their own port, as Kubernetes uses them.
 
 use std::convert::Infallible;
 
@@ -19,17 +19,17 @@ use crate::{
 
 /// # Probes
 impl Server {
-    /// Answers probes on a port of their own, which goes on until the process ends, while hooks
-    /// run, too ([`until_exit`](crate::Serve::until_exit)):
+    /// Answers probes on their own port until the process ends, even while hooks run
+    /// ([`until_exit`](crate::Serve::until_exit)):
     ///
-    /// | path | says 200 |
+    /// | path | returns 200 |
     /// |---|---|
-    /// | `/livez` | when the runtime turns; where all of its threads are blocked, there is no answer |
-    /// | `/readyz` | until the first stop signal, unless the program says otherwise ([`Handle::ready`](crate::Handle::ready)); else 503 and why |
+    /// | `/livez` | while the runtime makes progress; there is no answer if all of its threads are blocked |
+    /// | `/readyz` | until the first stop signal, unless the program says otherwise ([`Handle::ready`](crate::Handle::ready)); else 503 with the reason |
     /// | `/startupz` | once every listener is bound |
-    /// | `/in-flight` | what runs now and its age: JSON, for a browser a page |
+    /// | `/in-flight` | always, with the work in flight and its age: JSON, or a page for a browser |
     ///
-    /// `/in-flight` names clients and paths: the port is one for the cluster, not for the world.
+    /// `/in-flight` exposes clients and paths, so keep the port inside the cluster.
     ///
     /// # Examples
     ///
@@ -43,7 +43,7 @@ impl Server {
     }
 }
 
-/// The server of that port.
+/// The server for that port.
 fn server(addr: impl Listen) -> Server {
     serve(addr, service_fn(async |request| Ok::<_, Infallible>(answer(&request).await)))
 }
@@ -62,12 +62,12 @@ async fn answer(request: &Request<Incoming>) -> Response<String> {
         "/startupz" if program.phase.now() == Phase::Starting => {
             text(StatusCode::SERVICE_UNAVAILABLE, "starting")
         }
-        // If this runs, the runtime turns and every listener is bound.
+        // If this runs, the runtime makes progress and every listener is bound.
         "/livez" | "/startupz" => text(StatusCode::OK, "ok"),
         "/in-flight" => {
             let (program, as_text) = (program.clone(), wants_text(request.headers()));
-            // There may be thousands of requests, whose names are not made on a worker; and the
-            // pool for blocking work may be what hangs.
+            // There may be thousands of requests, too many to format on a worker; and the blocking
+            // pool may be what hangs.
             let answer = move || in_flight(&program, as_text);
             on_own_thread("graceful-probe", answer)
                 .await
@@ -88,13 +88,13 @@ fn of_type(kind: &'static str, status: StatusCode, body: String) -> Response<Str
     response
 }
 
-/// Whether a browser asks.
+/// Whether a browser is asking.
 fn wants_text(headers: &HeaderMap) -> bool {
     let accepts = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
     accepts.contains("text/html") || accepts.contains("text/plain")
 }
 
-/// Lists what runs now and its age: as a page for a browser, else as JSON.
+/// Lists the work in flight and its age: as a page for a browser, otherwise as JSON.
 fn in_flight(program: &Shared, as_text: bool) -> Response<String> {
     let counts = program.work.counts();
     let mut all = program.in_flight();

@@ -1,4 +1,4 @@
-//! The path that says whether new requests should be sent here.
+//! The path that reports whether new requests should be sent here.
 
 use std::{
     pin::Pin,
@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Readiness {
     path: String,
-    /// Whether it goes on saying "ready" until the drain starts.
+    /// Whether it keeps reporting "ready" until the drain starts.
     through_delay: bool,
 }
 
@@ -32,7 +32,7 @@ impl Readiness {
         Self { path, through_delay }
     }
 
-    /// The answer, if `request` asks for this.
+    /// Returns the answer, if `request` asks for this path.
     #[inline]
     pub(super) fn answer<B>(&self, request: &Request<B>, shared: &Shared) -> Option<StatusCode> {
         let asked = request.uri().path() == self.path
@@ -49,7 +49,7 @@ impl Readiness {
     }
 }
 
-/// The status that is answered without asking the service, if any.
+/// Returns the status to answer with instead of calling the service, if any.
 #[inline]
 pub(super) fn answer_of_our_own<B>(
     readiness: Option<&Readiness>,
@@ -57,15 +57,15 @@ pub(super) fn answer_of_our_own<B>(
     conn: &HttpConn,
 ) -> Option<StatusCode> {
     match readiness {
-        // A request that begins after the cut would be cut unnamed.
+        // A request that begins after the cut would be cut without being named in the report.
         _ if conn.phase() >= Phase::Sealed => Some(StatusCode::SERVICE_UNAVAILABLE),
         None => None,
-        // Also of a server that goes on while the program stops.
+        // Also applies to a server that keeps running while the program stops.
         Some(readiness) => readiness.answer(request, conn.core().shared()),
     }
 }
 
-// The body of a response: the service's, or none where the answer is our own.
+// The body of a response: the service's, or none if the answer is our own.
 
 pin_project! {
     pub(crate) struct MaybeBody<B> {
@@ -81,7 +81,7 @@ impl<B> MaybeBody<B> {
     }
 }
 
-/// An answer that the service is not asked for.
+/// An answer for which the service is not called.
 #[cold]
 pub(crate) fn without_body<B>(status: StatusCode) -> Response<MaybeBody<B>> {
     let mut response = Response::new(MaybeBody { body: None });

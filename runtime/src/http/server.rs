@@ -20,21 +20,22 @@ use crate::{
 
 /// Serves HTTP/1.1 and HTTP/2 (with prior knowledge) on one port.
 ///
-/// `addr` is whatever [`Listen`] takes: `"host:port"`, `"unix:/path"`, a `SocketAddr`, a listener
-/// that is already bound, or several of them. `service` is a tower service such as an
-/// `axum::Router`, a hyper one, or one that makes a service for each connection ([`HttpService`]).
+/// `addr` is anything that [`Listen`] accepts: `"host:port"`, `"unix:/path"`, a `SocketAddr`, a
+/// listener that is already bound, or several of them. `service` is a tower service such as an
+/// `axum::Router`, a hyper service, or one that makes a service for each connection
+/// ([`HttpService`]).
 ///
 /// # What the service owns
 ///
 /// A service is dropped when its listeners are closed and the last of its connections is over; for
-/// a server that goes on [until the exit](crate::Serve::until_exit), at the end. So a worker whose
-/// channel has its sender in the state of the service (`while let Some(job) = jobs.recv().await`)
-/// ends by itself in the drain, after the last request, and is waited for where it was made with
-/// [`spawn`](crate::spawn()).
+/// a server that runs [until the exit](crate::Serve::until_exit), that is at the end. So a worker
+/// whose channel's sender is in the state of the service
+/// (`while let Some(job) = jobs.recv().await`) ends by itself in the drain, after the last request,
+/// and is waited for if it was started with [`spawn`](crate::spawn()).
 ///
-/// The listeners are bound once the server is returned from `main` or handed to
-/// [`Config::start`](crate::Config::start). Upgrades (WebSockets) are enabled; what else can be
-/// set, with its default, is at [`Server`].
+/// The listeners are bound once the server is returned from `main` or passed to
+/// [`Config::start`](crate::Config::start). Upgrades (WebSockets) are enabled; for other options
+/// and their defaults, see [`Server`].
 ///
 /// # Examples
 ///
@@ -63,15 +64,15 @@ where
     }
 }
 
-/// An HTTP server, made by [`serve`]: return it from `main`, or hand it to
+/// An HTTP server, created by [`serve`]. Return it from `main`, or pass it to
 /// [`Config::start`](crate::Config::start).
 #[must_use = "it serves once it is returned from `main` or handed to `Config::start`"]
 pub struct Server {
-    /// On a port of their own. Before `unserved`, so that of a server that was forgotten this one
-    /// is named last.
+    /// Served on their own port. Declared before `unserved`, so that a forgotten server is reported
+    /// after its probes.
     #[cfg(feature = "probes")]
     pub(super) probes: Option<Box<Self>>,
-    /// Dropped before it is bound: then it was forgotten.
+    /// If this is dropped before the server is bound, the server was forgotten.
     unserved: Unserved,
     endpoint: Endpoint,
     pub(super) options: Options,
@@ -81,11 +82,11 @@ pub struct Server {
 server_options!(Server);
 
 impl Server {
-    /// Answers `GET` and `HEAD` of `path` with 200 while the process is ready for new requests, and
-    /// with 503 from the first stop signal on, and while the program says that it is not
-    /// ([`Handle::ready`](crate::Handle::ready)), before any of the service's code runs.
+    /// Answers `GET` and `HEAD` requests for `path` before any of the service's code runs: with 200
+    /// while the process is ready for new requests, and with 503 from the first stop signal on, or
+    /// while the program says that it is not ready ([`Handle::ready`](crate::Handle::ready)).
     ///
-    /// With the `delay` of [`graceful::main`](macro@crate::main), a load balancer that asks this
+    /// With the `delay` of [`graceful::main`](macro@crate::main), a load balancer that checks this
     /// path has time to look elsewhere while requests are still answered.
     ///
     /// # Panics
@@ -103,12 +104,12 @@ impl Server {
         self.probe(path.into(), false)
     }
 
-    /// As [`readiness`](Self::readiness), but says 200 until the `delay` is over and the drain
+    /// Like [`readiness`](Self::readiness), but returns 200 until the `delay` is over and the drain
     /// starts.
     ///
     /// For Kubernetes services: when every endpoint of a service is terminating, kube-proxy falls
-    /// back to those that still pass their probe (KEP-1669); one that fails it at once has opted
-    /// out.
+    /// back to those that still pass their probe (KEP-1669); one that fails it immediately has
+    /// opted out.
     ///
     /// # Panics
     ///
@@ -131,7 +132,7 @@ impl Server {
         self.probes.take().map(|probes| *probes)
     }
 
-    /// It has got to the code that binds it.
+    /// Marks the server as used.
     pub(crate) fn served(self) -> UnboundServer {
         self.unserved.served();
         UnboundServer { endpoint: self.endpoint, options: self.options, maker: self.maker }
@@ -148,7 +149,7 @@ pub(crate) struct UnboundServer {
 impl UnboundServer {
     /// # Errors
     ///
-    /// If one of its addresses cannot be bound: then none is.
+    /// If one of its addresses cannot be bound, in which case none is.
     pub(crate) async fn bind(self, handle: Handle) -> Result<Vec<AcceptLoop>, Failure> {
         let Self { endpoint, options, maker } = self;
         let maker = |shared, preamble| (maker.0)(shared, Options { preamble, ..options });
@@ -186,45 +187,47 @@ impl fmt::Debug for Server {
 /// ```
 impl Server {
     /// Puts a [`ConnectInfo`](crate::ConnectInfo) into the extensions of each request; with the
-    /// feature `axum` also an `axum::extract::ConnectInfo<SocketAddr>`, for clients that came over
+    /// feature `axum`, also an `axum::extract::ConnectInfo<SocketAddr>`, for clients connected over
     /// TCP.
     ///
-    /// Off by default, because it costs each request the allocation of its extensions. A service
-    /// that is made for each connection ([`HttpService`](crate::HttpService)) is handed it without
-    /// that.
+    /// Off by default, because each request then has to allocate its extensions. A service that is
+    /// made for each connection ([`HttpService`](crate::HttpService)) receives it without this
+    /// option.
     pub fn connect_info(mut self) -> Self {
         self.options.connect_info = true;
         self
     }
 
-    /// How long a client may take to send the head of a request: on a new connection from the
-    /// moment it was accepted, later from the head's first byte. `None` is no limit. Default: 30 s.
+    /// Limits how long a client may take to send the head of a request: on a new connection from
+    /// the moment it was accepted, later from the head's first byte. `None` means no limit.
+    /// Default: 30 s.
     ///
-    /// A connection that exceeds it is closed. During the drain a head gets a second more, or the
-    /// rest of this, whichever is less. An idle keep-alive connection is not closed by this. How
-    /// slowly a body may come is up to the service: `RequestBodyTimeoutLayer` of `tower-http`
-    /// bounds that.
+    /// A connection that exceeds the limit is closed. During the drain, a head gets one more
+    /// second, or the rest of the limit, whichever is less. Idle keep-alive connections are not
+    /// affected. Slow bodies are up to the service: `RequestBodyTimeoutLayer` of `tower-http`
+    /// bounds them.
     pub fn header_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.options.header_timeout = limit.into().map(bounded);
         self
     }
 
-    /// How long a connection may be idle between two requests. `None` is no limit. Default: none,
-    /// as of Go and hyper: a load balancer that keeps connections for longer than its server loses
-    /// requests.
+    /// Limits how long a connection may be idle between two requests. `None` means no limit, which
+    /// is the default, as in Go and hyper: a load balancer that keeps connections for longer than
+    /// its server does loses requests.
     ///
-    /// An HTTP/2 connection without streams is told by GOAWAY.
+    /// An HTTP/2 connection without streams is closed with GOAWAY.
     pub fn keep_alive_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.options.keep_alive_timeout = limit.into().map(bounded);
         self
     }
 
-    /// How old a connection may become, give or take a tenth, so that clients do not all come back
-    /// at once. `None` is no limit. Default: none.
+    /// Limits the age of a connection, give or take a tenth, so that clients do not all reconnect
+    /// at once. `None` means no limit, which is the default.
     ///
-    /// It is then closed as in the drain: HTTP/1 by `Connection: close` on the next response, or
-    /// when it has been idle for the `linger`; HTTP/2 by GOAWAY, after which its streams are served
-    /// to their end. So clients behind a balancer that balances connections find new instances.
+    /// A connection that is old enough is closed as in the drain: HTTP/1 with `Connection: close`
+    /// on the next response, or when it has been idle for the `linger`; HTTP/2 with GOAWAY, after
+    /// which its streams are served to completion. This lets clients behind a connection-level
+    /// balancer find new instances.
     pub fn max_connection_age(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.options.max_connection_age = limit.into().map(bounded);
         self
@@ -232,9 +235,9 @@ impl Server {
 
     /// Sets hyper's options for HTTP/1, on its own builder.
     ///
-    /// A timer is set. Two options are this crate's, whatever is set here: `header_read_timeout` is
-    /// that of [`header_timeout`](Self::header_timeout), and `pipeline_flush` stays off, because a
-    /// response that hyper keeps back is one that a stop would lose.
+    /// A timer is already set. Two options are controlled by this crate, whatever is set here:
+    /// `header_read_timeout` is replaced by [`header_timeout`](Self::header_timeout), and
+    /// `pipeline_flush` stays off, because a stop would lose a response that hyper holds back.
     ///
     /// # Examples
     ///
@@ -251,9 +254,9 @@ impl Server {
         self
     }
 
-    /// Sets hyper's options for HTTP/2, on its own builder; called for each connection.
+    /// Sets hyper's options for HTTP/2, on its own builder; `set` is called for each connection.
     ///
-    /// A timer is set, and extended CONNECT is enabled. The executor is this crate's.
+    /// A timer is already set, and extended CONNECT is enabled. The executor is this crate's.
     ///
     /// # Examples
     ///

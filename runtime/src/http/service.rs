@@ -1,4 +1,4 @@
-//! The service of the program in the one form that the rest works on.
+//! The program's service, in the single form that the rest of this module works with.
 
 use std::{error::Error, future::Future};
 
@@ -22,7 +22,7 @@ pub trait SingleService<Via>: Send + 'static {
     fn into_service(self, _: Sealed) -> Self::Service;
 }
 
-/// The one form that the rest of this module works on: its bounds, written once.
+/// The single form that the rest of this module works with, so that its bounds are written once.
 #[doc(hidden)]
 pub trait Service: Clone + Send + 'static {
     type Body: Body<Data: Send, Error: Into<BoxError>> + Send + 'static;
@@ -32,7 +32,7 @@ pub trait Service: Clone + Send + 'static {
     fn call(&self, request: Request<Incoming>) -> Self::Future;
 }
 
-/// A hyper service as it is.
+/// A hyper service, unchanged.
 #[doc(hidden)]
 #[derive(Clone, Debug)]
 pub struct Hyper<S>(S);
@@ -81,7 +81,7 @@ where
 
 // The extensions of a request.
 
-/// Both ends of the connection, also in the form that axum's extractor looks for.
+/// Adds the connection's info to a request, also in the form that axum's extractor looks for.
 #[cold]
 pub(super) fn give_connect_info<B>(request: &mut Request<B>, info: &ConnectInfo) {
     let extensions = request.extensions_mut();
@@ -94,7 +94,7 @@ pub(super) fn give_connect_info<B>(request: &mut Request<B>, info: &ConnectInfo)
 
 /// For `Router::into_make_service_with_connect_info::<SocketAddr>()`.
 ///
-/// A client of a Unix socket has no such address: it gets the unspecified one, `0.0.0.0:0`.
+/// A client of a Unix socket has no such address and gets the unspecified one, `0.0.0.0:0`.
 #[cfg(feature = "axum")]
 impl axum::extract::connect_info::Connected<ConnectInfo> for std::net::SocketAddr {
     fn connect_info(info: ConnectInfo) -> Self {

@@ -1,5 +1,5 @@
-//! The streams of an HTTP/2 connection, and the tasks that hyper runs for them. Its lock is shared
-//! by them alone.
+//! The streams of an HTTP/2 connection, and the tasks that hyper runs for them. Only they share its
+//! lock.
 
 use std::{mem, time::Instant};
 
@@ -16,9 +16,9 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct StreamTable {
     table: Mutex<Table>,
-    /// How many streams are open on the wire, as the connection's own task has last said.
+    /// How many streams are open on the wire, as last reported by the connection's own task.
     open: AtomicUsize,
-    /// How many requests are kept until that says that their last bytes are written.
+    /// How many requests are kept until `open` shows that their last bytes are written.
     unwritten: AtomicUsize,
 }
 
@@ -26,29 +26,29 @@ pub(crate) struct StreamTable {
 struct Table {
     requests: Slab<Request>,
     tasks: Slab<Task>,
-    /// Answered to their end, although the cut had come: kept for the report.
+    /// Requests that were fully answered although the cut had come; kept for the report.
     late: Vec<Request>,
 }
 
 /// The tasks that hyper has spawned.
 #[derive(Debug)]
 enum Task {
-    /// The means to abort it is not there yet.
+    /// Its abort handle is not there yet.
     Spawning,
     Running(AbortHandle),
-    /// It was over before the means to abort it was there.
+    /// It ended before its abort handle was there.
     Ended,
 }
 
 #[derive(Debug)]
 struct Request {
     method: Method,
-    /// `None`: it has none, as CONNECT.
+    /// `None` if it has none, as with CONNECT.
     path: Option<PathAndQuery>,
     since: Instant,
     responding: bool,
     upgraded: bool,
-    /// Whether its task has ended, and what it has left with h2 may not be written yet.
+    /// Whether its task has ended; h2 may still hold unwritten data of it.
     unwritten: bool,
 }
 
@@ -73,7 +73,7 @@ impl StreamTable {
         request.upgraded = upgraded;
     }
 
-    /// Returns whether nothing is left. `late`: its answer was complete, after the cut.
+    /// Returns whether nothing is left. `late` is whether its response was completed after the cut.
     pub(crate) fn closed(&self, stream: usize, late: bool) -> bool {
         let mut table = lock(&self.table);
         let request = table.requests.remove(stream);
@@ -83,18 +83,19 @@ impl StreamTable {
         table.is_empty()
     }
 
-    /// The task of an upgraded stream has ended, and what it has left with h2 may not be written
-    /// yet. Returns the streams of which all is.
+    /// Called when the task of an upgraded stream has ended; h2 may still hold unwritten data of
+    /// it. Returns the streams that are completely written.
     pub(crate) fn upgrade_ended(&self, stream: usize) -> Vec<usize> {
         let mut table = lock(&self.table);
         table.requests[stream].unwritten = true;
-        // Sequentially consistent, as in `set_open`: of the mark and the count, the one that comes
-        // later sees the other.
+        // Sequentially consistent, as in `set_open`: whichever of the two updates comes later sees
+        // the other.
         self.unwritten.fetch_add(1, Ordering::SeqCst);
         self.take_written(&mut table)
     }
 
-    /// So many streams are open on the wire. Returns those of `upgrade_ended` that are written now.
+    /// Notes how many streams are open on the wire. Returns the streams passed to `upgrade_ended`
+    /// that are now written.
     pub(crate) fn set_open(&self, open: usize) -> Vec<usize> {
         self.open.store(open, Ordering::SeqCst);
         if self.unwritten.load(Ordering::SeqCst) == 0 {
@@ -103,7 +104,7 @@ impl StreamTable {
         self.take_written(&mut lock(&self.table))
     }
 
-    /// All that have ended, once no more streams are open than there are others.
+    /// Takes all streams that have ended, once no more streams are open than there are others.
     fn take_written(&self, table: &mut Table) -> Vec<usize> {
         let ended = table.requests.iter().filter(|(_, request)| request.unwritten);
         let ended: Vec<usize> = ended.map(|(stream, _)| stream).collect();
@@ -118,12 +119,12 @@ impl StreamTable {
         ended
     }
 
-    /// How many requests there are.
+    /// How many requests there are; upgraded streams do not count.
     pub(crate) fn requests(&self) -> usize {
         lock(&self.table).requests.iter().filter(|(_, request)| !request.upgraded).count()
     }
 
-    /// Since when the oldest request has been running.
+    /// When the oldest request began.
     pub(crate) fn oldest(&self) -> Option<Instant> {
         lock(&self.table).requests.iter().map(|(_, request)| request.since).min()
     }
@@ -132,16 +133,16 @@ impl StreamTable {
         lock(&self.table).requests[stream].describe(peer, now)
     }
 
-    /// Takes what was answered late out of `described`, which was said at `then`.
+    /// Removes the requests that were answered late from `described`, which was made at `then`.
     pub(crate) fn forget_ended(&self, peer: &str, then: Instant, described: &mut Vec<InFlight>) {
         for late in &lock(&self.table).late {
-            // By path and age, which no two share; the response may have begun since.
+            // Compare path and age, which no two share; the response may have begun since.
             let late = late.describe(peer, then);
             described.retain(|it| it.age() != late.age() || !it.is_same_path(&late));
         }
     }
 
-    /// A task is about to be spawned.
+    /// Reserves a slot for a task that is about to be spawned.
     pub(crate) fn task(&self) -> usize {
         lock(&self.table).tasks.insert(Task::Spawning)
     }
@@ -153,11 +154,11 @@ impl StreamTable {
             table.tasks.remove(slot);
             return table.is_empty();
         }
-        // Under the lock that the cut's walk takes: either it finds the means, or the phase is
+        // Under the lock that the cut's walk takes: either it finds the handle, or the phase is
         // visible here.
         let late = (phase.now() >= Phase::Cut).then(|| abort.clone());
         table.tasks[slot] = Task::Running(abort);
-        // Outside of the lock: a task that is dropped takes itself off.
+        // Outside the lock: a task removes itself when it is dropped.
         drop(table);
         late.inspect(AbortHandle::abort);
         false
@@ -178,12 +179,12 @@ impl StreamTable {
             Task::Running(abort) => Some(abort.clone()),
             Task::Spawning | Task::Ended => None,
         };
-        // Outside of the lock: a task that is dropped takes itself off.
+        // Outside the lock: a task removes itself when it is dropped.
         let tasks: Vec<_> = lock(&self.table).tasks.iter().filter_map(running).collect();
         tasks.iter().for_each(AbortHandle::abort);
     }
 
-    /// Whether a stream is still worked on, or its response not yet all written.
+    /// Whether a stream is still being worked on, or its response is not completely written.
     pub(crate) fn is_busy(&self) -> bool {
         !lock(&self.table).is_empty()
     }
@@ -194,7 +195,7 @@ impl StreamTable {
     }
 }
 
-/// A path may be as long as a head.
+/// The longest path to show: a path may be as long as a head.
 const LONGEST: usize = 120;
 
 fn shortened(path: &str) -> String {

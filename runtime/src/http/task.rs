@@ -1,5 +1,4 @@
-//! The task of a connection: what the connection is, how it moves from one to the next, and when it
-//! ends.
+//! The task of a connection: its stages, how it moves from one to the next, and when it ends.
 //!
 //! ```text
 //!           the first byte of a message                  over
@@ -9,7 +8,7 @@
 //!    └─────────────────── its linger is over ─────────────────────────┘
 //! ```
 //!
-//! Each of the three owns the stream, which moves by value.
+//! Each of the three stages owns the stream, which moves by value.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -49,8 +48,8 @@ type Http1Conn<S> = http1::UpgradeableConnection<TokioIo<Io>, Http1<S>>;
 #[cfg(feature = "http2")]
 type Http2Conn<S> = http2::Connection<TokioIo<Io>, Http2<S>, ConnExecutor>;
 
-/// The stage of a connection. hyper's futures are large and boxed: most connections are idle most
-/// of the time, and many never send a byte.
+/// The stage of a connection. hyper's futures are large, so they are boxed: most connections are
+/// idle most of the time, and many never send a byte.
 #[allow(
     clippy::large_enum_variant,
     reason = "an allocation less for each connection; the task is large enough anyway"
@@ -58,15 +57,15 @@ type Http2Conn<S> = http2::Connection<TokioIo<Io>, Http2<S>, ConnExecutor>;
 enum Stage<S: Service> {
     Parked(Parked<S>),
     Http1(Box<Http1Conn<S>>),
-    /// hyper takes this connection apart for nobody: the stream comes back when it is dropped.
+    /// hyper cannot take this connection apart: the stream comes back through the channel when it
+    /// is dropped.
     #[cfg(feature = "http2")]
     Http2(Pin<Box<Http2Conn<S>>>, oneshot::Receiver<Closing<Framing>>),
     Closing(Box<Closing<Framing>>),
-    /// The stream is gone, or in the hands of the program.
+    /// The stream is gone, or owned by the program.
     Done,
 }
 
-/// The task of a connection.
 pub(super) struct ConnTask<S: Service> {
     stage: Stage<S>,
     timer: Timer,
@@ -74,21 +73,22 @@ pub(super) struct ConnTask<S: Service> {
     info: Option<ConnectInfo>,
     /// Limits to check on every poll, for the options that bound a connection while serving.
     timed: Option<Box<Timed>>,
-    /// From the moment in which this connection has learned of the drain.
+    /// Set once this connection has learned about the drain.
     draining: Option<Box<ConnDrain>>,
-    /// Whether nothing drains, and the waker is where the drain will find it.
+    /// Whether the process is serving, and the waker is where the drain will find it.
     steady: bool,
-    /// Whether half a record of a layer may be there.
+    /// Whether the stream has a layer, which may hold half a record.
     is_layered: bool,
-    /// Dropped last: what the handlers hold is dropped before the drain stops waiting for them.
+    /// Dropped last, so that everything the handlers hold is dropped before the drain stops waiting
+    /// for them.
     guard: ConnGuard<HttpConn>,
 }
 
-/// Kept for connections of servers that have set a bound of their life while serving.
+/// The limits of a connection while serving, if the server has set any.
 struct Timed {
-    /// When the connection is old enough.
+    /// When the connection is old enough to be closed.
     retires: Option<Instant>,
-    /// Its local address, by which the kernel is asked about it.
+    /// Its local address, used to look it up in the kernel.
     local: Option<SocketAddr>,
 }
 
@@ -145,12 +145,12 @@ impl<S: Service> ConnTask<S> {
                 continue;
             }
             if self.conn().is_to_park() {
-                // It may have begun the next message meanwhile: then another sweep sees to it.
+                // It may have begun the next message in the meantime; then another sweep parks it.
                 self.conn().speaks();
                 self.park();
                 continue;
             }
-            // Nothing to wait for: the way of every poll in steady state.
+            // No deadline: the path of every poll in steady state.
             let is_bounded =
                 self.conn().is_bounded() || self.is_layered && self.conn().core().is_partial();
             if self.steady && self.timed.is_none() && !is_bounded {
@@ -176,10 +176,10 @@ impl<S: Service> ConnTask<S> {
         }
     }
 
-    /// Looks at the phase.
+    /// Registers the waker and looks at the phase.
     #[cold]
     fn look_up(&mut self, cx: &mut Context<'_>) {
-        // Before the look, so that no change slips in between.
+        // Register before looking, so that no change slips in between.
         self.conn().core().register(cx.waker());
         self.steady = self.conn().phase() < Phase::Draining;
         if self.steady {
@@ -192,7 +192,7 @@ impl<S: Service> ConnTask<S> {
         self.say_goaway();
         self.park();
         if self.conn().is(ConnState::Idle) {
-            // Long idle, as most are: what the kernel says is all that is still to be known.
+            // Long idle, like most connections: only the kernel's answer is still missing.
             self.ask_kernel();
         }
     }
@@ -216,8 +216,8 @@ impl<S: Service> ConnTask<S> {
             Stage::Parked(parked) => parked.io.stream().local_addr(),
             _ => None,
         };
-        // Over HTTP/2 a client that reads says so by frames, which a close would answer with a
-        // reset. Over HTTP/1 a client that goes on sending gets its second, and no more.
+        // An HTTP/2 client that reads sends frames, which a close would answer with a reset. An
+        // HTTP/1 client that keeps sending gets its second, and no more.
         let is_http2 = conn.streams_if_any().is_some();
         let view = draining.ask(conn.core(), conn.since(), is_http2, local);
         if view.is_to_come {
@@ -244,9 +244,9 @@ impl<S: Service> ConnTask<S> {
         }
     }
 
-    // ----- from one to the next -----
+    // ----- from one stage to the next -----
 
-    /// Ready: what it is comes to its end.
+    /// Ready when the current stage is over.
     #[inline]
     fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
@@ -255,7 +255,7 @@ impl<S: Service> ConnTask<S> {
                     None => return Poll::Ready(()),
                     Some(version) => self.speak(version),
                 },
-                // How a connection ends, well or badly, is its client's affair.
+                // Whether a connection ends well or badly is the client's problem.
                 Stage::Http1(http1) => return Pin::new(&mut **http1).poll(cx).map(drop),
                 #[cfg(feature = "http2")]
                 Stage::Http2(http2, _) => return http2.as_mut().poll(cx).map(drop),
@@ -265,7 +265,7 @@ impl<S: Service> ConnTask<S> {
         }
     }
 
-    /// Parked, and a message comes: hyper takes over.
+    /// Hands a parked connection over to hyper when a message arrives.
     fn speak(&mut self, version: Version) {
         let Stage::Parked(parked) = mem::replace(&mut self.stage, Stage::Done) else {
             return;
@@ -296,11 +296,12 @@ impl<S: Service> ConnTask<S> {
         }
     }
 
-    /// Answered and idle: hyper is taken apart, unless it has not come to the end of what it has
-    /// read, as it yields in the middle of a long pipeline, or is about to close.
+    /// Takes an idle connection back from hyper, unless hyper still has input in its buffer (it
+    /// yields in the middle of a long pipeline) or is about to close.
     fn park(&mut self) {
         if !matches!(self.conn().state(), ConnState::Idle | ConnState::Delivering)
             || !self.conn().awaits_input()
+            || self.conn().shuts()
             || !matches!(self.stage, Stage::Http1(_))
         {
             return;
@@ -316,33 +317,33 @@ impl<S: Service> ConnTask<S> {
         }
     }
 
-    /// The deadline has passed, and the connection is over. Pending: not quite.
+    /// Ends the connection after its deadline. Pending if it cannot end yet.
     fn end(&mut self) -> Poll<()> {
         match self.conn().state() {
             ConnState::Fresh | ConnState::Idle | ConnState::Delivering => {
                 self.park();
                 match &self.stage {
-                    // One last look at what the kernel has received.
+                    // Look one last time at what the kernel has received.
                     Stage::Parked(parked) if parked.io.stream().peek() == Received::Something => {
-                        // The runtime is about to hear of it.
+                        // The runtime is about to notice it.
                         self.conn().on(ConnEvent::PartOfHead);
                         return Poll::Pending;
                     }
                     Stage::Parked(_) => return self.finish(true),
-                    // hyper has not come to the end of what it has read, and has woken this task.
+                    // hyper still has input in its buffer, and has woken this task.
                     Stage::Http1(_) if !self.conn().shuts() => return Poll::Pending,
                     _ => {}
                 }
             }
-            // A client of HTTP/2 that has had its time to answer has had its time to read.
+            // An HTTP/2 client that has had its time to answer has also had its time to read.
             ConnState::Http2 => self.conn().on(ConnEvent::Gone),
             _ => {}
         }
         self.finish(false)
     }
 
-    /// The stage is over. Pending: the stream is still to be closed. `is_silent`:
-    /// nothing of the client is there to be read.
+    /// Ends the stage. Pending if the stream is still to be closed. `is_silent` means that nothing
+    /// from the client is there to be read.
     fn finish(&mut self, is_silent: bool) -> Poll<()> {
         let closing = match mem::replace(&mut self.stage, Stage::Done) {
             Stage::Parked(Parked { mut io, .. }) => {
@@ -351,7 +352,7 @@ impl<S: Service> ConnTask<S> {
             }
             Stage::Http1(http1) => {
                 let parts = http1.into_parts();
-                // Or hyper has handed the stream to the code that asked for the upgrade.
+                // hyper may have handed the stream to the code that asked for the upgrade.
                 if parts.is_none() && !self.guard.is_last() && !self.conn().is(ConnState::Upgraded)
                 {
                     self.conn().on(ConnEvent::Upgrades);
@@ -375,18 +376,19 @@ impl<S: Service> ConnTask<S> {
         }
     }
 
-    /// The connection is old, or has been idle, for long enough: from here on it ends as in the
-    /// drain.
+    /// Retires a connection that is old, or has been idle, for long enough: from here on, it ends
+    /// as in the drain.
     fn retire(&mut self) {
         self.conn().retire();
         let mut drain = ConnDrain::new(Instant::now());
-        // Asked for alone: a table of all connections is made once, when the process drains.
+        // Ask about this connection alone: the table of all connections is built once, when the
+        // process drains.
         drain.closes(self.timed.as_ref().and_then(|timed| timed.local));
         self.draining = Some(Box::new(drain));
         self.say_goaway();
     }
 
-    /// Tells an HTTP/2 client that the connection is about to end.
+    /// Sends GOAWAY to an HTTP/2 client.
     #[cfg_attr(not(feature = "http2"), allow(clippy::unused_self, reason = "as with the feature"))]
     fn say_goaway(&mut self) {
         #[cfg(feature = "http2")]
@@ -396,9 +398,10 @@ impl<S: Service> ConnTask<S> {
     }
 }
 
-/// A tenth more or less, so that connections that were opened together do not end together.
+/// Adds or subtracts up to a tenth, so that connections that were opened together do not end
+/// together.
 fn with_jitter(age: Duration) -> Duration {
-    // Random enough: each has a key of its own.
+    // Random enough: each `RandomState` has its own key.
     let random = RandomState::new().build_hasher().finish();
     #[allow(clippy::cast_precision_loss, reason = "a fraction")]
     let fraction = (random >> 11) as f64 / (1_u64 << 53) as f64;
@@ -442,7 +445,7 @@ mod tests {
         (client, ConnTask::new(io, service, &Arc::new(options), None))
     }
 
-    /// Runs the task until the client has read what ends so.
+    /// Runs the task until the client has read a response that ends with `end`.
     async fn answer<S: Service>(task: &mut ConnTask<S>, client: &mut UnixStream, end: &str) {
         let mut read = Vec::new();
         while !read.ends_with(end.as_bytes()) {
@@ -456,9 +459,34 @@ mod tests {
     }
 
     async fn poll_once<S: Service>(task: &mut ConnTask<S>) -> Poll<()> {
-        // Lets the runtime hear of what has been written.
+        // Lets the runtime notice what has been written.
         tokio::task::yield_now().await;
         poll_fn(|cx| Poll::Ready(task.poll(cx))).await
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_hyper_shuts_is_not_parked() {
+        let handle = Handle::for_test(Limits::NONE);
+        let (mut client, mut task) = connected(&handle);
+        client.write_all(b"GET /last HTTP/1.1\r\n\r\n").await.unwrap();
+        answer(&mut task, &mut client, "/last").await;
+        task.conn().begins_to_shut();
+        assert!(!handle.shared().work.sweep(Duration::ZERO));
+        assert!(poll_once(&mut task).await.is_pending());
+        assert!(matches!(task.stage, Stage::Http1(_)));
+    }
+
+    #[tokio::test]
+    async fn servers_until_exit_are_swept_with_the_program() {
+        let handle = Handle::for_test(Limits::NONE);
+        handle.shared().set_runtime(tokio::runtime::Handle::current());
+        let (mut client, mut task) = connected(&handle.out_of_band());
+        client.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").await.unwrap();
+        answer(&mut task, &mut client, "/metrics").await;
+        assert!(handle.shared().sweep_out_of_band(Duration::from_secs(60)));
+        assert!(!handle.shared().sweep_out_of_band(Duration::ZERO));
+        assert!(poll_once(&mut task).await.is_pending());
+        assert!(matches!(task.stage, Stage::Parked(_)));
     }
 
     #[tokio::test]
@@ -467,7 +495,7 @@ mod tests {
         let (mut client, mut task) = connected(&handle);
         let work = &handle.shared().work;
         for round in 0..3 {
-            // In pieces, the first of which makes hyper come.
+            // In pieces; the first one brings hyper in.
             client.write_all(b"G").await.unwrap();
             assert!(poll_once(&mut task).await.is_pending());
             client.write_all(format!("ET /{round} HTTP/1.1\r\n\r\n").as_bytes()).await.unwrap();
@@ -484,8 +512,8 @@ mod tests {
         poll_fn(|cx| task.poll(cx)).await;
     }
 
-    /// hyper gives way after 16 requests of a pipeline: the rest is in its buffer, and the
-    /// connection, which is between two messages, is not parked over that.
+    /// hyper yields after 16 requests of a pipeline, with the rest in its buffer. The connection is
+    /// then between two messages, but is not parked.
     #[tokio::test]
     async fn a_long_pipeline_is_not_parked_in_its_middle() {
         for draining in [false, true] {
@@ -523,8 +551,8 @@ mod tests {
         }
     }
 
-    /// Limits of the program's own, which are looked at on every poll, do not keep hyper there; and
-    /// a parked connection keeps its limits.
+    /// The program's own limits, which are checked on every poll, do not keep hyper in place, and a
+    /// parked connection keeps its limits.
     #[tokio::test]
     async fn a_connection_with_limits_is_parked_as_well() {
         let handle = Handle::for_test(Limits::NONE);
@@ -540,7 +568,8 @@ mod tests {
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
     }
 
-    /// One that has begun to read the next message between the word and its turn stays as it is.
+    /// A connection that begins to read the next message between the sweep and its next poll stays
+    /// as it is.
     #[tokio::test]
     async fn a_request_that_comes_at_the_sweep_is_answered() {
         let handle = Handle::for_test(Limits::NONE);
@@ -558,8 +587,8 @@ mod tests {
         assert!(matches!(task.stage, Stage::Parked(_)));
     }
 
-    /// Empty lines behind a message (RFC 9112, section 2.2) are hyper's to skip, when it comes
-    /// again.
+    /// Empty lines after a message (RFC 9112, section 2.2) are left for hyper to skip, when it
+    /// takes over again.
     #[tokio::test]
     async fn line_breaks_between_messages_are_kept() {
         let handle = Handle::for_test(Limits::NONE);
@@ -573,7 +602,7 @@ mod tests {
         answer(&mut task, &mut client, "/b").await;
     }
 
-    /// A preface of HTTP/2 starts no new protocol on a connection that has spoken HTTP/1.
+    /// An HTTP/2 preface does not change the protocol of a connection that has spoken HTTP/1.
     #[tokio::test]
     async fn a_parked_connection_speaks_what_it_has_spoken() {
         let handle = Handle::for_test(Limits::NONE);

@@ -1,9 +1,8 @@
-//! Where a message goes: to `tracing` where the program has installed a subscriber, to `log` where
-//! it has installed a logger and the feature is on, else to stderr, one line each.
+//! Where a message goes: to `tracing` if the program has installed a subscriber, to `log` if it has
+//! installed a logger and the feature is on, otherwise to stderr.
 //!
-//! An error goes to stderr as well where the subscriber or the logger does not want it: a filter
-//! such as `myapp=info` is about the program's own messages, and must not hide why the process
-//! ends.
+//! An error goes to stderr if the subscriber or the logger does not want it: a filter such as
+//! `myapp=info` is about the program's own messages, and must not hide why the process ends.
 
 use std::{
     io,
@@ -20,25 +19,25 @@ use crate::util::sync::lock_std;
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
     writer: Writer,
-    /// Whether stderr is ours: under `Config::run` it is, inside of another program it is not.
+    /// Whether this crate may write to stderr: under `Config::run` it may, inside another program
+    /// it may not.
     stderr: bool,
     /// Whether only errors are written.
     quiet: bool,
-    /// The span of the stop: entered for each event, closed with the last. Only the writer's thread
-    /// touches it: a subscriber is the program's code, which may block or panic.
+    /// The span of the stop, entered for each event and closed with the last one. Only the writer's
+    /// thread touches it: a subscriber is the program's code, which may block or panic.
     stop: Arc<Mutex<tracing::Span>>,
 }
 
-/// The form that a message takes where it goes.
+/// The form of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// A log: one line.
+    /// One line, for a log.
     Event,
-    /// A person at stderr: as many lines as it takes.
+    /// As many lines as it takes, for a person at stderr.
     Lines,
 }
 
-/// Where one message goes.
 enum Destination {
     Tracing,
     #[cfg(feature = "log")]
@@ -50,7 +49,7 @@ enum Destination {
 /// Writes a message, as an event with these fields, or as a line on stderr:
 /// `say!(log, warn, { server = name }, "{name}: cannot accept")`.
 ///
-/// The fields and the text are evaluated here, and written by the thread of the log.
+/// The fields and the text are evaluated by the caller and written by the log thread.
 macro_rules! say {
     ($log:expr, $level:ident, { $($field:ident = $value:expr),* $(,)? }, $($text:tt)+) => {{
         let line = format!($($text)+);
@@ -61,7 +60,7 @@ macro_rules! say {
     }};
 }
 
-/// The level of this name.
+/// Maps a name to the `tracing::Level`.
 macro_rules! level {
     (error) => {
         tracing::Level::ERROR
@@ -79,15 +78,15 @@ macro_rules! level {
 
 pub(crate) use {level, say};
 
-/// Whether there is a subscriber for the whole program. One that is set for another thread alone
-/// would not hear what is written by the thread of the log.
+/// Returns whether there is a subscriber for the whole program. One that is set for another thread
+/// only would not receive events of the log thread.
 fn is_traced() -> bool {
     tracing::dispatcher::has_been_set()
         && tracing::dispatcher::get_default(|it| !it.is::<tracing::subscriber::NoSubscriber>())
 }
 
-/// Whether the program has a logger of the crate `log`. One that has switched everything off cannot
-/// be told from none.
+/// Returns whether the program has installed a logger of the crate `log`. One that is switched off
+/// cannot be told from none.
 fn is_logged() -> bool {
     #[cfg(feature = "log")]
     return log::max_level() != log::LevelFilter::Off;
@@ -95,14 +94,14 @@ fn is_logged() -> bool {
     false
 }
 
-/// Whether the subscriber wants events of this target at this level.
+/// Returns whether the subscriber wants events of this target at this level.
 ///
-/// Asked anew each time: `enabled!` has the subscriber's filters look at the event, whatever they
-/// said of others before (`tracing_subscriber`'s per-layer filters keep what they said last).
+/// Not cached: `enabled!` has the subscriber's filters look at this event, whatever they decided
+/// for earlier ones (per-layer filters of `tracing_subscriber` keep their last decision).
 fn is_wanted(level: Level) -> bool {
     match level {
         Level::ERROR => tracing::enabled!(target: "graceful", Level::ERROR),
-        // Filtered by the event itself.
+        // The event macro filters these itself.
         _ => true,
     }
 }
@@ -118,67 +117,68 @@ fn log_level(level: Level) -> log::Level {
     }
 }
 
-/// The milliseconds of a field.
+/// Converts a duration to the milliseconds of a field.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Log {
-    /// `stderr`: whether it is ours to write to. `quiet`: only errors are written.
+    /// Starts the log thread. `stderr` is whether this crate may write to stderr; `quiet` is
+    /// whether only errors are written.
     ///
     /// # Errors
     ///
-    /// If there is no thread to write from.
+    /// Returns an error if the thread cannot be spawned.
     pub(crate) fn start(stderr: bool, quiet: bool) -> io::Result<Self> {
         let stop = Arc::new(Mutex::new(tracing::Span::none()));
         Ok(Self { writer: Writer::start()?, stderr, quiet, stop })
     }
 
-    /// One that has nothing to say and needs no thread.
+    /// Creates a log that has nothing to write and needs no thread.
     #[cfg(test)]
     pub(crate) fn closed() -> Self {
         let stop = Arc::new(Mutex::new(tracing::Span::none()));
         Self { writer: Writer::closed(), stderr: false, quiet: false, stop }
     }
 
-    /// The same for what somebody has asked for: it is not quiet.
+    /// Returns a log that is never quiet, for output that was explicitly requested.
     pub(crate) fn asked(&self) -> Self {
         Self { quiet: false, ..self.clone() }
     }
 
-    /// Resolves once all is written. Later messages are still written.
+    /// Resolves once all messages are written. Later messages are still written.
     pub(crate) fn close(&self) -> impl Future<Output = ()> + use<> {
         self.writer.close()
     }
 
-    /// Waits until all is written, for at most `limit`.
+    /// Waits for at most `limit` until all messages are written.
     pub(crate) fn flush(&self, limit: Duration) {
         self.writer.flush(limit);
     }
 
-    /// Whether messages that are no errors arrive anywhere.
+    /// Returns whether messages other than errors go anywhere.
     pub(crate) fn is_heard(&self) -> bool {
         !self.quiet && (self.stderr || is_traced() || is_logged())
     }
 
-    /// Whether messages go to stderr, where a live line may stand between them.
+    /// Returns whether messages go to stderr, where a live line may stand between them.
     pub(crate) fn is_live(&self) -> bool {
         self.stderr && !self.quiet && !is_traced() && !is_logged()
     }
 
-    /// Whether events of the level `debug` go anywhere. On stderr they would be noise.
+    /// Returns whether events of the level `debug` go anywhere. On stderr, they would be noise.
     #[cfg(feature = "net")]
     pub(crate) fn is_debugged(&self) -> bool {
         !self.quiet && (is_traced() || is_logged())
     }
 
-    /// The function behind `say!`: boxed there, so that this is compiled once and not for each
-    /// message.
+    /// The function behind `say!`. The closure is boxed there, so that this is compiled once and
+    /// not for each message.
     pub(crate) fn write(&self, level: Level, line: String, event: Box<dyn FnOnce(&str) + Send>) {
         self.write_by(level, Box::new(|_| line), event);
     }
 
-    /// The same for a text that the thread of the log makes, in the form that fits where it goes.
+    /// Like `write`, for a text that the log thread formats in the form that fits its destination.
     pub(crate) fn write_by(
         &self,
         level: Level,
@@ -205,7 +205,7 @@ impl Log {
         }));
     }
 
-    /// From here on events are in a span of the stop.
+    /// Opens the span of the stop for all events that follow.
     pub(crate) fn begin_stop(&self, cause: String) {
         let stop = self.stop.clone();
         self.writer.push(Box::new(move || {
@@ -215,19 +215,19 @@ impl Log {
         }));
     }
 
-    /// Closes that span.
+    /// Closes the span of the stop.
     pub(crate) fn end_stop(&self) {
         let stop = self.stop.clone();
         self.writer.push(Box::new(move || *lock_std(&stop) = tracing::Span::none()));
     }
 
-    /// Rewrites the live line of a terminal; an empty one wipes it.
+    /// Rewrites the live line of a terminal; an empty line wipes it.
     pub(crate) fn live(&self, line: String) {
         self.writer.push(Box::new(move || writer::write_live(&line)));
     }
 
-    /// A key has sent a signal, and the terminal has echoed it (`^C`): the next line takes its
-    /// place.
+    /// Notes that a key has sent a signal and that the terminal has echoed it (`^C`): the next line
+    /// replaces the echo.
     pub(crate) fn key_pressed(&self) {
         if self.stderr {
             self.writer.push(Box::new(writer::key_echoed));

@@ -1,6 +1,6 @@
-//! Messages: to `tracing` or `log` where the program has installed either, else to stderr.
+//! Messages: to `tracing` or `log` if the program has installed either, otherwise to stderr.
 //!
-//! May use: `util`. Must not know: what is said. Each concept says its own messages, with `say!`.
+//! May use: `util`. Must not know: the messages. Each module logs its own, with `say!`.
 
 mod events;
 mod writer;

@@ -1,5 +1,5 @@
-//! Writes messages on a thread of its own, so that a terminal or pipe that takes nothing more, or a
-//! lock on stderr that is never released, cannot hold the exit.
+//! Writes messages on a separate thread, so that a terminal or pipe that accepts no more data, or a
+//! lock on stderr that is never released, cannot hold up the exit.
 
 use std::{
     collections::VecDeque,
@@ -18,8 +18,8 @@ use crate::util::sync::{lock_std, unpoisoned};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Writes in the order of `push`. The thread is there from the start, so that no message has to
-/// wait for one, until `close`; what is pushed after that gets a thread for as long as it takes.
+/// Runs jobs in the order of `push`. The thread exists from the start until `close`, so that no
+/// message has to wait for one. A job pushed after that gets a temporary thread.
 #[derive(Clone)]
 pub(crate) struct Writer(Arc<Shared>);
 
@@ -31,7 +31,7 @@ struct Shared {
 
 struct Queue {
     jobs: VecDeque<Job>,
-    /// Whether a job is being run or waits for its turn.
+    /// Whether a job is running or waiting.
     busy: bool,
     /// Whether there is a thread.
     thread: bool,
@@ -68,7 +68,7 @@ impl Shared {
 impl Writer {
     /// # Errors
     ///
-    /// If there is no thread to be had.
+    /// Returns an error if the thread cannot be spawned.
     pub(crate) fn start() -> io::Result<Self> {
         let queue = Queue { jobs: VecDeque::new(), busy: false, thread: true, open: true };
         let (more, idle) = (Condvar::new(), Condvar::new());
@@ -77,7 +77,7 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Without a thread, until the first `push`.
+    /// Creates a writer without a thread, until the first `push`.
     #[cfg(test)]
     pub(crate) fn closed() -> Self {
         let queue = Queue { jobs: VecDeque::new(), busy: false, thread: false, open: false };
@@ -99,22 +99,22 @@ impl Writer {
             self.0.more.notify_one();
             return;
         }
-        // A message after the end.
+        // A message after `close`.
         queue.thread = true;
         drop(queue);
         if self.spawn().is_err() {
-            // It could only be written on this thread, which it might block forever.
+            // It could only be written on this thread, and might block it forever.
             let mut queue = self.0.lock();
             (queue.busy, queue.thread) = (false, false);
             queue.jobs.clear();
         }
     }
 
-    /// The thread ends once all is written; this resolves then.
+    /// Ends the thread once everything is written, which is when the future resolves.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future changes nothing about the thread.
+    /// Dropping the future does not affect the thread.
     pub(crate) fn close(&self) -> impl Future<Output = ()> + use<> {
         let (written, is_written) = oneshot::channel();
         self.push(Box::new(move || {
@@ -126,7 +126,7 @@ impl Writer {
         async move { drop(is_written.await) }
     }
 
-    /// Waits until all is written, for `limit` at most, without a runtime.
+    /// Waits for at most `limit` until everything is written, without a runtime.
     pub(crate) fn flush(&self, limit: Duration) {
         let queue = self.0.lock();
         drop(self.0.idle.wait_timeout_while(queue, limit, |queue| queue.busy));
@@ -139,22 +139,23 @@ impl std::fmt::Debug for Writer {
     }
 }
 
-// Lines on stderr, and the one line of a terminal that is written again and again.
+// Lines on stderr, and the live line of a terminal.
 
-/// Whether the line of the cursor is to be wiped by what is written next.
+/// Whether the next write has to wipe the line of the cursor.
 static LIVE: AtomicBool = AtomicBool::new(false);
 
-/// To the first column, and "erase in line" (ECMA-48, section 8.3.41).
+/// Moves to the first column and erases the line ("erase in line", ECMA-48, section 8.3.41).
 const WIPE: &str = "\r\x1b[2K";
 
-/// In one write, as far as the system takes it: what the program prints does not come in between.
+/// Writes a line with a single write, as far as the system takes it, so that output of the program
+/// does not come in between.
 pub(super) fn write(line: &str) {
     let wipe = if LIVE.swap(false, Ordering::Relaxed) { WIPE } else { "" };
     // If stderr is gone, there is no other place to report it.
     let _ = io::stderr().write_all(format!("{wipe}{line}\n").as_bytes());
 }
 
-/// Rewrites the live line; an empty one wipes it.
+/// Rewrites the live line; an empty line wipes it.
 pub(super) fn write_live(line: &str) {
     let text = match line {
         "" => String::new(),
@@ -163,20 +164,21 @@ pub(super) fn write_live(line: &str) {
     let was_live = LIVE.swap(!line.is_empty(), Ordering::Relaxed);
     if was_live || !line.is_empty() {
         let mut stderr = io::stderr().lock();
-        // A terminal that is gone shows nothing.
+        // If the terminal is gone, there is nobody to show it to.
         let _ = write!(stderr, "{WIPE}{text}").and_then(|()| stderr.flush());
     }
 }
 
-/// The line without a line break at the right margin (DECAWM), so that there is just one to wipe.
+/// Returns the line with wrapping at the right margin switched off (DECAWM), so that there is just
+/// one line to wipe.
 ///
-/// Then the cursor is moved to the right margin and writes a blank there: the next character that
-/// is printed, which may be the program's own, begins a new line, while a CR stays in this one.
+/// Then the cursor moves to the right margin and writes a blank there: the next printed character,
+/// which may be the program's own, begins a new line, while a CR stays on this one.
 fn live_line(line: &str) -> String {
     format!("\x1b[?7l{line}\x1b[?7h\x1b[999C ")
 }
 
-/// The terminal has echoed the key that sent a signal.
+/// Notes that the terminal has echoed the key that sent a signal.
 pub(super) fn key_echoed() {
     if io::stderr().is_terminal() {
         LIVE.store(true, Ordering::Relaxed);

@@ -1,15 +1,14 @@
-//! The service manager that has started the process: systemd, or another that speaks its protocol
-//! (`sd_notify(3)`). Without the feature `systemd`, and where nobody has started it so, nothing is
-//! said.
+//! The service manager that started the process: systemd, or another one that speaks its protocol
+//! (`sd_notify(3)`). Without the feature `systemd`, or without such a manager, nothing is sent.
 //!
-//! May use: `util`. Must not know: when there is something to say.
+//! May use: `util`. Must not know: when to send what.
 
 #[cfg(all(feature = "systemd", target_os = "linux"))]
 mod systemd;
 
 pub(crate) use systemd::Manager;
 
-/// Without the feature `systemd`.
+/// The stub without the feature `systemd`.
 #[cfg(not(all(feature = "systemd", target_os = "linux")))]
 mod systemd {
     #![allow(clippy::unused_self, reason = "these are methods where there is somebody")]

@@ -1,4 +1,4 @@
-//! systemd, and what it is told.
+//! Notifications to systemd.
 
 use std::{
     env,
@@ -20,17 +20,17 @@ use tokio::sync::oneshot;
 
 use crate::util::one_line;
 
-/// How many messages may wait for a manager that does not read. Those that come then are lost;
-/// `READY=1` and `STOPPING=1` come long before.
+/// How many messages may be queued for a manager that does not read. Further ones are lost;
+/// `READY=1` and `STOPPING=1` are sent long before that.
 const WAITING: usize = 64;
 
-/// systemd ignores a message of more than 4096 bytes (`PIPE_BUF`), and with it all that it says.
+/// The longest status. systemd ignores a message of more than 4096 bytes (`PIPE_BUF`) altogether.
 const LONGEST: usize = 2000;
 
 #[derive(Debug)]
 pub(crate) struct Manager {
-    /// To the thread that sends: the sentinel, which says most of it, has limits to keep, and a
-    /// manager may be slow to read. `None`: there is nobody to tell.
+    /// To the thread that sends: the sentinel, which sends most messages, has limits to keep, and a
+    /// manager may be slow to read. `None` if there is no manager.
     outbox: Option<mpsc::SyncSender<Outgoing>>,
     watchdog: Option<Duration>,
 }
@@ -38,32 +38,33 @@ pub(crate) struct Manager {
 #[derive(Debug)]
 enum Outgoing {
     Message(String),
-    /// Answered when all before it is sent.
+    /// Answered once everything before it is sent.
     Mark(oneshot::Sender<()>),
 }
 
 impl Manager {
-    /// The manager that the environment names. The variables are removed, so that a child does not
-    /// speak in the name of this process (`sd_notify(3)`), unless the process has other threads by
-    /// now, which may be reading them, or the manager does not read what it is told.
+    /// Returns the manager that the environment names, and removes the variables, so that a child
+    /// process does not speak for this one (`sd_notify(3)`). The variables stay if the process
+    /// already has other threads, which may be reading them, or if the manager does not read its
+    /// messages.
     pub(crate) fn take() -> Self {
         let Some(path) = env::var_os("NOTIFY_SOCKET") else {
             return Self::nobody();
         };
         let watchdog = watchdog();
         let Ok(socket) = connect(&path) else {
-            // There is nobody who could be told.
+            // There is no manager to notify.
             return Self::nobody();
         };
         if is_alone() && has_room(&socket) {
             let _ = sd_notify::watchdog_enabled(true, &mut 0);
-            // What is sent does not matter: it is how this library removes the variable. It knows
-            // no abstract names, and a failure removes it as well.
+            // The message does not matter: sending one is how this library removes the variable. It
+            // does not support abstract names, but removes the variable on failure, too.
             let _ = sd_notify::notify(true, &[NotifyState::Status("starting")]);
         }
         let (outbox, outgoing) = mpsc::sync_channel(WAITING);
         let thread = std::thread::Builder::new().name("graceful-notify".to_owned());
-        // Without a thread nothing can be said, and everything works all the same.
+        // Without a thread, nothing can be sent, but everything else works.
         match thread.spawn(move || deliver(&socket, &outgoing)) {
             Ok(_) => Self { outbox: Some(outbox), watchdog },
             Err(_) => Self::nobody(),
@@ -78,18 +79,18 @@ impl Manager {
         self.outbox.is_some()
     }
 
-    /// How long this process may be silent (`sd_watchdog_enabled(3)`).
+    /// Returns how long this process may be silent (`sd_watchdog_enabled(3)`).
     pub(crate) fn watchdog(&self) -> Option<Duration> {
         self.watchdog.filter(|_| self.is_there())
     }
 
-    /// Every listener is bound, or there is none.
+    /// Reports that the program is ready: every listener is bound, or there is none.
     pub(crate) fn ready(&self, status: &str) {
         self.send(&[NotifyState::Ready, NotifyState::Status(&shown(status))]);
     }
 
-    /// The stop has begun. It takes `within` at most; `None`: that is not known. In one
-    /// message, so that all of it holds from the same moment on.
+    /// Reports that the stop has begun and takes at most `within`; `None` means that this is not
+    /// known. Everything is in one message, so that it takes effect at the same moment.
     pub(crate) fn stopping(&self, status: Option<&str>, within: Option<Duration>) {
         let (status, extend) = (status.map(shown), within.map(extension));
         let mut message = vec![NotifyState::Stopping];
@@ -102,13 +103,12 @@ impl Manager {
         self.send(&[NotifyState::Status(&shown(status))]);
     }
 
-    /// Asks for this much time from now on, whatever the unit says
-    /// (`EXTEND_TIMEOUT_USEC`).
+    /// Asks for this much time from now on, whatever the unit file says (`EXTEND_TIMEOUT_USEC`).
     pub(crate) fn extend(&self, within: Duration) {
         self.send(&[NotifyState::Custom(&extension(within))]);
     }
 
-    /// For the watchdog.
+    /// Feeds the watchdog.
     pub(crate) fn alive(&self) {
         self.send(&[NotifyState::Watchdog]);
     }
@@ -122,12 +122,12 @@ impl Manager {
         }
     }
 
-    /// Resolves once all is sent.
+    /// Resolves once all messages are sent.
     pub(crate) async fn sent(&self) {
         let Some(outbox) = &self.outbox else { return };
         let (mark, reached) = oneshot::channel();
         if outbox.try_send(Outgoing::Mark(mark)).is_ok() {
-            // The thread is there as long as the outbox is.
+            // The thread lives as long as the outbox.
             let _ = reached.await;
         }
     }
@@ -136,38 +136,39 @@ impl Manager {
         let Some(outbox) = &self.outbox else { return };
         let mut message = String::new();
         for state in states {
-            // A `String` takes everything.
+            // Writing to a `String` cannot fail.
             let _ = writeln!(message, "{state}");
         }
-        // A manager that reads nothing for so long cannot be told.
+        // The queue is full only if the manager has not read anything for a long time.
         let _ = outbox.try_send(Outgoing::Message(message));
     }
 }
 
-/// Sends, one after the other, until nobody has anything to say any more.
+/// Sends the messages in order, until all senders are gone.
 fn deliver(socket: &net::UnixDatagram, outgoing: &mpsc::Receiver<Outgoing>) {
     for message in outgoing {
         match message {
-            // A manager that has gone may come back, as systemd does when it executes itself anew.
+            // A manager that is gone may come back, as systemd does when it re-executes itself.
             Outgoing::Message(message) => drop(socket.send(message.as_bytes())),
-            // Whoever waited may have given up.
+            // The waiter may have given up.
             Outgoing::Mark(mark) => drop(mark.send(())),
         }
     }
 }
 
-/// Whether a message would not have to wait.
+/// Returns whether a message can be sent without blocking.
 fn has_room(socket: &net::UnixDatagram) -> bool {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
-/// `EXTEND_TIMEOUT_USEC`, by hand: the library has 32 bits for it, a little more than an hour.
+/// Formats `EXTEND_TIMEOUT_USEC` by hand: the library uses 32 bits for it, a little more than an
+/// hour.
 fn extension(within: Duration) -> String {
     format!("EXTEND_TIMEOUT_USEC={}", within.as_micros())
 }
 
-/// In one line, and not too long.
+/// Returns the status on one line, truncated if it is too long.
 fn shown(status: &str) -> String {
     let mut status = one_line(status);
     if status.len() > LONGEST {
@@ -178,8 +179,9 @@ fn shown(status: &str) -> String {
     status
 }
 
-/// How long this process may be silent. With the number of another process the variable is for that
-/// one; with none, for whoever is told (`sd_watchdog_enabled(3)`).
+/// Reads how long this process may be silent. If `WATCHDOG_PID` is the number of another process,
+/// the variable is for that one; if it is missing, for any process that reads it
+/// (`sd_watchdog_enabled(3)`).
 fn watchdog() -> Option<Duration> {
     let number = |name: &str| env::var(name).ok()?.parse::<u64>().ok();
     let is_for_this = env::var_os("WATCHDOG_PID").is_none()
@@ -187,7 +189,7 @@ fn watchdog() -> Option<Duration> {
     number("WATCHDOG_USEC").filter(|micros| is_for_this && *micros > 0).map(Duration::from_micros)
 }
 
-/// A path, or a name in the abstract namespace (`@`).
+/// Connects to a path, or to a name in the abstract namespace (`@`).
 fn connect(path: &OsStr) -> io::Result<net::UnixDatagram> {
     let addr = match path.as_bytes().strip_prefix(b"@") {
         Some(name) => net::SocketAddr::from_abstract_name(name)?,
@@ -198,7 +200,7 @@ fn connect(path: &OsStr) -> io::Result<net::UnixDatagram> {
     Ok(socket)
 }
 
-/// Whether this is the one thread of the process. Where `/proc` does not tell, it is not.
+/// Returns whether this is the only thread of the process; `false` if `/proc` is not available.
 fn is_alone() -> bool {
     std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)
 }

@@ -1,5 +1,5 @@
-//! The accept loop of a listener: it runs as long as the process serves, and then until no client
-//! is on the way any more.
+//! The accept loop of a listener. It runs while the process serves, then until every client that is
+//! already on the way has been accepted.
 
 use std::{
     collections::HashSet,
@@ -25,23 +25,22 @@ use crate::{
     work::CountWaiting,
 };
 
-/// For how long a handshake that is under way holds the drain: a port scan leaves some behind that
-/// never complete.
+/// How long a handshake in progress holds the drain. Bounded, because port scans leave handshakes
+/// behind that never complete.
 const HANDSHAKE: Duration = Duration::from_secs(1);
 
-/// How often the kernel is asked whether a handshake has come to nothing. One that completes is
-/// heard of at once.
+/// How often to ask the kernel whether a handshake has been abandoned. A completed one is noticed
+/// immediately.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 
-/// How many connections are accepted at the drain if new clients cannot be turned away: as many as
-/// Linux keeps in a queue, unless told otherwise (`net.core.somaxconn`, listen(2)). Clients that
-/// never stop connecting must not hold the exit.
+/// How many connections the drain accepts if new clients cannot be turned away: the default length
+/// of Linux's accept queue (`net.core.somaxconn`, listen(2)). Clients that never stop connecting
+/// must not hold the exit.
 const QUEUE: usize = 4096;
 
-/// Makes a connection of an accepted stream. The type of the protocol, and of the service behind
-/// it, is known only behind this.
+/// Turns an accepted stream into a connection. Hides the types of the protocol and of its service.
 pub(crate) trait MakeConnection: Send + Sync {
-    /// Counts the connection before it returns, and spawns its task.
+    /// Counts the connection before returning, and spawns its task.
     fn make(&self, accepted: Accepted);
 }
 
@@ -51,7 +50,7 @@ pub(crate) struct Accepted {
     pub(crate) peer: Peer,
     /// The kernel's view of the listener's connections; `None` for a Unix socket.
     pub(crate) kernel: Option<Arc<Kernel>>,
-    /// `None`: there may be any number of connections.
+    /// `None` if the number of connections is not limited.
     pub(crate) slot: Option<Slot>,
 }
 
@@ -69,7 +68,7 @@ pub(crate) struct AcceptLoop {
 impl AcceptLoop {
     /// # Errors
     ///
-    /// If the listener does not say where it listens.
+    /// If the listener's local address cannot be read.
     pub(crate) fn new(
         shared: Arc<Shared>,
         listener: Listener,
@@ -91,7 +90,7 @@ impl AcceptLoop {
         &self.addr
     }
 
-    /// Counts the clients that wait in the kernel's queue.
+    /// Returns a function that counts the clients waiting in the kernel's queue.
     pub(crate) fn waiting(&self) -> CountWaiting {
         let (kernel, inode) = (self.kernel.clone(), self.listener.inode());
         Box::new(move || match &kernel {
@@ -100,8 +99,8 @@ impl AcceptLoop {
         })
     }
 
-    /// Accepts until the drain has let in every client that was on the way. What is accepted late
-    /// is served like the rest.
+    /// Accepts until the drain has let in every client that was already on the way. Connections
+    /// accepted late are served like the rest.
     pub(crate) async fn run(mut self) -> Result<(), Failure> {
         let shared = self.shared.clone();
         let draining = shared.phase.reached(Phase::Draining);
@@ -112,11 +111,11 @@ impl AcceptLoop {
         let Some(late) = self.close().await else {
             return Ok(());
         };
-        // The handshake of a slow client. For as long as other clients are served anyway, the
-        // connections that it leads to are accepted, too. This does not hold the drain.
+        // Handshakes of slow clients: the connections they lead to are accepted as long as other
+        // clients are being served anyway. This does not hold the drain.
         shared.spawn_quietly(async move {
             let over = self.shared.clone();
-            // The accept loop has the service, too: see `handshake.rs`.
+            // The accept loop holds the service, too: see `watch_late` in `handshake.rs`.
             let over = race(over.phase.reached(Phase::Cleanup), nobody_is_served(&over));
             race(over, self.await_arriving(late, None)).await;
         });
@@ -127,7 +126,7 @@ impl AcceptLoop {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: what is accepted is served within the same poll.
+    /// Cancel safe: an accepted stream is admitted within the same poll.
     async fn serve(&mut self) -> std::convert::Infallible {
         let mut backoff = Backoff::default();
         loop {
@@ -145,12 +144,12 @@ impl AcceptLoop {
         }
     }
 
-    /// The next client, with its place. A listener without clients holds no place: another of the
-    /// same server may need it.
+    /// Returns the next client and its slot. A listener that waits for clients holds no slot,
+    /// because another listener of the same server may need it.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: what is accepted is returned within the same poll.
+    /// Cancel safe: an accepted stream is returned within the same poll.
     async fn next(&self) -> (io::Result<(Stream, Peer)>, Option<Slot>) {
         loop {
             let mut slot = Some(self.slot().await);
@@ -158,7 +157,7 @@ impl AcceptLoop {
             let mut given_back = false;
             let accepted = poll_fn(|cx| {
                 if given_back {
-                    // Woken by the listener: with a place, what has come can be accepted.
+                    // Woken by the listener: take a slot first, then accept.
                     return Poll::Ready(None);
                 }
                 let accepted = self.listener.poll_accept(cx);
@@ -173,7 +172,7 @@ impl AcceptLoop {
         }
     }
 
-    /// Waits until there may be one more connection.
+    /// Waits until the limit allows one more connection.
     async fn slot(&self) -> Option<Slot> {
         self.slots.take(&self.shared.log, &self.name).await
     }
@@ -182,30 +181,31 @@ impl AcceptLoop {
         self.maker.make(Accepted { stream, peer, kernel: self.kernel.clone(), slot });
     }
 
-    /// Turns new clients away, then serves those that were on the way before. Returns the clients
-    /// whose handshake is still not complete after a second.
+    /// Turns new clients away, then accepts those that were already on the way. Returns the clients
+    /// whose handshakes are still incomplete after a second.
     async fn close(&mut self) -> Option<HashSet<SocketAddr>> {
         let refused = self.listener.refuse_new();
         let Some(kernel) = self.kernel.clone().filter(|_| refused) else {
             self.empty_queue(if refused { usize::MAX } else { QUEUE }).await;
             return None;
         };
-        // Before the queue is emptied: a handshake that completes meanwhile is in one of the two.
-        // No client is added to these any more.
+        // Before emptying the queue, so that a handshake that completes in between is in one of the
+        // two. No client is added to this set from here on.
         let arriving = kernel.arriving();
         self.empty_queue(usize::MAX).await;
         let until = Instant::now() + HANDSHAKE;
         if let Some(arriving) = arriving {
             return self.await_arriving(arriving, Some(until)).await;
         }
-        // The kernel cannot say who is on the way: all that come within that time are accepted.
+        // The kernel cannot tell who is on the way, so accept everyone who arrives within that
+        // time.
         let rest = until.saturating_duration_since(Instant::now());
         within(Some(rest), self.serve()).await;
         None
     }
 
-    /// Accepts those of `arriving` that arrive, and all others in the queue, until no client is on
-    /// the way any more: then returns `None`. Else, at `until`, returns those that still are.
+    /// Accepts the clients in `arriving` as they arrive, and all others in the queue. Returns
+    /// `None` once no client is on the way any more, or, at `until`, the clients that still are.
     async fn await_arriving(
         &mut self,
         mut arriving: HashSet<SocketAddr>,
@@ -216,10 +216,10 @@ impl AcceptLoop {
             if until.is_some_and(|until| Instant::now() >= until) {
                 return Some(arriving);
             }
-            // One that is late is not asked about so often.
+            // Late handshakes are checked less often.
             let again = if until.is_some() { ASK_AGAIN } else { LOOK_AGAIN };
             within(Some(again), self.accept_one()).await;
-            // In this order, as above.
+            // In this order: see `close`.
             let still = kernel.arriving()?;
             arriving.retain(|client| still.contains(client));
             self.empty_queue(usize::MAX).await;
@@ -229,17 +229,17 @@ impl AcceptLoop {
 
     /// # Cancel safety
     ///
-    /// Cancel safe, as `serve` is.
+    /// Cancel safe, like `serve`.
     async fn accept_one(&mut self) {
         let (accepted, slot) = self.next().await;
         match accepted {
             Ok((stream, peer)) => self.admit(stream, peer, slot),
-            // `empty_queue` meets it, too; until then there is nothing to wait for.
+            // `empty_queue` meets the same error; until then there is nothing to do but wait.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Accepts what the kernel has ready, `most` at most.
+    /// Accepts the connections that the kernel has ready, at most `most`.
     async fn empty_queue(&mut self, most: usize) {
         let mut backoff = Backoff::default();
         let mut count = 0;
@@ -253,7 +253,7 @@ impl AcceptLoop {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if is_connection_error(&error) => count += 1,
-                // Out of descriptors, which says nothing of the queue.
+                // Out of descriptors, which `accept` reports before it looks at the queue.
                 Err(_) if !self.listener.has_waiting() => return,
                 Err(error) => backoff.wait(&self.shared.log, &self.name, &error, FIRST_PAUSE).await,
             }
@@ -261,8 +261,8 @@ impl AcceptLoop {
     }
 }
 
-/// Errors of the connection that was to be accepted, not of the listener (accept(2), "Error
-/// handling").
+/// Whether the error concerns the connection being accepted rather than the listener (accept(2),
+/// "Error handling").
 fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     matches!(
@@ -280,11 +280,11 @@ fn is_connection_error(error: &io::Error) -> bool {
 
 // Backing off while the system is out of resources.
 
-/// The waits between tries while the system is out of descriptors or memory.
+/// The bounds of the pauses between attempts.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(10);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The pauses while the system is out of descriptors or memory (`EMFILE`, `ENFILE`, `ENOBUFS`,
+/// Backs off while the system is out of descriptors or memory (`EMFILE`, `ENFILE`, `ENOBUFS`,
 /// `ENOMEM`).
 #[derive(Default)]
 pub(super) struct Backoff {
@@ -293,7 +293,7 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// Says so, once, and waits: each time longer, up to `longest`.
+    /// Logs the error once, then waits, longer each time up to `longest`.
     pub(super) async fn wait(
         &mut self,
         log: &Log,
@@ -312,7 +312,7 @@ impl Backoff {
         tokio::time::sleep(self.pause).await;
     }
 
-    /// A connection was accepted.
+    /// Resets the backoff after a successful accept.
     pub(super) fn end(&mut self, log: &Log, server: &str) {
         if let Some(since) = self.since.take() {
             self.pause = Duration::ZERO;

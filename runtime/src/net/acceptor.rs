@@ -4,15 +4,16 @@ use std::{future::Future, io, pin::Pin, sync::Arc};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::stream::{Layered, PendingInput, Transport};
+use super::stream::{Layered, PendingInput, Transport, forward_write};
 
-/// Turns an accepted connection into a stream of another kind: for TLS stacks other than rustls,
-/// and for tunnels of your own. [`Server::acceptor`](crate::Server::acceptor) takes one.
+/// Turns an accepted connection into another kind of stream, for TLS stacks other than rustls and
+/// for custom tunnels. [`Server::acceptor`](crate::Server::acceptor) takes one.
 ///
-/// The handshake does not hold up the accept loop. It may take as long as the
-/// [`header_timeout`](crate::Server::header_timeout). The drain waits a second for it; after that it
-/// goes on for as long as other clients are served. At the end of a connection the stream's
-/// `poll_shutdown` is called, which should say so to the client (in TLS, by `close_notify`).
+/// The handshake does not block the accept loop. It may take as long as the
+/// [`header_timeout`](crate::Server::header_timeout). The drain waits one second for it; after
+/// that, it may continue as long as other clients are being served. When a connection ends, the
+/// stream's `poll_shutdown` is called, which should notify the client (in TLS, with
+/// `close_notify`).
 ///
 /// # Examples
 ///
@@ -45,25 +46,25 @@ use super::stream::{Layered, PendingInput, Transport};
 /// let server = graceful::serve("127.0.0.1:8080", app).acceptor(Knock);
 /// ```
 pub trait Acceptor: Send + Sync + 'static {
-    /// The stream that the server speaks over.
+    /// The stream that the server's protocol runs over.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static;
 
-    /// Shakes hands.
+    /// Performs the handshake.
     ///
     /// # Errors
     ///
-    /// Cost the connection, and nothing else.
+    /// An error closes this connection and affects nothing else.
     fn accept(&self, transport: Transport)
     -> impl Future<Output = io::Result<Self::Stream>> + Send;
 
-    /// The connection below a stream: the kernel is asked about it during the drain.
+    /// Returns the connection beneath a stream; the drain asks the kernel about it.
     fn transport(stream: &Self::Stream) -> &Transport;
 }
 
 pub(super) type HandshakeFuture =
     Pin<Box<dyn Future<Output = io::Result<Box<dyn Layered>>> + Send>>;
 
-/// An acceptor, of whichever type.
+/// A type-erased acceptor.
 pub(crate) trait AnyAcceptor: Send + Sync {
     fn accept(self: Arc<Self>, transport: Transport) -> HandshakeFuture;
 }
@@ -80,11 +81,11 @@ impl<A: Acceptor> AnyAcceptor for Custom<A> {
     }
 }
 
-/// Its stream: forwards all of it.
+/// The stream of a `Custom` acceptor; forwards every call.
 struct CustomStream<A: Acceptor> {
     stream: A::Stream,
-    /// How much had been read from the socket when something was last handed on. Nothing has been
-    /// to begin with, although the handshake has read: it may have read a part of what follows.
+    /// How many bytes had been read from the socket when the layer last returned data. Starts at 0
+    /// although the handshake has read: it may have read part of what follows.
     handed_on: u64,
 }
 
@@ -119,37 +120,5 @@ impl<A: Acceptor> AsyncRead for CustomStream<A> {
 }
 
 impl<A: Acceptor> AsyncWrite for CustomStream<A> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buf: &[u8],
-    ) -> std::task::Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> std::task::Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(
-        self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(
-        self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
+    forward_write!(all => stream);
 }

@@ -1,4 +1,4 @@
-//! From what is written to listening sockets.
+//! Turns a `Target` into listening sockets.
 
 use std::{
     fs, io,
@@ -25,17 +25,18 @@ pub(super) enum ListenerSocket {
     Unix(UnixListener),
 }
 
-/// A socket that listens, and who else may hold it.
+/// A listening socket, and who else may hold it.
 pub(super) struct BoundSocket {
     pub(super) socket: ListenerSocket,
     pub(super) sharing: SocketSharing,
 }
 
-/// Binds all that `target` says, or takes over the listeners that it is, into `all`.
+/// Binds every address of `target`, or adopts its listeners, and adds the sockets to `all`.
 ///
 /// # Errors
 ///
-/// Name the address, and what can be done. What is in `all` then has to be dropped.
+/// The error names the address and what can be done about it. The caller then has to drop the
+/// sockets in `all`.
 pub(super) async fn bind(
     target: Target,
     options: &SocketOptions,
@@ -80,7 +81,7 @@ async fn bind_one(target: Target, options: &SocketOptions) -> Result<Vec<BoundSo
         Target::TokioTcp(tokio) => handed_in(Ok(ListenerSocket::Tcp(tokio))),
         Target::Unix(std) => handed_in(adopt_unix(std)),
         Target::TokioUnix(tokio) => handed_in(Ok(ListenerSocket::Unix(tokio))),
-        // `bind` takes these apart.
+        // `bind` flattens these.
         Target::Several(_) => Ok(Vec::new()),
     }
 }
@@ -104,7 +105,7 @@ async fn bind_address(
             let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
             let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
             let explain = |addr| move |error| explain(text, Some(addr), error);
-            // One of both families, or one of each.
+            // One dual-stack socket, or one per family.
             let passed: Vec<_> = [v6, v4].into_iter().filter_map(inherited::by_address).collect();
             if !passed.is_empty() {
                 let all = passed.into_iter().map(of_systemd).collect::<io::Result<_>>();
@@ -139,8 +140,8 @@ async fn bind_address(
     }
 }
 
-/// All addresses of a host that this machine knows: one that it does not have, such as `::1` where
-/// there is no IPv6, is left out as long as there is another.
+/// Binds all addresses of a host. An address that this machine does not have, such as `::1` without
+/// IPv6, is skipped as long as another one can be bound.
 async fn bind_host(
     host: &str,
     port: u16,
@@ -159,7 +160,7 @@ async fn bind_host(
         }
         seen.push(addr);
         if let (0, Some(ListenerSocket::Tcp(first))) = (port, bound.first().map(|it| &it.socket)) {
-            // Port 0 is whichever is free: one and the same for all addresses.
+            // Port 0 picks a free port; use the same one for all addresses.
             addr.set_port(first.local_addr().map_err(failure)?.port());
         }
         match bind_or_take(addr, options) {
@@ -175,7 +176,7 @@ async fn bind_host(
     }
 }
 
-/// The socket that the process was started with and that is bound to `addr`, else a new one.
+/// Takes the inherited socket bound to `addr`, or binds a new one.
 fn bind_or_take(addr: SocketAddr, options: &SocketOptions) -> io::Result<BoundSocket> {
     inherited::by_address(addr).map_or_else(|| bind_new(addr, options), of_systemd)
 }
@@ -188,20 +189,20 @@ fn own(socket: ListenerSocket) -> BoundSocket {
     BoundSocket { socket, sharing: SocketSharing::Exclusive }
 }
 
-/// Who has passed it holds it as well.
+/// Adopts a socket that was passed in; the process that passed it holds it as well.
 fn of_systemd(socket: Socket) -> io::Result<BoundSocket> {
     adopt(socket).map(|socket| BoundSocket { socket, sharing: SocketSharing::Shared })
 }
 
 fn socket_at(addr: SocketAddr, options: &SocketOptions) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    // As std and tokio: a restart need not wait for the old connections' TIME_WAIT.
+    // Like std and tokio, so that a restart need not wait for old connections in TIME_WAIT.
     socket.set_reuse_address(true)?;
     if options.reuse_port {
         sockets::set_reuse_port(&socket)?;
     }
     if addr.is_ipv6() {
-        // Whatever the system's default is (`net.ipv6.bindv6only`, ipv6(7)).
+        // Overrides the system's default (`net.ipv6.bindv6only`, ipv6(7)).
         socket.set_only_v6(options.only_v6)?;
     }
     socket.set_nonblocking(true)?;
@@ -211,8 +212,8 @@ fn socket_at(addr: SocketAddr, options: &SocketOptions) -> io::Result<TcpListene
     TcpListener::from_std(socket.into())
 }
 
-/// On Linux, accepted sockets have the options of their listener (tcp(7)): set once, and not for
-/// each.
+/// Sets the options of a listener or a stream. On Linux, accepted sockets inherit them from their
+/// listener (tcp(7)), so setting them once is enough.
 pub(super) fn set_stream_options(socket: &SockRef<'_>, options: &SocketOptions) -> io::Result<()> {
     if options.nodelay {
         socket.set_tcp_nodelay(true)?;
@@ -225,7 +226,7 @@ pub(super) fn set_stream_options(socket: &SockRef<'_>, options: &SocketOptions) 
 }
 
 fn adopt(socket: Socket) -> io::Result<ListenerSocket> {
-    // `SO_DOMAIN` is not to be had everywhere.
+    // `SO_DOMAIN` is not available everywhere.
     match socket.local_addr()?.domain() {
         Domain::IPV4 | Domain::IPV6 => adopt_tcp(socket.into()),
         _ => adopt_unix(socket.into()),
@@ -233,7 +234,7 @@ fn adopt(socket: Socket) -> io::Result<ListenerSocket> {
 }
 
 fn adopt_tcp(listener: std::net::TcpListener) -> io::Result<ListenerSocket> {
-    // An inherited socket is often a blocking one.
+    // Inherited sockets are often in blocking mode.
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener).map(ListenerSocket::Tcp)
 }
@@ -243,9 +244,9 @@ fn adopt_unix(listener: StdUnixListener) -> io::Result<ListenerSocket> {
     UnixListener::from_std(listener).map(ListenerSocket::Unix)
 }
 
-// Why an address cannot be listened on, and what to do about it.
+// Error messages: why an address cannot be bound, and what to do about it.
 
-/// Names the address and the cause, and says what to do.
+/// Builds an error that names the address, the cause and what to do.
 pub(super) fn explain(written: &str, addr: Option<SocketAddr>, error: io::Error) -> Failure {
     let advice = advice(addr, &error);
     let name = match addr {
@@ -288,8 +289,8 @@ fn advice(addr: Option<SocketAddr>, error: &io::Error) -> Option<String> {
     }
 }
 
-/// The process that listens at a port, where `/proc` tells: of other users' processes it tells root
-/// alone (proc(5)).
+/// Finds the process that listens on `port`, using `/proc`, which shows other users' processes only
+/// to root (proc(5)).
 fn listens_at(port: u16) -> Option<String> {
     let inodes: Vec<u64> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
@@ -300,7 +301,7 @@ fn listens_at(port: u16) -> Option<String> {
     processes.find_map(|process| holder(&process.path(), &inodes))
 }
 
-/// The inode of a listening socket at `port`, by a line of the kernel's table.
+/// Returns the inode if this line of the kernel's table is a socket listening on `port`.
 fn listener(line: &str, port: u16) -> Option<u64> {
     const LISTEN: &str = "0A";
     let mut fields = line.split_whitespace();
@@ -311,7 +312,7 @@ fn listener(line: &str, port: u16) -> Option<u64> {
     (is_it && state == LISTEN).then(|| inode.parse().ok())?
 }
 
-/// `name (process 123)`, if it has one of these sockets open.
+/// Returns `name (process 123)` if `process` has one of these sockets open.
 fn holder(process: &Path, inodes: &[u64]) -> Option<String> {
     let id: u32 = process.file_name()?.to_str()?.parse().ok()?;
     let mut open = fs::read_dir(process.join("fd")).ok()?.flatten();

@@ -1,4 +1,4 @@
-//! The clock that ages are taken from: it is read for each request, so it has to be cheap.
+//! A clock for ages. It is read for every request, so it has to be cheap.
 
 use std::{
     future::Future,
@@ -10,12 +10,11 @@ use std::{
 
 use tokio::time::Sleep;
 
-/// One moment on both clocks.
+/// The same moment on both clocks.
 static ANCHOR: LazyLock<(Instant, u64)> = LazyLock::new(|| (Instant::now(), exact()));
 
-/// Nanoseconds of a monotonic clock that may be late by a tick of the kernel (1 to 10 ms). On Linux
-/// that is `CLOCK_MONOTONIC_COARSE` (`clock_gettime(2)`), at a fraction of the cost of an
-/// `Instant`.
+/// Reads a monotonic clock, in nanoseconds. It may lag by one kernel tick (1 to 10 ms): on Linux it
+/// is `CLOCK_MONOTONIC_COARSE` (`clock_gettime(2)`), which costs a fraction of `Instant::now`.
 #[inline]
 pub(crate) fn now() -> u64 {
     #[cfg(target_os = "linux")]
@@ -30,12 +29,12 @@ pub(crate) fn instant(nanos: u64) -> Instant {
     let before = || instant.checked_sub(Duration::from_nanos(anchor - nanos));
     match nanos.checked_sub(anchor) {
         Some(after) => instant + Duration::from_nanos(after),
-        // Where `Instant`s do not reach back so far, it was long ago all the same.
+        // Too early for an `Instant`: the anchor is the best approximation.
         None => before().unwrap_or(instant),
     }
 }
 
-/// The clock behind `Instant`, where it can be read as a number.
+/// Reads the clock behind `Instant` as a number.
 #[cfg(target_os = "linux")]
 fn exact() -> u64 {
     linux(nix::time::ClockId::CLOCK_MONOTONIC)
@@ -44,9 +43,9 @@ fn exact() -> u64 {
 #[cfg(target_os = "linux")]
 #[inline]
 fn linux(clock: nix::time::ClockId) -> u64 {
-    // Every Linux that Rust runs on has both clocks, and it never fails for another reason.
+    // Cannot fail: every Linux that Rust supports has both clocks.
     let time = clock.now().unwrap_or(nix::sys::time::TimeSpec::new(0, 0));
-    // Neither is negative, and the sum lasts for 584 years.
+    // Neither is negative, and a `u64` of nanoseconds lasts for 584 years.
     time.tv_sec().cast_unsigned() * 1_000_000_000 + time.tv_nsec().cast_unsigned()
 }
 
@@ -56,18 +55,19 @@ fn exact() -> u64 {
     u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-// One timer for a connection, armed only when there is something to wait for.
+// One timer per connection, armed only when there is something to wait for.
 
-/// Fires at a deadline that moves. Moving it to later costs nothing: the timer that is armed fires
-/// once in vain and is armed again.
+/// A timer for a moving deadline. Postponing the deadline is free: the armed timer fires early once
+/// and is armed again.
 #[derive(Debug, Default)]
 pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl Timer {
-    /// Whether `deadline` has passed; if not, the task is woken when it does.
+    /// Returns whether `deadline` has passed; if not, wakes the task when it does.
     pub(crate) fn has_passed(&mut self, deadline: Instant, cx: &mut Context<'_>) -> bool {
         let deadline = deadline.into();
-        // At the drain most deadlines of idle connections have passed already: no timer for these.
+        // During the drain, most deadlines of idle connections have already passed and need no
+        // timer.
         if tokio::time::Instant::now() >= deadline {
             return true;
         }

@@ -1,7 +1,6 @@
-//! The end of a connection (RFC 9112, section 9.6), whatever protocol it spoke: the write side is
-//! shut first, and what the client still sends is read and dropped for a while. Bytes that are left
-//! unread would turn the close into a reset, which can destroy a response that the client has not
-//! read yet.
+//! Closes a connection of any protocol (RFC 9112, section 9.6): shuts the write side first, then
+//! reads and discards what the client still sends for a while. Unread bytes would turn the close
+//! into a reset, which can destroy a response that the client has not read yet.
 
 use std::{
     convert::Infallible,
@@ -23,26 +22,26 @@ use super::{
 };
 use crate::stop::Phase;
 
-/// How long a client that is still sending after the last byte is read from: long enough for it to
-/// see that byte; short where a process wants to exit.
+/// How long to read from a client that is still sending after the last byte: long enough for it to
+/// see that byte, but shorter when the process wants to exit.
 const LINGERING_CLOSE: Duration = Duration::from_secs(5);
 const LINGERING_CLOSE_DRAINING: Duration = Duration::from_secs(1);
 
-/// The kernel is not asked about one connection more often than its clock ticks.
+/// The minimum interval between kernel queries about one connection: a tick of the kernel's clock.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
-/// How often one poll reads, before other connections get their turn.
+/// How many reads one poll performs before other connections get their turn.
 const READS: usize = 16;
 
 /// Follows what a client sends after its last response.
 pub(crate) trait Follow: Send {
     fn read(&mut self, bytes: &[u8]);
 
-    /// Whether no message of the client is under way.
+    /// Whether the client is between messages.
     fn is_between(&self) -> bool;
 }
 
-/// Nothing is known of the protocol.
+/// For protocols whose framing is unknown.
 impl Follow for Infallible {
     fn read(&mut self, _: &[u8]) {
         match *self {}
@@ -53,40 +52,40 @@ impl Follow for Infallible {
     }
 }
 
-/// A connection that is being closed. It owns the stream.
+/// A connection that is being closed; owns the stream.
 #[derive(Debug)]
 pub(crate) struct Closing<F> {
     stream: Stream,
     step: CloseStep,
     /// Whether the client has closed its side, or the connection is broken.
     ended: bool,
-    /// How many of the bytes that were written last are no answer, so far.
+    /// How many of the last bytes written are not part of a response, so far.
     goodbye: u64,
-    /// How many had been written then.
+    /// How many bytes had been written when `goodbye` was set.
     written: u64,
     /// Follows what the client still sends; `None` if its framing is unknown.
     follows: Option<F>,
-    /// Whether a client whose receive window grows is still reading.
+    /// Whether a growing receive window means that the client is still reading.
     window_counts: bool,
     since: Instant,
-    /// Once the process is about to end.
+    /// Set once the process is stopping.
     drain: Option<Box<ConnDrain>>,
     timer: Timer,
 }
 
-/// How far the close has come.
+/// How far the close has progressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CloseStep {
-    /// Nothing: a layer may still hold what was written.
+    /// Nothing is done: a layer may still hold written data.
     Open,
-    /// All of it is with the kernel.
+    /// All written data is with the kernel.
     Flushed,
-    /// The write side is shut, and the end has been said.
+    /// The write side is shut, and the layer has announced the end.
     Shut,
 }
 
 impl<F: Follow> Closing<F> {
-    /// `goodbye`: how many of the bytes that were written last are no answer.
+    /// `goodbye` is how many of the last bytes written are not part of a response.
     pub(crate) fn new(
         stream: Stream,
         goodbye: u64,
@@ -107,11 +106,11 @@ impl<F: Follow> Closing<F> {
         }
     }
 
-    /// Ready once the stream may be dropped: while the process serves on, when the client has
-    /// closed its side or has been given its time; when the process is about to end, also not
-    /// before the client's system has acknowledged everything, or the cut.
+    /// Ready once the stream may be dropped. While serving, that is when the client has closed its
+    /// side or its time is up. While stopping, the client's system must also have acknowledged
+    /// everything, unless the cut comes first.
     pub(crate) fn poll(&mut self, core: &ConnCore, cx: &mut Context<'_>) -> Poll<()> {
-        // Before the look, so that no change slips in between.
+        // Register before looking, so that no change slips in between.
         core.register(cx.waker());
         let phase = core.phase();
         if phase >= Phase::Cut {
@@ -156,9 +155,9 @@ impl<F: Follow> Closing<F> {
         }
     }
 
-    /// Ready once the client has closed its side, or the connection is broken: nothing more will
-    /// come. Until then the task is also woken when the client has acknowledged all there was. And
-    /// whether something has been read.
+    /// Ready once the client has closed its side or the connection is broken, so that nothing more
+    /// will arrive. Until then, the task is also woken when the client has acknowledged everything.
+    /// The flag is whether something was read.
     fn poll_ended(&mut self, cx: &mut Context<'_>) -> (Poll<()>, bool) {
         let mut heard = false;
         if self.poll_shut(cx).is_pending() {
@@ -192,7 +191,7 @@ impl<F: Follow> Closing<F> {
             let _ = ready!(Pin::new(&mut self.stream).poll_flush(cx));
             let written = self.stream.bytes_written();
             if written != self.written {
-                // There was more to come of what had been written before.
+                // The layer still held data from before, which may be part of a response.
                 (self.goodbye, self.written) = (0, written);
             }
             self.step = CloseStep::Flushed;
@@ -204,7 +203,7 @@ impl<F: Follow> Closing<F> {
         Poll::Ready(())
     }
 
-    /// How many of the bytes that were written last are no answer.
+    /// How many of the last bytes written are not part of a response.
     fn goodbye(&self) -> u64 {
         match self.step {
             CloseStep::Open => self.goodbye,
@@ -215,7 +214,7 @@ impl<F: Follow> Closing<F> {
     }
 }
 
-/// Closes the stream of a connection that the program has let go of.
+/// Closes the stream of a connection that the program has dropped.
 pub(super) async fn close<C: GuardedConn>(stream: Stream, goodbye: u64, guard: ConnGuard<C>) {
     let mut closing = Closing::<Infallible>::new(stream, goodbye, None, false);
     let core = guard.conn().core();

@@ -1,4 +1,4 @@
-//! The protocol-independent part of a connection: its peer, its tasks' wakers, and what
+//! The protocol-independent part of a connection: its peer, its tasks' wakers, and the data that
 //! the kernel has not delivered.
 
 use std::{
@@ -22,11 +22,11 @@ use crate::{
     work::{ConnectionState, InFlight, Key, WorkItem},
 };
 
-/// A connection in the table of work. It is one allocation, which has a `ConnCore` in it.
+/// A connection in the table of work: one allocation that contains a `ConnCore`.
 pub(crate) trait GuardedConn: WorkItem + Sized + 'static {
     fn core(&self) -> &ConnCore;
 
-    /// The last guard is being dropped: the connection is over.
+    /// Called when the last guard is dropped: the connection is over.
     fn closed(&self);
 }
 
@@ -39,35 +39,34 @@ pub(crate) struct ConnCore {
     peer: Peer,
     /// `None` for a Unix socket.
     kernel: Option<Arc<Kernel>>,
-    /// Given back with the connection; `None`: there is no limit.
+    /// Released with the connection; `None` if there is no limit.
     _slot: Option<Slot>,
     /// The addresses from the PROXY header, if there was one.
     proxied: OnceLock<Box<ProxiedAddrs>>,
-    /// Whether what comes before the protocol is still under way.
+    /// Whether the steps before the protocol are still in progress.
     is_in_handshake: AtomicBool,
-    /// Whether the drain does not wait for that any more.
+    /// Whether the drain no longer waits for them.
     is_late: AtomicBool,
-    /// How many `ConnGuard`s there are. They alone change it.
+    /// The number of `ConnGuard`s; only they change it.
     pub(super) guards: AtomicUsize,
-    /// The connection's own task.
-    /// Whoever wakes it leaves the waker there: a task that has registered once is never missed.
+    /// The waker of the connection's own task. It stays in place when used, so a task that has
+    /// registered once is never missed.
     task: Mutex<Option<Waker>>,
-    /// Once the stream is in the hands of the program: the task that reads, and the one that
-    /// writes.
+    /// Once the program owns the stream: the task that reads, and the one that writes.
     owners: OnceLock<Box<[AtomicWaker; 2]>>,
-    /// Bytes that have not reached the client's system, when the kernel was last asked.
+    /// Bytes that had not reached the client's system when the kernel was last asked.
     undelivered: AtomicU32,
-    /// Whether the client had not read everything then, as far as that can be known.
+    /// Whether the client had not read everything at that time, as far as can be known.
     is_unread: AtomicBool,
-    /// Whether the client goes on sending after its last response.
+    /// Whether the client keeps sending after its last response.
     is_sending: AtomicBool,
-    /// How many of the bytes that were written last are no answer: those of our own goodbye, of TLS
-    /// and HTTP/2, and what else these protocols say for themselves.
+    /// How many of the last bytes written are not part of a response: the goodbye of TLS or HTTP/2,
+    /// and other data that these protocols send on their own.
     goodbye: AtomicU32,
-    /// Since when a part of something is there, of which nothing has been read by the protocol
-    /// above: a TLS record, a frame. By `clock`; 0: there is none.
+    /// Since when part of a TLS record or of a frame has been waiting for the rest, by `clock`; 0
+    /// if there is none.
     partial_since: AtomicU64,
-    /// Whether that is known, and not only possible.
+    /// Whether that is certain rather than just possible.
     is_partial_certain: AtomicBool,
 }
 
@@ -79,7 +78,7 @@ pub(crate) enum Half {
 }
 
 impl ConnCore {
-    /// For a connection that has just been accepted.
+    /// Creates the core of a connection that has just been accepted.
     pub(crate) fn new(
         shared: &Arc<Shared>,
         peer: Peer,
@@ -117,7 +116,7 @@ impl ConnCore {
         self.shared.phase.now()
     }
 
-    /// The client's end, as a load balancer says it, if one does.
+    /// The client, as reported by the load balancer if there is one.
     pub(crate) fn peer(&self) -> Peer {
         self.proxied.get().map_or(self.peer, |addrs| Peer::Tcp(addrs.peer))
     }
@@ -129,7 +128,7 @@ impl ConnCore {
 
     #[cfg(feature = "proxy-protocol")]
     pub(super) fn set_proxied(&self, addrs: ProxiedAddrs) {
-        // Said once, at the beginning of the connection.
+        // Set once, at the beginning of the connection.
         let _ = self.proxied.set(Box::new(addrs));
     }
 
@@ -141,8 +140,7 @@ impl ConnCore {
         self.is_late.store(is_late, Ordering::Relaxed);
     }
 
-    /// Whether it is at a handshake that nobody waits for: nothing is lost with it that was
-    /// accepted.
+    /// Whether its handshake is no longer waited for. Dropping it loses nothing that was accepted.
     pub(crate) fn is_late(&self) -> bool {
         self.is_late.load(Ordering::Relaxed)
     }
@@ -151,7 +149,7 @@ impl ConnCore {
         self.is_in_handshake.load(Ordering::Relaxed)
     }
 
-    /// It as a connection that is at this.
+    /// Describes it as a connection in `state`.
     pub(crate) fn in_words(&self, now: Instant, state: ConnectionState) -> InFlight {
         let age = now.saturating_duration_since(self.accepted_at());
         InFlight::Connection { peer: self.peer().to_string(), age, state }
@@ -161,17 +159,17 @@ impl ConnCore {
         clock::instant(self.accepted)
     }
 
-    /// By `clock`.
+    /// When it was accepted, by `clock`.
     pub(crate) fn accepted_on_the_clock(&self) -> u64 {
         self.accepted
     }
 
-    /// The kernel's view of the listener's connections, and this one's peer in it.
+    /// Returns the kernel's view of the listener's connections, and this connection's peer.
     pub(super) fn kernel(&self) -> Option<(&Kernel, SocketAddr)> {
         self.kernel.as_deref().zip(self.peer.tcp())
     }
 
-    /// Registers the connection's own task, to be woken by whatever happens to the connection.
+    /// Registers the connection's own task, which is woken by every change.
     pub(crate) fn register(&self, waker: &Waker) {
         let mut task = lock(&self.task);
         if !task.as_ref().is_some_and(|task| task.will_wake(waker)) {
@@ -188,13 +186,13 @@ impl ConnCore {
     /// Wakes the connection's own task.
     pub(crate) fn wake(&self) {
         let task = lock(&self.task).clone();
-        // Outside of the lock: the task may be polled at once.
+        // Outside the lock: the task may be polled immediately.
         if let Some(task) = task {
             task.wake();
         }
     }
 
-    /// Wakes all tasks that have to do with the stream.
+    /// Wakes every task that uses the stream.
     pub(crate) fn wake_all(&self) {
         self.wake();
         let owners = self.owners.get().into_iter().flat_map(|owners| owners.iter());
@@ -202,19 +200,19 @@ impl ConnCore {
     }
 
     pub(super) fn set_delivery(&self, undelivered: u32, is_unread: bool) {
-        // Relaxed, as all that follows: for the report alone, which names what it finds.
+        // Relaxed, like all accesses below: no other memory depends on these values.
         self.undelivered.store(undelivered, Ordering::Relaxed);
         self.is_unread.store(is_unread, Ordering::Relaxed);
     }
 
-    /// How many bytes have not reached the client's system; `None`: the client has read all there
-    /// was, as far as that can be known.
+    /// How many bytes have not reached the client's system; `None` if the client has read
+    /// everything, as far as can be known.
     pub(crate) fn unread(&self) -> Option<u32> {
         let is_unread = self.is_unread.load(Ordering::Relaxed);
         is_unread.then(|| self.undelivered.load(Ordering::Relaxed))
     }
 
-    /// Of what was written last, so many bytes are no answer.
+    /// Notes how many of the last bytes written are not part of a response.
     pub(crate) fn set_goodbye(&self, bytes: u64) {
         self.goodbye.store(u32::try_from(bytes).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
@@ -239,14 +237,14 @@ impl ConnCore {
         }
     }
 
-    /// Whether there is a part of something.
+    /// Whether part of a record or frame has been read.
     #[inline]
     pub(crate) fn is_partial(&self) -> bool {
         self.partial_since.load(Ordering::Relaxed) != 0
     }
 
-    /// Since when. While serving only what is known counts: a layer may keep for good what it has
-    /// read.
+    /// Since when that has been the case. While serving, only certain knowledge counts: a layer may
+    /// keep what it has read indefinitely.
     pub(crate) fn partial_since(&self) -> Option<Instant> {
         let since = self.partial_since.load(Ordering::Relaxed);
         let counts = since != 0
@@ -265,15 +263,15 @@ impl ConnCore {
 
 // The guard that keeps a connection in the table of work, and the drain waiting for it.
 
-/// Holds the drain for a connection: it goes wherever the stream goes, also out of its protocol.
-/// When the last guard is dropped, the connection is taken off the table.
+/// Holds the drain for a connection. It goes wherever the stream goes, even out of its protocol.
+/// Dropping the last guard removes the connection from the table.
 pub(crate) struct ConnGuard<C: GuardedConn> {
     conn: Arc<C>,
     key: Key,
 }
 
 impl<C: GuardedConn> ConnGuard<C> {
-    /// The first guard of a connection, which is counted and listed from here on.
+    /// Creates the first guard of a connection, which is counted and listed from here on.
     pub(crate) fn first(conn: C) -> Self {
         let conn = Arc::new(conn);
         let key = conn.core().shared().work.add(conn.clone());
@@ -293,7 +291,7 @@ impl<C: GuardedConn> ConnGuard<C> {
 
 impl<C: GuardedConn> Clone for ConnGuard<C> {
     fn clone(&self) -> Self {
-        // Relaxed, as in `Arc::clone`: what is cloned is a guard, too.
+        // Relaxed, as in `Arc::clone`: the guard being cloned keeps the count above zero.
         self.conn.core().guards.fetch_add(1, Ordering::Relaxed);
         Self { conn: self.conn.clone(), key: self.key }
     }
@@ -301,7 +299,7 @@ impl<C: GuardedConn> Clone for ConnGuard<C> {
 
 impl<C: GuardedConn> Drop for ConnGuard<C> {
     fn drop(&mut self) {
-        // As in `Arc`: what the other guards' owners did comes before what the last one does.
+        // As in `Arc`: everything done under the other guards happens before the last drop.
         if self.conn.core().guards.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.conn.closed();
             self.conn.core().shared().work.finished(self.key);

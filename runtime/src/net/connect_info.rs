@@ -5,11 +5,11 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use super::{conn::ConnCore, sockets::UnixCredentials, stream::Stream};
 use crate::util::Peer;
 
-/// The two ends of a connection, and what is known of the client.
+/// The two ends of a connection, and what is known about the client.
 ///
 /// [`Server::connect_info`](crate::Server::connect_info) puts it into the extensions of each
-/// request; a service that is made for each connection, and the handler of
-/// [`listen`](crate::listen), are handed it without that. Cheap to clone: all requests of a
+/// request. A service that is made for each connection, and the handler of
+/// [`listen`](crate::listen), get it without that option. Cheap to clone: all requests of a
 /// connection share it.
 ///
 /// # Examples
@@ -52,28 +52,29 @@ impl ConnectInfo {
         self.0.peer.map_or(Peer::Unix, Peer::Tcp)
     }
 
-    /// The client's address; `None`: it came over a Unix socket. Behind the PROXY protocol, the
-    /// address that the load balancer says.
+    /// Returns the client's address, or `None` for a Unix socket. With the PROXY protocol, this is
+    /// the address reported by the load balancer.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.0.peer
     }
 
-    /// The address that the client has connected to, of those that the server listens on; `None`:
-    /// it came over a Unix socket.
+    /// Returns the address of this server that the client connected to, or `None` for a Unix
+    /// socket.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.0.local
     }
 
-    /// Process, user and group of the client of a Unix socket, as the kernel saw them when it
+    /// Returns the process, user and group of a Unix socket client, as the kernel saw them when it
     /// connected (`SO_PEERCRED`, unix(7)).
     #[must_use]
     pub fn peer_credentials(&self) -> Option<UnixCredentials> {
         self.0.credentials
     }
 
-    /// The result of the TLS handshake; `None`: this server does not encrypt the connection.
+    /// Returns the result of the TLS handshake, or `None` if this server does not encrypt the
+    /// connection.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(&self) -> Option<&super::tls_info::TlsInfo> {

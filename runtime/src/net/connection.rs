@@ -1,4 +1,4 @@
-//! A connection in the hands of the program: any protocol.
+//! A connection handed to the program, for any protocol.
 
 use std::{
     fmt,
@@ -25,6 +25,7 @@ use super::{
     delivery::{ConnDrain, KernelView},
     guarded_io::GuardedIo,
     handshake::Preamble,
+    stream::forward_write,
 };
 use crate::{
     context::{Handle, InContext, Shutdown},
@@ -32,15 +33,15 @@ use crate::{
     work::{ConnectionState, InFlight, WorkItem, WorkKind},
 };
 
-/// A connection of [`listen`](crate::listen): a stream of bytes, and who it is with.
+/// A connection accepted by [`listen`](crate::listen): a stream of bytes, and its peer.
 ///
-/// It is accepted without loss, waited for by the drain, named in reports and cut by the limit, as
-/// a request is: for as long as it, or a half of it ([`tokio::io::split`]), exists. After the cut
-/// reading and writing fail with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted).
+/// Like a request, it is accepted without loss, waited for by the drain, named in reports and cut
+/// at the limit, as long as it or one of its halves ([`tokio::io::split`]) exists. After the cut,
+/// reads and writes fail with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted).
 ///
-/// When it is dropped, what has been written is still delivered: the write side is shut, and what
-/// the client still sends is read and dropped for a while (for five seconds while serving, for one
-/// in the drain), so that it cannot turn the close into a reset.
+/// When it is dropped, everything written is still delivered: the write side is shut, and what the
+/// client still sends is read and discarded for a while (five seconds while serving, one in the
+/// drain), so that it cannot turn the close into a reset.
 pub struct Connection {
     io: GuardedIo<RawConn>,
     info: ConnectInfo,
@@ -52,38 +53,37 @@ impl Connection {
         Self { io, info, has_read: false }
     }
 
-    /// The client's address; `None`: it came over a Unix socket.
+    /// Returns the client's address, or `None` for a Unix socket.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.info.peer_addr()
     }
 
-    /// Both ends, credentials, TLS.
+    /// Returns both addresses, the credentials and the TLS details.
     #[must_use]
     pub fn info(&self) -> &ConnectInfo {
         &self.info
     }
 
-    /// A future that resolves when the drain starts: the same as
-    /// [`graceful::shutdown()`](crate::shutdown()) in the handler. For a protocol in which the server
-    /// speaks, such as a feed. Where the client asks and the server answers, it comes too early:
-    /// see
-    /// [`idle_shutdown`](Self::idle_shutdown).
+    /// Returns a future that resolves when the drain starts, the same as
+    /// [`graceful::shutdown()`](crate::shutdown()) in the handler. It suits protocols in which the
+    /// server talks, such as a feed. Where the client asks and the server answers, it resolves too
+    /// early: use [`idle_shutdown`](Self::idle_shutdown).
     pub fn shutdown(&self) -> Shutdown {
         Handle::of(self.io.conn().core().shared()).shutdown()
     }
 
-    /// A future that resolves when this connection may go without a loss: the drain has started,
-    /// and the client has been silent for the [`linger`](crate::Config::linger), as it sees it. For
-    /// protocols of request and reply.
+    /// Returns a future that resolves when this connection can be closed without loss: the drain
+    /// has started, and the client has been silent for the [`linger`](crate::Config::linger), from
+    /// its own point of view. For request/response protocols.
     ///
-    /// A client that has just connected, or that was still in the accept queue when the drain
-    /// started, has its first request answered; so has one that sends the next before it can know
-    /// of the stop. Silent is a client of which nothing has come since the last read and the last
-    /// write, whose system has acknowledged all that was written, and of which no bytes wait to be
-    /// read. How far away it is is asked of the kernel (on Linux).
+    /// A client that has just connected, or was still in the accept queue when the drain started,
+    /// gets its first request answered; so does one that sends its next request before it can know
+    /// about the stop. A client counts as silent when nothing has arrived since the last read and
+    /// the last write, its system has acknowledged everything written, and no bytes are waiting to
+    /// be read. The kernel tells how far away the client is (on Linux).
     ///
-    /// Make it once, before the loop, and await it beside each read.
+    /// Create it once, before the loop, and await it beside each read.
     ///
     /// # Examples
     ///
@@ -105,14 +105,14 @@ impl Connection {
     /// ```
     pub fn idle_shutdown(&self) -> IdleShutdown {
         let conn = self.io.guard().conn();
-        // From here on the time of each read and write is noted.
+        // From here on, the time of each read and write is recorded.
         if !conn.is_watched.swap(true, Ordering::Relaxed) && self.has_read {
             self.note_activity(true);
         }
         IdleShutdown::new(conn.clone(), self.io.stream_ref().local_addr())
     }
 
-    /// Something has been read, or written.
+    /// Records a read or a write.
     #[inline]
     fn note_activity(&self, is_read: bool) {
         let conn = self.io.conn();
@@ -182,25 +182,15 @@ impl AsyncWrite for Connection {
         written
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
-    }
+    forward_write!(end => io);
 }
 
-// From an accepted stream to the handler of the program.
+// From an accepted stream to the program's handler.
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 
-/// Hands each connection to `handler`, in a task of its own.
+/// Passes each connection to `handler`, in its own task.
 pub(crate) struct RawMaker<H> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) preamble: Arc<Preamble>,
@@ -225,7 +215,8 @@ where
             guard.conn().begins();
             let info = ConnectInfo::of(&stream, core);
             let connection = Connection::new(GuardedIo::new(stream, guard.clone()), info);
-            // `guard` goes last: what the handler owns is dropped before the drain stops waiting.
+            // `guard` is dropped last: everything the handler owns is gone before the drain stops
+            // waiting.
             handler(connection).await;
         };
         self.shared.runtime().spawn(InContext::new(&self.shared, task));
@@ -234,14 +225,13 @@ where
 
 // A connection of `listen`, as the table of work sees it.
 
-/// A `Connection`, as the table of work sees it.
 #[derive(Debug)]
 pub(super) struct RawConn {
     core: ConnCore,
     pub(super) is_closing: AtomicBool,
-    /// Whether an `IdleShutdown` wants to know of activity.
+    /// Whether an `IdleShutdown` needs activity to be recorded.
     pub(super) is_watched: AtomicBool,
-    /// When something was last read or written, by `clock`, as far as that is watched.
+    /// When something was last read or written, by `clock`; recorded only while watched.
     active: AtomicU64,
     has_read: AtomicBool,
 }
@@ -257,12 +247,12 @@ impl RawConn {
         }
     }
 
-    /// The handshake is over: from here on as a connection that has just been accepted.
+    /// Called when the handshake is over: the connection now counts as just accepted.
     pub(super) fn begins(&self) {
         self.active.store(clock::now(), Ordering::Relaxed);
     }
 
-    /// Something has been read, or written.
+    /// Records a read or a write.
     pub(super) fn is_active(&self, is_read: bool) {
         if is_read {
             self.has_read.store(true, Ordering::Relaxed);
@@ -324,34 +314,34 @@ impl WorkItem for RawConn {
     }
 
     fn has_ended(&self) -> bool {
-        // The cut ends it, or its handler has: that is not known apart.
+        // We cannot tell whether the cut or its handler ended it.
         false
     }
 }
 
-// When a connection of `listen` may go: the drain has begun, and the client has nothing on its way.
+// When a connection of `listen` can be closed: the drain has begun, and the client has nothing on
+// the way.
 
-/// How long the rest of a record may take, of which a part has been read.
+/// How long the rest of a partially read record may take.
 const PARTIAL_GRACE: Duration = Duration::from_secs(1);
 
 /// A future that resolves once the drain has started and the client has been silent for the
-/// `linger`; made by [`Connection::idle_shutdown`](crate::Connection::idle_shutdown).
+/// `linger`. Created by [`Connection::idle_shutdown`](crate::Connection::idle_shutdown).
 ///
 /// It is `'static` and `Unpin`, and may be polled again after it has resolved.
 ///
 /// # Cancel safety
 ///
-/// Cancel safe: it holds nothing but its wait.
+/// Cancel safe: dropping it loses nothing.
 #[must_use = "futures do nothing unless polled"]
 pub struct IdleShutdown {
     conn: Arc<RawConn>,
-    /// The local address, by which the kernel is asked about the connection.
+    /// The local address, used to look up the connection in the kernel.
     local: Option<SocketAddr>,
     shutdown: Shutdown,
     drain: Option<ConnDrain>,
     timer: Timer,
-    /// Since when the reader has been asked to look once more, and what the latest activity was
-    /// then.
+    /// When the reader was asked to look once more, and the latest activity at that time.
     last_look: Option<(Instant, Instant)>,
 }
 
@@ -361,7 +351,7 @@ impl IdleShutdown {
         Self { conn, local, shutdown, drain: None, timer: Timer::default(), last_look: None }
     }
 
-    /// The kernel's view of the connection.
+    /// Returns the kernel's view of the connection; asks if there is none.
     fn view(&mut self, active: Instant, now: Instant) -> KernelView {
         let (core, local) = (self.conn.core(), self.local);
         let drain = self.drain.get_or_insert_with(|| ConnDrain::new(now));
@@ -371,21 +361,21 @@ impl IdleShutdown {
         }
     }
 
-    /// The next answer is about this connection alone, and as of then.
+    /// Discards the view, so that the next query concerns this connection alone and is up to date.
     fn forget_view(&mut self) {
         if let Some(drain) = &mut self.drain {
             drain.closes(self.local);
         }
     }
 
-    /// When the client will have been silent for long enough, as it sees it.
+    /// When the client will have been silent long enough, from its own point of view.
     fn deadline(&self, active: Instant, view: &KernelView) -> Instant {
         let linger = self.conn.core().shared().limits.linger;
         let silent = if self.conn.has_read() {
             let seen = [Some(active + view.round_trip), view.last_ack, view.last_unread];
             seen.into_iter().flatten().max().unwrap_or(active) + linger
         } else {
-            // As many round trips more as a TLS handshake takes.
+            // Plus the round trips of a TLS handshake.
             active + linger + 2 * view.round_trip
         };
         let partial = self.conn.core().partial_since().map(|since| since + PARTIAL_GRACE);
@@ -414,15 +404,15 @@ impl Future for IdleShutdown {
             if !this.timer.has_passed(deadline, cx) {
                 return Poll::Pending;
             }
-            // Something may have come, or have been acknowledged, since the kernel was asked. Once:
-            // a clock that is paused (`tokio::time::pause`) goes ahead of the kernel's.
+            // Something may have arrived or been acknowledged since the kernel was asked. Ask only
+            // once more: a paused clock (`tokio::time::pause`) runs ahead of the kernel's.
             if view.at < deadline && !has_asked {
                 has_asked = true;
                 this.forget_view();
                 continue;
             }
-            // The kernel does not say of every socket whether something has come: the reader finds
-            // out.
+            // The kernel cannot tell for every socket whether something has arrived; let the reader
+            // find out.
             match this.last_look {
                 Some((asked, before)) if before == active => {
                     if this.timer.has_passed(asked + TICK, cx) {

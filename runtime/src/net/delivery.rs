@@ -11,23 +11,23 @@ use super::{
 };
 use crate::stop::Phase;
 
-/// How long a client may acknowledge nothing of what it is owed, where the process serves on and
-/// only this connection is to end: as long as the probes of `tcp_keepalive` wait by default.
+/// How long a client may acknowledge nothing while the process keeps serving and only this
+/// connection is to end: as long as the probes of `tcp_keepalive` wait by default.
 const ABANDONED: Duration = Duration::from_secs(15);
 
 /// A connection's part of the drain.
 #[derive(Debug)]
 pub(crate) struct ConnDrain {
-    /// When the connection has learned of it.
+    /// When the connection learned about the drain.
     pub(crate) since: Instant,
-    /// The latest answer of the kernel, as long as it holds.
+    /// The kernel's latest answer, while it is still valid.
     pub(crate) view: Option<KernelView>,
-    /// When the kernel last looked: the next answer must be newer. `active` alone does not ensure
-    /// that, because a connection that only waits for its client stays as it is.
+    /// When the kernel last answered; the next answer must be newer. `active` alone does not ensure
+    /// that, because it does not change while the connection only waits for its client.
     answered: Option<Instant>,
-    /// How many bytes are undelivered, and since when it has been that many.
+    /// The number of undelivered bytes, and since when it has been unchanged.
     unchanged: Option<(u32, Instant)>,
-    /// The local address, once it is known: most connections are never asked for it.
+    /// The local address, once known; most connections never need it.
     local: Option<SocketAddr>,
 }
 
@@ -35,23 +35,23 @@ pub(crate) struct ConnDrain {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KernelView {
     pub(crate) at: Instant,
-    /// Whether the kernel has yet to answer: the rest is of the answer before, if there was one.
+    /// Whether the answer is still pending; the rest is from the previous answer, if there was one.
     pub(crate) is_to_come: bool,
     pub(crate) round_trip: Duration,
-    /// When the client has last acknowledged something.
+    /// When the client last acknowledged something.
     pub(crate) last_ack: Option<Instant>,
-    /// Whether something had not reached the client's system.
+    /// Whether some data had not reached the client's system.
     pub(crate) undelivered: bool,
-    /// Whether bytes of the client waited to be read.
+    /// Whether bytes from the client were waiting to be read.
     pub(crate) unread: bool,
-    /// How much that has room for; more than before, where the client has read meanwhile.
+    /// The client's receive window; it grows when the client reads.
     pub(crate) window: Option<u32>,
-    /// When the client had last certainly not read everything.
+    /// When the client was last known not to have read everything.
     pub(crate) last_unread: Option<Instant>,
 }
 
 impl KernelView {
-    /// Whether something is not delivered, or that is not known yet.
+    /// Whether some data is undelivered, or that is not known yet.
     pub(crate) fn is_open(&self) -> bool {
         self.undelivered || self.is_to_come
     }
@@ -62,15 +62,15 @@ impl ConnDrain {
         Self { since, view: None, answered: None, unchanged: None, local: None }
     }
 
-    /// The connection is being closed: from here on it is asked for alone.
+    /// Marks the connection as closing: from here on, the kernel is asked about it alone.
     pub(crate) fn closes(&mut self, local: Option<SocketAddr>) {
         self.view = None;
         self.local = self.local.or(local);
     }
 
-    /// Asks the kernel. What it cannot say counts as delivered, and as near.
+    /// Asks the kernel. If it does not know, the data counts as delivered, and the client as near.
     ///
-    /// `active` is when the connection has last done anything. With `window_counts`, a client whose
+    /// `active` is when the connection last did anything. With `window_counts`, a client whose
     /// window grows is still reading.
     pub(crate) fn ask(
         &mut self,
@@ -127,8 +127,8 @@ impl ConnDrain {
                 Answer::Later => return Answer::Later,
             };
             self.local = at_the_drain.map(|facts| facts.local).or_else(local);
-            // That holds if the connection has done nothing since, and is asked again where it says
-            // that something is on its way.
+            // Valid only if the connection has done nothing since and nothing is on the way; else
+            // ask again.
             let holds = |facts: &TcpInfo| facts.undelivered <= core.goodbye() && active < facts.at;
             if let Some(facts) = at_the_drain.filter(holds) {
                 return Answer::Known(facts);
@@ -137,12 +137,12 @@ impl ConnDrain {
         self.local.map_or(Answer::Unknown, |local| kernel.ask(local, peer, active))
     }
 
-    /// How many bytes of answers have not reached the client's system. Our goodbye is no answer: it
-    /// was written last, so it is the last to be acknowledged.
+    /// How many response bytes have not reached the client's system. Our goodbye does not count: it
+    /// was written last, so it is acknowledged last.
     fn owed(&mut self, core: &ConnCore, facts: &TcpInfo, now: Instant) -> u32 {
         let unchanged = self.unchanged.filter(|(bytes, _)| *bytes == facts.undelivered);
         let (_, since) = *self.unchanged.insert(unchanged.unwrap_or((facts.undelivered, now)));
-        // The kernel does not always say when it was.
+        // The kernel does not always report the time.
         let last_ack = facts.last_ack.unwrap_or(since);
         if core.phase() < Phase::Stopping && now > last_ack + ABANDONED {
             return 0;

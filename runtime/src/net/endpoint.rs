@@ -1,4 +1,4 @@
-//! Where a server listens, and what its connections begin with, until it is bound.
+//! A server before it is bound: where it listens, and the steps before its protocol.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ impl Endpoint {
         false
     }
 
-    /// Binds all of its addresses, or none. `is_http`: what is offered by ALPN.
+    /// Binds all of its addresses, or none. `is_http` decides what ALPN offers.
     ///
     /// # Errors
     ///
@@ -61,7 +61,7 @@ impl Endpoint {
             (false, false) => "tcp",
             (false, true) => "tls",
         };
-        // First: what is wrong with a certificate is found before anything is bound.
+        // First, so that a bad certificate is reported before anything is bound.
         #[cfg(feature = "tls")]
         if let Some(tls) = self.tls {
             let shared = shared.clone();

@@ -1,4 +1,4 @@
-//! A stream that is in the hands of the program: a connection that has left HTTP.
+//! A stream together with its connection's guard, as handed to the program.
 
 use std::{
     io::{self, IoSlice},
@@ -12,23 +12,22 @@ use super::{
     closing::close,
     conn::ConnGuard,
     conn::{GuardedConn, Half},
-    stream::PendingInput,
-    stream::Stream,
+    stream::{PendingInput, Stream, forward_write},
 };
 use crate::{context::InContext, stop::Phase};
 
-/// A stream and the guard of its connection. The drain waits for as long as this exists; after the
-/// cut it fails, so that its owner comes to an end.
+/// A stream and the guard of its connection. The drain waits as long as this exists; after the cut,
+/// reads and writes fail so that the owner ends.
 #[derive(Debug)]
 pub(crate) struct GuardedIo<C: GuardedConn> {
     stream: Stream,
     /// Whether the client has closed its side.
     ended: bool,
-    /// How many bytes had been written when this was made, as by a TLS handshake.
+    /// How many bytes had been written when this was created, for example by a TLS handshake.
     written_before: u64,
-    /// The tasks that the cut wakes: those that have last read and written.
+    /// The tasks that the cut wakes: the last reader and the last writer.
     owners: Option<Box<[Option<Waker>; 2]>>,
-    /// Dropped last: the stream is closed when the drain stops waiting for it.
+    /// Dropped last, so that the stream is closed before the drain stops waiting for it.
     guard: ConnGuard<C>,
 }
 
@@ -48,7 +47,7 @@ impl<C: GuardedConn> GuardedIo<C> {
         self.guard.conn()
     }
 
-    /// The stream itself, for a protocol of our own, which watches the phase by itself.
+    /// The stream itself, for our own protocols, which watch the phase themselves.
     #[inline]
     pub(crate) fn stream(&mut self) -> Pin<&mut Stream> {
         Pin::new(&mut self.stream)
@@ -59,8 +58,8 @@ impl<C: GuardedConn> GuardedIo<C> {
         &self.stream
     }
 
-    /// The program has let go of it: what was written is still delivered, by a task of its own. In
-    /// service the kernel sees to that, once the client has closed its side.
+    /// Called when the program has dropped the stream: a separate task delivers what was written.
+    /// While serving, the kernel does so once the client has closed its side.
     pub(crate) fn close(&mut self) {
         let phase = self.conn().core().phase();
         if phase >= Phase::Cut || self.ended && phase < Phase::Stopping {
@@ -68,13 +67,13 @@ impl<C: GuardedConn> GuardedIo<C> {
         }
         let shared = self.conn().core().shared().clone();
         let (stream, guard) = (self.take_stream(), self.guard.clone());
-        // Where the program has written nothing there is no answer.
+        // If the program has written nothing, there is no response.
         let written = stream.bytes_written();
         let goodbye = if written == self.written_before { written } else { 0 };
         shared.spawn_quietly(InContext::new(&shared, close(stream, goodbye, guard)));
     }
 
-    /// Takes the stream out and leaves its end behind.
+    /// Takes the stream out, leaving `Stream::Taken` behind.
     pub(crate) fn take_stream(&mut self) -> Stream {
         self.stream.take()
     }
@@ -85,11 +84,12 @@ impl<C: GuardedConn> GuardedIo<C> {
         if self.guard.conn().core().phase() < Phase::Cut { Ok(()) } else { Err(cut_off()) }
     }
 
-    /// There is nothing to read, or no room to write: has the cut wake the task as well, or fails
-    /// if that has come.
+    /// Called when there is nothing to read or no room to write: has the cut wake the task as well,
+    /// or fails if the cut has already come.
     fn wait_for_cut<T>(&mut self, half: Half, cx: &Context<'_>) -> Poll<io::Result<T>> {
-        // A task keeps its waker for life, and while serving nobody takes it: so it is left once.
-        // In the drain `IdleShutdown` does. Before the look, so that no cut slips in between.
+        // A task keeps its waker for life, and while serving nobody takes it, so registering once
+        // is enough. In the drain, `IdleShutdown` takes it. Register before looking, so that no cut
+        // slips in between.
         let is_draining = self.guard.conn().core().phase() >= Phase::Draining;
         let owner = &mut self.owners.get_or_insert_default()[half as usize];
         if is_draining || !owner.as_ref().is_some_and(|owner| owner.will_wake(cx.waker())) {
@@ -103,7 +103,7 @@ impl<C: GuardedConn> GuardedIo<C> {
 
 #[cold]
 fn cut_off() -> io::Error {
-    // By its limit, or by a second signal.
+    // At the limit, or by a second signal.
     let error = "cut off by the graceful shutdown";
     io::Error::new(io::ErrorKind::ConnectionAborted, error)
 }
@@ -128,7 +128,7 @@ impl<C: GuardedConn> AsyncRead for GuardedIo<C> {
         if is_pending {
             return this.wait_for_cut(Half::Read, cx);
         }
-        // Nothing into some room: the end.
+        // Nothing was read although there was room: end of file.
         this.ended |= before > 0 && buf.remaining() == before;
         Poll::Ready(Ok(()))
     }
@@ -159,15 +159,5 @@ impl<C: GuardedConn> AsyncWrite for GuardedIo<C> {
         if written.is_pending() { this.wait_for_cut(Half::Write, cx) } else { written }
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().stream().poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().stream().poll_shutdown(cx)
-    }
+    forward_write!(end => stream);
 }

@@ -16,15 +16,15 @@ use crate::{
     util::race,
 };
 
-/// For how long a handshake holds the drain once that has started.
+/// How long a handshake holds the drain.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether clients are still served, while one is late.
+/// How often to check whether clients are still being served while a handshake is late.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Runs what comes before the protocol, within `limit` from the accept. Once the drain has started,
-/// that waits for it for a second; after that it goes on for as long as other clients are served.
-/// `None`: the connection has come to nothing.
+/// Runs a step before the protocol, within `limit` of the accept. The drain waits one second for
+/// it; after that, it may continue as long as other clients are being served. Returns `None` if the
+/// connection is to be dropped.
 pub(crate) async fn before_protocol<T>(
     core: &ConnCore,
     limit: Option<Duration>,
@@ -35,7 +35,7 @@ pub(crate) async fn before_protocol<T>(
     let mut timer = Timer::default();
     let mut not_awaited = None;
     let shaken = poll_fn(|cx| {
-        // Before the look, so that no change slips in between.
+        // Register before looking, so that no change slips in between.
         core.register(cx.waker());
         if core.phase() >= Phase::Cut {
             return Poll::Ready(None);
@@ -70,9 +70,9 @@ pub(crate) async fn before_protocol<T>(
     shaken
 }
 
-/// Ends late handshakes once nobody is served. Until then it has the service, and whoever waits for
-/// the end of that, as the receiver of a channel does whose sender is its, waits for a client that
-/// may never come.
+/// Ends late handshakes once nobody is being served. They hold the service, so anyone waiting for
+/// it to be dropped, such as the receiver of a channel whose sender it owns, would otherwise wait
+/// for a client that may never come.
 fn watch_late(shared: &Arc<Shared>) {
     if !shared.work.begins_to_be_late() {
         return;
@@ -84,7 +84,7 @@ fn watch_late(shared: &Arc<Shared>) {
     });
 }
 
-/// Resolves when no connection is left but those that are late.
+/// Resolves when only late connections are left.
 pub(super) async fn nobody_is_served(shared: &Shared) {
     while shared.work.is_serving() {
         tokio::time::sleep(LOOK_AGAIN).await;
@@ -100,7 +100,7 @@ pub(crate) struct Preamble {
 }
 
 impl Preamble {
-    /// Whether there is nothing to wait for.
+    /// Whether there are no such steps.
     pub(crate) fn is_empty(&self) -> bool {
         #[cfg(feature = "proxy-protocol")]
         if self.proxy_protocol {
@@ -109,7 +109,8 @@ impl Preamble {
         self.acceptor.is_none()
     }
 
-    /// Shakes hands, as `before_protocol` bounds it. `None`: the connection has come to nothing.
+    /// Performs the handshake within the bounds of `before_protocol`. Returns `None` if the
+    /// connection is to be dropped.
     pub(crate) async fn handshake(
         &self,
         core: &ConnCore,
@@ -133,7 +134,7 @@ impl Preamble {
         }
         match &self.acceptor {
             None => Some(transport.into_socket()),
-            // How a handshake fails is the client's affair: port scanners, old browsers.
+            // Handshake errors are the client's problem: port scanners, old browsers.
             Some(acceptor) => acceptor.clone().accept(transport).await.ok().map(Stream::Layered),
         }
     }

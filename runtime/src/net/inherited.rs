@@ -1,5 +1,5 @@
-//! Listening sockets that the process was started with (`sd_listen_fds(3)`). Datagram sockets and
-//! sockets that are connected are left alone, for others to take.
+//! Listening sockets that the process inherited (`sd_listen_fds(3)`). Datagram sockets and
+//! connected sockets are left for others to take.
 
 use std::{
     io,
@@ -19,44 +19,45 @@ const FIRST: i32 = 3;
 
 static PASSED: OnceLock<Mutex<Vec<Passed>>> = OnceLock::new();
 
-/// One descriptor that socket activation has passed.
+/// A descriptor passed by socket activation.
 struct Passed {
     name: String,
-    /// `None`: it has been taken, or is none that listens.
+    /// `None` if it has been taken or is not a listening socket.
     socket: Option<Socket>,
     listens: bool,
 }
 
-/// Taken over by the first address that is bound, and not before: a program may have taken them
-/// itself by then, or those that this crate leaves alone.
+/// Returns the passed descriptors, which are taken over when the first address is bound. No
+/// earlier, because the program may take them itself, or those that this crate leaves alone.
 fn passed() -> &'static Mutex<Vec<Passed>> {
     PASSED.get_or_init(|| {
-        // Before the variables are removed, so that children do not take them for theirs.
+        // Read before the variables are removed. They are removed so that children do not claim the
+        // descriptors.
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut fds = ListenFd::from_env();
         let mut names = names.split(':');
         let passed = (0..fds.len()).map(|index| {
-            // A socket without a name is called this (`sd_listen_fds_with_names(3)`).
+            // The name of unnamed sockets (`sd_listen_fds_with_names(3)`).
             let name = names.next().filter(|name| !name.is_empty()).unwrap_or("unknown");
             let socket = listening(&mut fds, index);
             Passed { name: name.to_owned(), listens: socket.is_some(), socket }
         });
         let passed = passed.collect();
-        // The names, too; there is nothing left for it to return.
+        // Removes the names, too; it has nothing left to return.
         let _ = sd_notify::listen_fds_with_names(true);
         Mutex::new(passed)
     })
 }
 
-/// Takes a socket over if it is one that listens, of whichever family.
+/// Takes the socket if it is a listening one, of any family.
 fn listening(fds: &mut ListenFd, index: usize) -> Option<Socket> {
     let socket: Socket = match fds.take_tcp_listener(index) {
         Ok(socket) => socket?.into(),
-        // It is put back where it is not TCP.
+        // It is put back if it is not TCP.
         Err(_) => fds.take_unix_listener(index).ok()??.into(),
     };
     if !is_listening(&socket) {
-        // A connection, which somebody else may know what to do with: it stays open.
+        // A connection that someone else may know how to use: keep it open.
         std::mem::forget(socket);
         return None;
     }
@@ -68,14 +69,14 @@ fn is_listening(socket: &Socket) -> bool {
     if socket.r#type().is_ok_and(|it| it != Type::STREAM) {
         return false;
     }
-    // macOS does not tell.
+    // macOS does not report this.
     #[cfg(target_vendor = "apple")]
     return true;
     #[cfg(not(target_vendor = "apple"))]
     socket.is_listener().is_ok_and(|it| it)
 }
 
-/// The socket with this number.
+/// Takes the socket with this descriptor number.
 ///
 /// # Errors
 ///
@@ -99,7 +100,7 @@ pub(super) fn by_number(number: i32) -> io::Result<Socket> {
     }
 }
 
-/// All sockets with this name.
+/// Takes all sockets with this name.
 ///
 /// # Errors
 ///
@@ -126,7 +127,7 @@ pub(super) fn by_name(name: &str) -> io::Result<Vec<Socket>> {
     Err(io::Error::new(io::ErrorKind::NotFound, what))
 }
 
-/// The socket that has been bound to this address already.
+/// Takes the socket that is already bound to this address.
 pub(super) fn by_address(addr: SocketAddr) -> Option<Socket> {
     take(|socket| {
         let bound = socket.local_addr().ok().and_then(|its| its.as_socket());
@@ -134,8 +135,8 @@ pub(super) fn by_address(addr: SocketAddr) -> Option<Socket> {
     })
 }
 
-/// Whether a socket of all IPv6 addresses, as systemd binds `ListenStream=8080`, takes the clients
-/// of all IPv4 addresses, too (ipv6(7), `IPV6_V6ONLY`).
+/// Whether a socket bound to all IPv6 addresses, as systemd does for `ListenStream=8080`, also
+/// takes the clients of all IPv4 addresses (ipv6(7), `IPV6_V6ONLY`).
 fn is_both(socket: &Socket, bound: SocketAddr, addr: SocketAddr) -> bool {
     bound == SocketAddr::from((Ipv6Addr::UNSPECIFIED, addr.port()))
         && addr.is_ipv4()
@@ -143,20 +144,20 @@ fn is_both(socket: &Socket, bound: SocketAddr, addr: SocketAddr) -> bool {
         && socket.only_v6().is_ok_and(|only| !only)
 }
 
-/// Those that listen, and that no address has asked for, where addresses were looked for: their
-/// names.
+/// Returns the names of the listening sockets that no address has claimed, if any address was
+/// looked up.
 pub(crate) fn unclaimed() -> Vec<String> {
     let Some(passed) = PASSED.get() else { return Vec::new() };
     let passed = lock_std(passed);
     passed.iter().filter(|it| it.socket.is_some()).map(|it| it.name.clone()).collect()
 }
 
-/// The Unix socket that has been bound to this path already.
+/// Takes the Unix socket that is already bound to this path.
 pub(super) fn by_path(path: &Path) -> Option<Socket> {
     take(|socket| socket.local_addr().is_ok_and(|its| its.as_pathname() == Some(path)))
 }
 
-/// The Unix socket that has been bound to this abstract name already.
+/// Takes the Unix socket that is already bound to this abstract name.
 pub(super) fn by_abstract(name: &str) -> Option<Socket> {
     let name = name.as_bytes();
     take(|socket| socket.local_addr().is_ok_and(|its| its.as_abstract_namespace() == Some(name)))
@@ -167,8 +168,8 @@ fn take(is_it: impl Fn(&Socket) -> bool) -> Option<Socket> {
     passed.iter_mut().find(|it| it.socket.as_ref().is_some_and(&is_it))?.socket.take()
 }
 
-/// A descriptor of its own for a socket that this process was started with. Without unsafe code
-/// there is no other way to a descriptor that is only known by its number (`pidfd_getfd(2)`).
+/// Duplicates an inherited socket. Without unsafe code, `pidfd_getfd(2)` is the only way to get a
+/// descriptor that is known only by its number.
 #[cfg(target_os = "linux")]
 fn duplicate(number: RawFd) -> io::Result<Socket> {
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};

@@ -25,11 +25,11 @@ pub(crate) struct Listener {
     socket: ListenerSocket,
     sharing: SocketSharing,
     path: Option<SocketPath>,
-    /// Set for each accepted socket; `None`: it inherits them.
+    /// Options to set on each accepted socket; `None` if it inherits them.
     stream_options: Option<SocketOptions>,
 }
 
-/// The same call for either kind of socket.
+/// Makes the same call on either kind of socket.
 macro_rules! each {
     ($self:expr, $socket:ident => $call:expr) => {
         match &$self {
@@ -40,11 +40,11 @@ macro_rules! each {
 }
 
 impl Listener {
-    /// Binds all that `target` says, or takes over the listeners that it is.
+    /// Binds every address of `target`, or adopts its listeners.
     ///
     /// # Errors
     ///
-    /// Name the address.
+    /// The error names the address.
     pub(crate) async fn bind(
         target: Target,
         options: &SocketOptions,
@@ -52,7 +52,7 @@ impl Listener {
         let mut bound = Vec::new();
         let result = bind(target, options, &mut bound).await;
         let own = |BoundSocket { socket, sharing }| Self::new(socket, sharing, options);
-        // Also after a failure: a listener that is dropped leaves no file behind.
+        // Even after a failure: dropping a `Listener` removes its file.
         let listeners = bound.into_iter().map(own).collect();
         result.map(|()| listeners)
     }
@@ -68,16 +68,16 @@ impl Listener {
             SocketSharing::Unknown if is_passed() => SocketSharing::Shared,
             known => known,
         });
-        // Only a socket of our own has been given these options, for all that it accepts.
+        // Only a socket that we bound has these options, which accepted sockets then inherit.
         let inherited = own && cfg!(target_os = "linux");
         let stream_options = (!inherited).then(|| options.clone());
         Self { socket, sharing, path, stream_options }
     }
 
-    /// Options that accepted sockets do not inherit from the listener.
+    /// Sets the options that accepted sockets do not inherit from the listener.
     fn tcp(&self, stream: TcpStream) -> Stream {
         if let Some(options) = &self.stream_options {
-            // A connection that refuses an option is broken, which its first read will tell.
+            // A connection that refuses an option is broken, which its first read will report.
             let _ = set_stream_options(&SockRef::from(&stream), options);
         }
         Stream::Tcp(stream)
@@ -93,12 +93,12 @@ impl Listener {
         }
     }
 
-    /// The number by which the kernel lists the socket, where `/proc` tells.
+    /// The inode of the socket, if `/proc` provides it.
     pub(crate) fn inode(&self) -> Option<u64> {
         each!(self.socket, socket => sockets::inode(socket))
     }
 
-    /// Whether another process goes on accepting: then the socket is left as it is.
+    /// Whether another process keeps accepting, so that the socket is left as it is.
     pub(crate) fn is_shared(&self) -> bool {
         self.sharing == SocketSharing::Shared
     }
@@ -108,7 +108,7 @@ impl Listener {
         each!(self.socket, socket => sockets::has_waiting(socket))
     }
 
-    /// The next connection.
+    /// Polls for the next connection.
     pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Peer)>> {
         match &self.socket {
             ListenerSocket::Tcp(tcp) => {
@@ -122,8 +122,8 @@ impl Listener {
         }
     }
 
-    /// A connection that the kernel has ready, else `WouldBlock`. Asks the kernel itself: that the
-    /// runtime has not heard of a connection yet does not say that there is none.
+    /// Accepts a connection that the kernel has ready, or returns `WouldBlock`. Asks the kernel
+    /// directly, because the runtime may not have noticed a new connection yet.
     pub(crate) fn try_accept(&self) -> io::Result<(Stream, Peer)> {
         match &self.socket {
             ListenerSocket::Tcp(tcp) => {
@@ -139,14 +139,15 @@ impl Listener {
         }
     }
 
-    /// Turns new clients away while those that the kernel has already let in can still be accepted,
-    /// and handshakes that are under way can complete. Returns whether that could be done. It is
-    /// not done to a socket that another process may hold, for it lasts as long as the socket does.
+    /// Turns new clients away, while those that the kernel has already let in can still be
+    /// accepted, and handshakes in progress can complete. Returns whether that was possible. A
+    /// socket that another process may hold is left alone, because the effect lasts as long as the
+    /// socket.
     ///
-    /// On Linux a TCP socket is bound to a network device that does not exist. A SYN then finds no
-    /// listener and is refused, or goes to another socket of the `SO_REUSEPORT` group. Needs no
-    /// privilege; fails where the socket is already bound to a device, and before Linux 5.7. A Unix
-    /// socket is shut for reading, which is what `connect` asks before it joins the queue
+    /// On Linux, a TCP socket is bound to a network device that does not exist. A SYN then finds no
+    /// listener and is refused, or goes to another socket of the `SO_REUSEPORT` group. This needs
+    /// no privilege, but fails before Linux 5.7 and if the socket is already bound to a device. A
+    /// Unix socket is shut down for reading, which `connect` checks before it joins the queue
     /// (`unix_stream_connect()` in the kernel).
     pub(crate) fn refuse_new(&self) -> bool {
         if let ListenerSocket::Unix(_) = &self.socket {
@@ -161,7 +162,7 @@ impl Listener {
 }
 
 impl Drop for Listener {
-    /// The file of a socket that was bound here goes with it, whatever became of the server.
+    /// Removes the file of a socket that was bound here, whatever became of the server.
     fn drop(&mut self) {
         if self.sharing == SocketSharing::Exclusive {
             self.path.iter().for_each(SocketPath::unlink);
@@ -175,7 +176,7 @@ mod tests {
 
     use super::*;
 
-    /// Whoever has resolved the path before the unlink comes to the socket after it, as through a
+    /// A client that resolved the path before the unlink reaches the socket after it, as through a
     /// second link.
     #[tokio::test]
     async fn a_shut_unix_socket_keeps_its_queue_and_takes_nobody_in() {

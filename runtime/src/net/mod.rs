@@ -1,5 +1,5 @@
-//! Connections of any protocol: addresses, listeners, the accept loop, and a connection that is
-//! waited for, named, and closed without loss.
+//! Connections of any protocol: addresses, listeners, the accept loop, and connections that are
+//! waited for, named in reports and closed without loss.
 //!
 //! May use: `util`, `log`, `work`, `stop`, `context`. Must not know: HTTP.
 
@@ -53,7 +53,7 @@ pub use sockets::SocketSharing;
 pub use stream::Transport;
 pub use target::Listen;
 
-/// Without the feature `systemd`: no socket that the process was started with is looked for.
+/// Without the feature `systemd`, inherited sockets are not looked up.
 #[cfg(not(feature = "systemd"))]
 mod inherited {
     use std::{io, net::SocketAddr, path::Path};

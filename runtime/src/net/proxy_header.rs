@@ -1,4 +1,4 @@
-//! The PROXY protocol, versions 1 and 2: who a client behind a load balancer is ("The PROXY
+//! The PROXY protocol, versions 1 and 2: the address of a client behind a load balancer ("The PROXY
 //! protocol", HAProxy's `doc/proxy-protocol.txt`).
 
 use std::io;
@@ -9,15 +9,16 @@ use tokio::io::AsyncReadExt;
 use super::stream::Transport;
 use crate::util::ProxiedAddrs;
 
-/// How version 2 begins, and how much of it says how long it is.
+/// The signature of version 2, and the size of its fixed part, which contains the length of the
+/// rest.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const FIXED: usize = 16;
 
 /// The longest header of version 1.
 const LONGEST_V1: usize = 107;
 
-/// Reads the header, and not a byte behind it. `None`: the balancer speaks for itself (`LOCAL`,
-/// `UNKNOWN`), as in its health checks.
+/// Reads the header, and not a byte after it. Returns `None` if the balancer speaks for itself
+/// (`LOCAL`, `UNKNOWN`), as in its health checks.
 ///
 /// # Errors
 ///
@@ -30,7 +31,8 @@ pub(super) async fn read(transport: &mut Transport) -> io::Result<Option<Proxied
         header.resize(FIXED, 0);
         transport.read_exact(&mut header[SIGNATURE.len()..]).await?;
         let length = usize::from(u16::from_be_bytes([header[14], header[15]]));
-        // As the bytes come: 16 of them can declare 65,535, which nobody ever sends.
+        // Grow the buffer as bytes arrive: 16 of them can declare 65,535 more, which nobody ever
+        // sends.
         let read = transport.take(length as u64).read_to_end(&mut header).await?;
         if read < length {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -38,7 +40,7 @@ pub(super) async fn read(transport: &mut Transport) -> io::Result<Option<Proxied
         let header = v2::Header::try_from(&header[..]).map_err(|_| io::ErrorKind::InvalidData)?;
         return Ok(addrs_v2(&header));
     }
-    // A line: byte by byte, because what is behind it is not ours.
+    // A line, read byte by byte because what follows it is not ours.
     while header.starts_with(b"PROXY ") && !header.ends_with(b"\r\n") && header.len() < LONGEST_V1 {
         header.push(transport.read_u8().await?);
     }

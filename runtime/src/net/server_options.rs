@@ -1,7 +1,6 @@
-//! The socket options of a server, whatever its protocol: written once, for the server
-//! of HTTP and for that of any other.
+//! The socket options of a server, shared by the HTTP server and the server of any other protocol.
 
-/// Expands next to the type, which has an `Endpoint` in its field `endpoint`.
+/// Expands next to the type, which must have an `Endpoint` in its field `endpoint`.
 macro_rules! server_options {
     ($server:ident) => {
         /// # Sockets
@@ -27,10 +26,10 @@ macro_rules! server_options {
         /// # }
         /// ```
         impl $server {
-            /// How many connections there may be at once, over all addresses of the server. `None`
-            /// is no limit. Default: none.
+            /// Limits the number of simultaneous connections, over all addresses of the server.
+            /// `None` means no limit, which is the default.
             ///
-            /// At the limit the server stops accepting, and says so once: clients wait in the
+            /// At the limit, the server stops accepting and logs that once; clients wait in the
             /// kernel's queue until a connection ends.
             ///
             /// # Panics
@@ -44,47 +43,48 @@ macro_rules! server_options {
                 self
             }
 
-            /// How many clients the kernel keeps in its queue (listen(2)). Default: as many as the
-            /// system allows (`net.core.somaxconn`): with fewer, a burst of clients waits for a
-            /// second until their SYN is sent again.
+            /// Sets how many clients the kernel keeps in its queue (listen(2)). Default: as many as
+            /// the system allows (`net.core.somaxconn`). With a shorter queue, a burst of clients
+            /// waits for a second until their SYN is sent again.
             pub fn backlog(mut self, backlog: u32) -> Self {
                 self.endpoint.sockets.backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
                 self
             }
 
-            /// Whether small writes are sent at once (`TCP_NODELAY`, tcp(7)). Default: `true`, as
-            /// Go and nginx: responses are written in one piece, and would wait for the
-            /// acknowledgement of the one before.
+            /// Sets whether small writes are sent immediately (`TCP_NODELAY`, tcp(7)). Default:
+            /// `true`, like Go and nginx: responses are written in one piece, and would otherwise
+            /// wait for the acknowledgement of the previous one.
             pub fn nodelay(mut self, nodelay: bool) -> Self {
                 self.endpoint.sockets.nodelay = nodelay;
                 self
             }
 
-            /// After which time without a byte the kernel asks whether the client is still there,
-            /// and how often from then on (`TCP_KEEPIDLE`, `TCP_KEEPINTVL`, tcp(7)). `None`: never.
-            /// Default: 15 s, as Go: a client that has vanished must not hold a descriptor forever.
+            /// Sets how long a connection must be idle before the kernel probes whether the client
+            /// is still there, and the interval of further probes (`TCP_KEEPIDLE`, `TCP_KEEPINTVL`,
+            /// tcp(7)). `None` means never. Default: 15 s, like Go: a client that has vanished must
+            /// not hold a descriptor forever.
             pub fn tcp_keepalive(mut self, idle: impl Into<Option<std::time::Duration>>) -> Self {
                 self.endpoint.sockets.keepalive = idle.into().map($crate::stop::bounded);
                 self
             }
 
-            /// Whether `[::]:port` listens for IPv6 alone (`IPV6_V6ONLY`, ipv6(7)). Default:
-            /// `false`, whatever the system's default is: IPv4 clients are served, too.
+            /// Sets whether `[::]:port` listens for IPv6 only (`IPV6_V6ONLY`, ipv6(7)). Default:
+            /// `false`, whatever the system's default is, so that IPv4 clients are served, too.
             pub fn only_v6(mut self, only: bool) -> Self {
                 self.endpoint.sockets.only_v6 = only;
                 self
             }
 
-            /// Whether other sockets may listen at the same address, among which the kernel
-            /// distributes the clients (`SO_REUSEPORT`, socket(7)). Default: `false`: a second
-            /// instance by mistake is an error.
+            /// Sets whether other sockets may listen at the same address, with the kernel
+            /// distributing the clients among them (`SO_REUSEPORT`, socket(7)). Default: `false`,
+            /// so that a second instance started by mistake is an error.
             pub fn reuse_port(mut self, reuse: bool) -> Self {
                 self.endpoint.sockets.reuse_port = reuse;
                 self
             }
 
-            /// Says who else holds the listening socket that was handed in. Default: unknown.
-            /// Sockets that systemd has passed (`LISTEN_FDS`, `sd_listen_fds(3)`) are recognised as
+            /// Declares who else holds the listening socket that was handed in. Default: unknown.
+            /// Sockets passed by systemd (`LISTEN_FDS`, `sd_listen_fds(3)`) are recognised as
             /// shared.
             ///
             /// # Examples
@@ -102,26 +102,26 @@ macro_rules! server_options {
                 self
             }
 
-            /// The permissions of the file of a Unix socket, such as `0o660`: clients need to be
-            /// allowed to write (unix(7)). Default: what the umask leaves. They are set before the
-            /// first client gets in.
+            /// Sets the permissions of a Unix socket's file, such as `0o660`: clients need write
+            /// permission (unix(7)). Default: what the umask leaves. They are set before the first
+            /// client can connect.
             pub fn unix_mode(mut self, mode: u32) -> Self {
                 self.endpoint.sockets.unix_mode = Some(mode);
                 self
             }
         }
 
-        /// # TLS, and what else comes before the protocol
+        /// # TLS and other steps before the protocol
         impl $server {
-            /// Speaks TLS, by rustls. Which crypto provider it uses is up to `config`.
+            /// Serves TLS with rustls. The crypto provider is the one in `config`.
             ///
-            /// A server of HTTP offers `h2` and `http/1.1` by ALPN, unless `config` says otherwise.
-            /// Handshakes do not hold up the accept loop; they may take as long as the
-            /// [`header_timeout`](crate::Server::header_timeout) of a server of HTTP, or 30 s. One
-            /// that is under way when the drain starts holds it for at most a second, and may
-            /// complete for as long as the drain takes anyway, as a handshake of TCP does; its
-            /// request is answered then. The end of each connection is said (`close_notify`), so
-            /// that no client takes it for cut off.
+            /// An HTTP server offers `h2` and `http/1.1` through ALPN, unless `config` says
+            /// otherwise. Handshakes do not block the accept loop; they may take as long as the
+            /// [`header_timeout`](crate::Server::header_timeout) of an HTTP server, or 30 s on
+            /// other servers. A handshake in progress when the drain starts holds it for at most a
+            /// second, but may still complete while the drain lasts, as a TCP handshake may; its
+            /// request is then answered. Each connection ends with a `close_notify`, so that no
+            /// client takes it for truncated.
             ///
             /// # Examples
             ///
@@ -140,15 +140,16 @@ macro_rules! server_options {
                 self
             }
 
-            /// Speaks TLS as [`tls`](Self::tls) does, with a certificate (its chain, its own first)
-            /// and a key from files in PEM. Needs rustls's default crypto provider to be installed.
+            /// Serves TLS like [`tls`](Self::tls), with a certificate chain (leaf first) and a key
+            /// from PEM files. Needs rustls's default crypto provider to be installed.
             ///
-            /// The files are read again when they have changed, as by certbot and cert-manager,
-            /// which renew in place. A handshake has them looked at, at most once a second, and
-            /// [`Handle::reload_tls`](crate::Handle::reload_tls) does so at once. That is done by a
-            /// thread of its own: the handshakes of that moment still get the certificate from
-            /// before. While the files cannot be read that one stays; each look is another try, and
-            /// the reason is said once. Files that cannot be read at the start are an error.
+            /// The files are reloaded when they change: certbot and cert-manager renew in place.
+            /// Handshakes trigger a check, at most once a second, and
+            /// [`Handle::reload_tls`](crate::Handle::reload_tls) triggers one immediately. A
+            /// separate thread does the reading, so handshakes at that moment still get the
+            /// previous certificate. While the files cannot be read, that certificate stays in use;
+            /// each check tries again, and the reason is logged once. Files that cannot be read at
+            /// startup are an error.
             ///
             /// # Examples
             ///
@@ -172,19 +173,17 @@ macro_rules! server_options {
                 self
             }
 
-            /// Runs `acceptor` before HTTP is spoken: for other TLS stacks, and tunnels
-            /// of your own.
+            /// Runs `acceptor` before the protocol, for other TLS stacks and custom tunnels.
             pub fn acceptor(mut self, acceptor: impl $crate::Acceptor) -> Self {
                 self.endpoint.preamble.acceptor =
                     Some(std::sync::Arc::new($crate::net::Custom(acceptor)));
                 self
             }
 
-            /// Takes the client's address from the header of the PROXY protocol, version 1 or 2,
-            /// which a load balancer sends before anything else: it is what
-            /// [`ConnectInfo`](crate::ConnectInfo) and the messages say. A connection without one
-            /// is closed: so switch it on only where every client is a balancer that sends it, for
-            /// the header is believed.
+            /// Takes the client's address from the PROXY protocol header, version 1 or 2, which a
+            /// load balancer sends before anything else. [`ConnectInfo`](crate::ConnectInfo) and
+            /// messages then show that address. The header is trusted, and a connection without one
+            /// is closed, so enable this only if every client is a balancer that sends it.
             #[cfg(feature = "proxy-protocol")]
             pub fn proxy_protocol(mut self) -> Self {
                 self.endpoint.preamble.proxy_protocol = true;

@@ -1,5 +1,5 @@
 //! The platform-dependent part of sockets: Unix sockets, descriptors, and how a listener turns new
-//! clients away. Another platform has a file with these items in the place of this one.
+//! clients away. A port to another platform replaces this file with one that has the same items.
 
 use std::{
     io,
@@ -30,21 +30,21 @@ use crate::log::{Log, say};
 pub(super) use std::os::unix::net::UnixListener as StdUnixListener;
 pub(super) use tokio::net::{UnixListener, UnixStream, unix::UCred as UnixCredentials};
 
-/// The number by which the kernel lists a socket, where `/proc` tells.
+/// The inode of a socket, if `/proc` provides it.
 pub(super) fn inode(socket: &impl AsRawFd) -> Option<u64> {
     let link = format!("/proc/self/fd/{}", socket.as_raw_fd());
     std::fs::metadata(link).ok().map(|metadata| metadata.ino())
 }
 
-/// Whether a client is in the queue of a listener. `accept` says that there are no descriptors left
-/// before it looks.
+/// Whether a client is in the queue of a listener. `accept` cannot tell when out of descriptors: it
+/// fails before it looks.
 pub(super) fn has_waiting(listener: &impl AsFd) -> bool {
     let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-    // If the option cannot be read, try to set it.
+    // If `poll` fails, assume that there is one.
     poll(&mut fds, PollTimeout::ZERO).is_err() || fds[0].any().unwrap_or(true)
 }
 
-/// The path of a Unix socket, and which file it was, so that no other file is unlinked.
+/// The path of a Unix socket and the identity of its file, so that no other file is unlinked.
 #[derive(Debug)]
 pub(super) struct SocketPath(PathBuf, FileId);
 
@@ -52,19 +52,19 @@ pub(super) struct SocketPath(PathBuf, FileId);
 struct FileId(u64, u64);
 
 impl SocketPath {
-    /// `None`: it has no path.
+    /// Returns `None` if the socket has no path.
     pub(super) fn of(listener: &UnixListener) -> Option<Self> {
         let path = listener.local_addr().ok()?.as_pathname()?.to_owned();
         let id = file_id(&path)?;
         Some(Self(path, id))
     }
 
-    /// Removes the path, if it still is this socket's: a new version of the program may have bound
+    /// Removes the file if it is still this socket's: a new version of the program may have bound
     /// its own there by now.
     pub(super) fn unlink(&self) {
         let Self(path, id) = self;
         if file_id(path) == Some(*id) {
-            // If the file is gone already, that is as good.
+            // The file may be gone already, which is just as well.
             let _ = std::fs::remove_file(path);
         }
     }
@@ -75,8 +75,8 @@ fn file_id(path: &Path) -> Option<FileId> {
     Some(FileId(metadata.dev(), metadata.ino()))
 }
 
-/// Binds a Unix socket at `path`. A file that is there already is replaced if it is a socket on
-/// which no process listens.
+/// Binds a Unix socket at `path`. An existing file is replaced if it is a socket that no process
+/// listens on.
 pub(super) fn bind_path(path: &Path, options: &SocketOptions) -> io::Result<StdUnixListener> {
     let addr = SockAddr::unix(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -87,7 +87,7 @@ pub(super) fn bind_path(path: &Path, options: &SocketOptions) -> io::Result<StdU
         }
         result => result?,
     }
-    // Before it listens: until then a client is refused.
+    // Before `listen`: until then, clients are refused.
     if let Some(mode) = options.unix_mode {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     }
@@ -95,11 +95,11 @@ pub(super) fn bind_path(path: &Path, options: &SocketOptions) -> io::Result<StdU
     Ok(socket.into())
 }
 
-/// Whether the file is a socket that refuses connections: its process has ended without removing
-/// it.
+/// Whether the file is a socket that refuses connections, because its process ended without
+/// removing it.
 fn is_stale(path: &Path) -> bool {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
-    // Without waiting: one whose queue is full is served by somebody.
+    // Non-blocking: a socket whose queue is full is served by someone.
     let connect = || {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
@@ -127,14 +127,14 @@ pub(super) fn set_reuse_port(socket: &Socket) -> io::Result<()> {
     socket.set_reuse_port(true)
 }
 
-/// Whether this machine does not have an address, or not its family.
+/// Whether this machine lacks the address, or its whole family.
 pub(super) fn is_unavailable(error: &io::Error) -> bool {
     let is_family = error.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32);
     is_family || error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
-/// Refuses new clients of a TCP listener. Returns whether that was possible: not before Linux
-/// 5.7, nor where the socket is already bound to a device.
+/// Refuses new clients of a TCP listener. Returns whether that was possible: it fails before Linux
+/// 5.7, and if the socket is already bound to a device.
 #[cfg(target_os = "linux")]
 pub(super) fn refuse_syns(listener: &TcpListener) -> bool {
     /// An index that no network device has: they count up from 1.
@@ -153,7 +153,7 @@ pub(super) fn refuse_syns(_: &TcpListener) -> bool {
     false
 }
 
-/// Refuses new clients of a Unix listener by shutting it for reading, which is what `connect` asks
+/// Refuses new clients of a Unix listener by shutting it down for reading, which `connect` checks
 /// before it joins the queue (`unix_stream_connect()` in the kernel).
 #[cfg(target_os = "linux")]
 pub(super) fn refuse_connects(listener: &UnixListener) -> bool {
@@ -165,9 +165,9 @@ pub(super) fn refuse_connects(_: &UnixListener) -> bool {
     false
 }
 
-/// Accepts on a Unix listener what the kernel has ready, else `WouldBlock`.
+/// Accepts a connection that the kernel has ready on a Unix listener, or returns `WouldBlock`.
 pub(super) fn try_accept_unix(listener: &UnixListener) -> io::Result<UnixStream> {
-    // `EINVAL`: the socket has been shut, and the queue is empty.
+    // `EINVAL`: the socket has been shut down, and the queue is empty.
     let (socket, _) = SockRef::from(listener).accept().map_err(|error| match error.kind() {
         io::ErrorKind::InvalidInput => io::ErrorKind::WouldBlock.into(),
         _ => error,
@@ -176,10 +176,10 @@ pub(super) fn try_accept_unix(listener: &UnixListener) -> io::Result<UnixStream>
     UnixStream::from_std(socket.into())
 }
 
-/// Whether this listener came by socket activation (`sd_listen_fds(3)`): then systemd holds it,
-/// too.
+/// Whether this listener was passed by socket activation (`sd_listen_fds(3)`), so that systemd
+/// holds it, too.
 ///
-/// Looks at the environment that the process began with: libraries that take such sockets over
+/// Reads the environment that the process started with, because libraries that take such sockets
 /// remove the variables.
 pub(super) fn is_passed_by_systemd(listener: &impl AsRawFd) -> bool {
     const FIRST: RawFd = 3;
@@ -201,14 +201,14 @@ pub(super) fn is_passed_by_systemd(listener: &impl AsRawFd) -> bool {
 
 #[derive(Clone, Debug)]
 pub(crate) struct SocketOptions {
-    /// Who else holds the sockets, if the program has said so.
+    /// Who else holds the sockets, if the program has declared it.
     pub(crate) sharing: Option<SocketSharing>,
     pub(crate) backlog: i32,
     pub(crate) nodelay: bool,
     pub(crate) keepalive: Option<Duration>,
     pub(crate) only_v6: bool,
     pub(crate) reuse_port: bool,
-    /// The permissions of the file of a Unix socket.
+    /// The permissions of a Unix socket's file.
     pub(crate) unix_mode: Option<u32>,
     pub(crate) max_connections: Option<usize>,
 }
@@ -217,12 +217,11 @@ impl Default for SocketOptions {
     fn default() -> Self {
         Self {
             sharing: None,
-            // The kernel cuts this down to `net.core.somaxconn` (listen(2)). With the 128 that std
-            // and tokio ask for, a burst of clients waits for a second until their SYN is sent
-            // again.
+            // The kernel caps this at `net.core.somaxconn` (listen(2)). With the 128 that std and
+            // tokio ask for, a burst of clients waits for a second until their SYN is sent again.
             backlog: i32::MAX,
             nodelay: true,
-            // As Go: a peer that has vanished must not hold a descriptor forever.
+            // Like Go: a peer that has vanished must not hold a descriptor forever.
             keepalive: Some(Duration::from_secs(15)),
             only_v6: false,
             reuse_port: false,
@@ -232,30 +231,29 @@ impl Default for SocketOptions {
     }
 }
 
-/// Who else holds a listening socket that was handed in: what
-/// [`Server::socket_sharing`](crate::Server::socket_sharing) says.
+/// Who else holds a listening socket that was handed in, for
+/// [`Server::socket_sharing`](crate::Server::socket_sharing).
 ///
-/// For programs that get their sockets from a supervisor of their own. What the drain does so that
-/// no client is lost, it does to the socket, not to this descriptor of it, and for good.
+/// For programs that get their sockets from their own supervisor. To lose no client, the drain
+/// changes the socket itself, permanently, and not just this descriptor of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SocketSharing {
-    /// Nobody: no other process does, and no `try_clone` of it in this one. The drain turns new
-    /// clients away without losing those on the way, as it does with a socket that was bound from
-    /// an address.
+    /// Nobody: no other process, and no `try_clone` in this one. The drain turns new clients away
+    /// without losing those on the way, as with a socket bound from an address.
     Exclusive,
-    /// Another process may hold it, or a copy of it in this one. The drain empties its queue and
-    /// lets go of it; a client whose handshake is under way in that moment is reset, as with any
-    /// other server.
+    /// Another process may hold it, or this one may hold a copy. The drain empties the queue and
+    /// closes the socket; a client whose handshake is in progress at that moment is reset, as with
+    /// any other server.
     Unknown,
-    /// Another process does, and goes on accepting: the one that has handed it in, or a successor.
-    /// The drain only stops accepting; what is in the queue is left to that process.
+    /// Another process holds it and keeps accepting: the one that handed it in, or a successor. The
+    /// drain only stops accepting and leaves the queue to that process.
     Shared,
 }
 
-// How many connections there may be at once.
+// The connection limit.
 
-/// The right to one connection. It is given back when the connection is over.
+/// A permit for one connection, released when the connection is over.
 pub(crate) type Slot = OwnedSemaphorePermit;
 
 /// The slots of one server, shared by its listeners.
@@ -270,7 +268,7 @@ struct Limited {
 }
 
 impl Slots {
-    /// `None`: as many as there are descriptors.
+    /// `None` means no limit but the number of descriptors.
     pub(crate) fn new(max: Option<usize>) -> Self {
         let limited = |max: usize| {
             let free = Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)));
@@ -279,11 +277,12 @@ impl Slots {
         Self(max.map(limited))
     }
 
-    /// Waits for a free one, and says once that it has to. `None`: there is no limit.
+    /// Waits for a free slot, and logs once that the limit is reached. Returns `None` if there is
+    /// no limit.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a slot that is not used is given back.
+    /// Cancel safe: an unused slot is released.
     pub(super) async fn take(&self, log: &Log, server: &str) -> Option<Slot> {
         let limited = self.0.as_ref()?;
         if let Ok(slot) = limited.free.clone().try_acquire_owned() {
@@ -297,7 +296,7 @@ impl Slots {
                  accept queue"
             );
         }
-        // Never closed.
+        // The semaphore is never closed.
         limited.free.clone().acquire_owned().await.ok()
     }
 }

@@ -1,5 +1,5 @@
-//! The stream of a connection as one type, so that hyper's code exists once per service: TCP, Unix,
-//! or what is spoken over either.
+//! The stream of a connection as one type (TCP, Unix, or a layer over either), so that hyper's code
+//! exists once per service.
 
 use std::{
     io::{self, IoSlice},
@@ -23,7 +23,7 @@ pub(crate) enum Stream {
     Unix(UnixStream),
     /// TLS, or another protocol, over the socket.
     Layered(Box<dyn Layered>),
-    /// It has been taken: an end of file, a broken pipe.
+    /// Taken out: reads return end of file, writes fail with a broken pipe.
     Taken,
 }
 
@@ -36,18 +36,18 @@ pub(crate) enum Received {
     End,
 }
 
-/// Input that a layer has read and not yet handed on.
+/// Input that a layer has read but not yet returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PendingInput {
-    /// Nothing, or what the layer has used up itself.
+    /// Nothing, or only what the layer has consumed itself.
     Nothing,
-    /// A part of a record: the rest of it has yet to come.
+    /// Part of a record: the rest has yet to arrive.
     PartOfRecord,
-    /// Bytes of which only the layer knows what they are.
+    /// Bytes whose meaning only the layer knows.
     Unknown,
 }
 
-/// A stream over a socket, of whichever type.
+/// A type-erased stream over a socket.
 pub(crate) trait Layered: AsyncRead + AsyncWrite + Unpin + Send + Sync {
     fn transport(&self) -> &Transport;
 
@@ -66,12 +66,12 @@ impl std::fmt::Debug for dyn Layered {
 }
 
 impl Stream {
-    /// Takes the stream out and leaves its end behind.
+    /// Takes the stream out, leaving `Taken` behind.
     pub(crate) fn take(&mut self) -> Self {
         mem::replace(self, Self::Taken)
     }
 
-    /// The socket below everything.
+    /// The socket beneath all layers.
     fn socket(&self) -> &Self {
         match self {
             Self::Layered(layered) => &layered.transport().socket,
@@ -79,7 +79,8 @@ impl Stream {
         }
     }
 
-    /// Whether what is written may wait in here: it has to be flushed, and its end has to be said.
+    /// Whether written data may be buffered in a layer, so that it has to be flushed and its end
+    /// announced.
     #[inline]
     pub(crate) fn is_layered(&self) -> bool {
         matches!(self, Self::Layered(_))
@@ -100,7 +101,7 @@ impl Stream {
         }
     }
 
-    /// Of the client of a Unix socket.
+    /// The credentials of the client of a Unix socket.
     pub(super) fn peer_credentials(&self) -> Option<UnixCredentials> {
         match self.socket() {
             Self::Unix(unix) => unix.peer_cred().ok(),
@@ -108,8 +109,8 @@ impl Stream {
         }
     }
 
-    /// How many bytes the layer has written to the socket so far. Without one nothing is written
-    /// but what its users write.
+    /// How many bytes the layer has written to the socket so far; 0 without a layer, where only the
+    /// stream's users write.
     pub(crate) fn bytes_written(&self) -> u64 {
         match self {
             Self::Layered(layered) => layered.transport().written,
@@ -117,7 +118,7 @@ impl Stream {
         }
     }
 
-    /// Input that was read from the socket and has not come out of the layer above it.
+    /// Input that was read from the socket and not yet returned by the layer above it.
     pub(crate) fn pending_input(&self) -> PendingInput {
         match self {
             Self::Layered(layered) => layered.pending_input(),
@@ -125,15 +126,15 @@ impl Stream {
         }
     }
 
-    /// After the write side was shut: has the task woken when the client has acknowledged the FIN,
-    /// and with it all that was sent. Linux reports the step from `FIN_WAIT1` to `FIN_WAIT2` as a
-    /// change of the socket's state, which is an event of the edge-triggered kind that tokio waits
-    /// for.
+    /// Called after the write side was shut: wakes the task when the client has acknowledged the
+    /// FIN, and with it everything sent. Linux reports the step from `FIN_WAIT1` to `FIN_WAIT2` as
+    /// a change of the socket's state, which is an edge-triggered event of the kind that tokio
+    /// waits for.
     pub(super) fn register_acknowledged(&self, cx: &mut Context<'_>) {
         if let Self::Tcp(tcp) = self.socket()
             && let Poll::Ready(Ok(())) = tcp.poll_write_ready(cx)
         {
-            // It is always writable, in order to report the error: that is what has to be forgotten
+            // A shut socket is always writable, in order to report the error; clear that readiness
             // first.
             let forget = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
             let _ = tcp.try_io(Interest::WRITABLE, forget);
@@ -141,9 +142,8 @@ impl Stream {
         }
     }
 
-    /// Looks into the kernel's receive buffer, past the runtime: that it has not heard of any bytes
-    /// yet does not say that there are none. Of a layered stream it says nothing that the kernel
-    /// does not know.
+    /// Looks into the kernel's receive buffer directly, because the runtime may not have noticed
+    /// new bytes yet. For a layered stream, input that the layer has buffered is not included.
     pub(crate) fn peek(&self) -> Received {
         let socket = match self.socket() {
             Self::Tcp(tcp) => SockRef::from(tcp),
@@ -160,7 +160,7 @@ impl Stream {
     }
 }
 
-/// Forwards to whichever it is.
+/// Forwards the call to the stream of the variant.
 macro_rules! each {
     ($self:expr, $stream:ident => $call:expr, taken => $taken:expr) => {
         match $self.get_mut() {
@@ -232,8 +232,52 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// An accepted connection as the kernel has it, before any protocol: what an
-/// [`Acceptor`](crate::Acceptor) is handed.
+/// Implements the methods of `AsyncWrite` that only forward to a field: all of them, or those about
+/// the end.
+macro_rules! forward_write {
+    (all => $field:ident) => {
+        fn poll_write(
+            self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+            buf: &[u8],
+        ) -> std::task::Poll<std::io::Result<usize>> {
+            std::pin::Pin::new(&mut self.get_mut().$field).poll_write(cx, buf)
+        }
+
+        fn poll_write_vectored(
+            self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+            bufs: &[std::io::IoSlice<'_>],
+        ) -> std::task::Poll<std::io::Result<usize>> {
+            std::pin::Pin::new(&mut self.get_mut().$field).poll_write_vectored(cx, bufs)
+        }
+
+        forward_write!(end => $field);
+    };
+    (end => $field:ident) => {
+        fn is_write_vectored(&self) -> bool {
+            self.$field.is_write_vectored()
+        }
+
+        fn poll_flush(
+            self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<std::io::Result<()>> {
+            std::pin::Pin::new(&mut self.get_mut().$field).poll_flush(cx)
+        }
+
+        fn poll_shutdown(
+            self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<std::io::Result<()>> {
+            std::pin::Pin::new(&mut self.get_mut().$field).poll_shutdown(cx)
+        }
+    };
+}
+
+pub(super) use forward_write;
+
+/// An accepted connection before any protocol. An [`Acceptor`](crate::Acceptor) receives it.
 #[derive(Debug)]
 pub struct Transport {
     /// Never layered.
@@ -248,7 +292,7 @@ impl Transport {
         Self { socket, read: 0, written: 0 }
     }
 
-    /// The socket, for what is spoken over it without a layer.
+    /// Returns the socket, for a protocol without a layer.
     pub(super) fn into_socket(self) -> Stream {
         self.socket
     }
@@ -301,15 +345,5 @@ impl AsyncWrite for Transport {
         written
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
-    }
+    forward_write!(end => socket);
 }

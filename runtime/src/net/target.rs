@@ -1,4 +1,4 @@
-//! Where to listen, in the forms that people write it.
+//! Where to listen, in every form that it can be written in.
 
 use std::{
     fmt,
@@ -13,21 +13,22 @@ use super::sockets::{StdUnixListener, UnixListener};
 /// | written | is |
 /// |---|---|
 /// | `"127.0.0.1:8080"`, `"[::1]:8080"` | one address |
-/// | `"[::]:8080"` | all addresses of this machine, IPv4 ones too, unless [`only_v6`](crate::Server::only_v6) is set |
-/// | `":8080"` | the same; where the machine has no IPv6, all IPv4 ones |
-/// | `"localhost:8080"` | all addresses that the name has and this machine knows |
+/// | `"[::]:8080"` | all addresses of this machine, including IPv4 unless [`only_v6`](crate::Server::only_v6) is set |
+/// | `":8080"` | the same; all IPv4 addresses if the machine has no IPv6 |
+/// | `"localhost:8080"` | all addresses that the name resolves to and this machine has |
 /// | `"unix:/run/app.sock"` | a Unix socket; a stale file is replaced if no process listens on it, and the file is removed at the end |
 /// | `"unix:@name"` | a Unix socket in the abstract namespace (Linux, unix(7)) |
-/// | `"fd:3"` | a listening socket that the process was started with (Linux; feature `systemd`) |
-/// | `"systemd:name"` | those that socket activation has passed under this `FileDescriptorName=` (systemd.socket(5); feature `systemd`) |
+/// | `"fd:3"` | a listening socket that the process inherited (Linux; feature `systemd`) |
+/// | `"systemd:name"` | the sockets that socket activation passed under this `FileDescriptorName=` (systemd.socket(5); feature `systemd`) |
 ///
-/// With the feature `systemd`, each address is first looked for among the sockets that socket
-/// activation has passed, and taken over where one is bound to it.
+/// With the feature `systemd`, a socket that socket activation passed and that is bound to the
+/// address is used instead of a new one.
 ///
 /// These can be a `&str` or `String`, from code or from the environment:
 /// `serve(env::var("LISTEN")?, app)`. `("host", port)`, `(IpAddr, port)` and `SocketAddr` are
-/// addresses as well, `Path` and `PathBuf` are Unix sockets; listeners are those of tokio and std,
-/// TCP and Unix. Several are an array, a slice or a `Vec`: all of them are bound, or none. Sealed.
+/// addresses as well; `Path` and `PathBuf` are Unix sockets; listeners are those of tokio and std,
+/// TCP and Unix. Pass several as an array, a slice or a `Vec`: all of them are bound, or none. This
+/// trait is sealed.
 ///
 /// # Examples
 ///
@@ -50,11 +51,11 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// Something to bind, or already bound.
+/// Something to bind, or a listener that is already bound.
 #[doc(hidden)]
 #[derive(Debug)]
 pub enum Target {
-    /// Still to be read.
+    /// Not yet parsed.
     Text(String),
     Host(String, u16),
     Addr(SocketAddr),
@@ -154,12 +155,12 @@ where
     }
 }
 
-// An address as it is written: in code, in a variable of the environment, in a file.
+// An address as text: in code, in an environment variable, in a file.
 
-/// Parses an address to listen on.
+/// A parsed address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Address {
-    /// `host:port`, `[::1]:port`: all addresses that the host has.
+    /// `host:port`, `[::1]:port`: all addresses of the host.
     Host(String, u16),
     /// `:port`: all addresses of this machine.
     Any(u16),
@@ -167,9 +168,10 @@ pub(super) enum Address {
     Path(PathBuf),
     /// `unix:@name`: in the abstract namespace of Linux (unix(7)).
     Abstract(String),
-    /// `fd:3`: a listening socket that the process was started with.
+    /// `fd:3`: a listening socket that the process inherited.
     Fd(i32),
-    /// `systemd:name`: one that socket activation has passed under this name (`sd_listen_fds(3)`).
+    /// `systemd:name`: the sockets that socket activation passed under this name
+    /// (`sd_listen_fds(3)`).
     Systemd(String),
 }
 
@@ -179,7 +181,7 @@ const FORMS: &str = "write `127.0.0.1:8080`, `[::]:8080`, `:8080`, `localhost:80
 impl Address {
     /// # Errors
     ///
-    /// Say what to write instead.
+    /// The error says what to write instead.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let wrong = |what: &str| Err(format!("{what}: {FORMS}"));
         if text.is_empty() {

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use tokio_rustls::rustls::{self, ServerConnection, pki_types::CertificateDer};
 
-/// The result of a connection's TLS handshake:
+/// The result of a connection's TLS handshake, returned by
 /// [`ConnectInfo::tls`](crate::ConnectInfo::tls).
 #[derive(Clone)]
 pub struct TlsInfo(Arc<Inner>);
@@ -27,25 +27,25 @@ impl TlsInfo {
         }))
     }
 
-    /// The version, such as `TLSv1_3`.
+    /// Returns the protocol version, such as `TLSv1_3`.
     #[must_use]
     pub fn protocol(&self) -> Option<rustls::ProtocolVersion> {
         self.0.protocol
     }
 
-    /// The name that the client has asked for (SNI, RFC 6066, section 3).
+    /// Returns the name that the client asked for (SNI, RFC 6066, section 3).
     #[must_use]
     pub fn server_name(&self) -> Option<&str> {
         self.0.server_name.as_deref()
     }
 
-    /// The protocol that was agreed on, such as `h2` (ALPN, RFC 7301).
+    /// Returns the negotiated protocol, such as `h2` (ALPN, RFC 7301).
     #[must_use]
     pub fn alpn(&self) -> Option<&[u8]> {
         self.0.alpn.as_deref()
     }
 
-    /// The client's certificates, its own first; empty where none were asked for.
+    /// Returns the client's certificate chain, leaf first; empty if none was requested.
     #[must_use]
     pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
         &self.0.certificates

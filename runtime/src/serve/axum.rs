@@ -1,4 +1,4 @@
-//! `axum::serve(…)` as it is.
+//! Serves `axum::serve(…)` as it is.
 
 use std::{any::Any, convert::Infallible, fmt::Debug, net::SocketAddr};
 
@@ -9,16 +9,14 @@ use axum::{
 };
 use tower_service::Service;
 
-use super::{Bound, Serve, Servers, servers::sealed};
+use super::{Bound, Serve, Servers};
 use crate::util::{Failure, LocalAddr};
 
-impl<L: Listener, M, S> sealed::Sealed for AxumServe<L, M, S> {}
-
-/// With the feature `axum`: `axum::serve(listener, app)` is handed the
-/// [`Shutdown`](crate::Shutdown) future, as its `with_graceful_shutdown` wants it.
+/// With the feature `axum`: `axum::serve(listener, app)` receives the [`Shutdown`](crate::Shutdown)
+/// future through its `with_graceful_shutdown`.
 ///
-/// Its connections are then closed as axum closes them: idle ones at once, and upgraded ones are
-/// not waited for. `graceful::serve(listener, app)` takes the same two arguments and loses no
+/// axum then closes the connections in its own way: idle ones at once, and without waiting for
+/// upgraded ones. `graceful::serve(listener, app)` takes the same two arguments and loses no
 /// request.
 impl<L, M, S> Serve for AxumServe<L, M, S>
 where
@@ -31,7 +29,7 @@ where
     fn collect(self: Box<Self>, servers: &mut Servers) {
         let addr = self.local_addr().ok();
         let name = addr.as_ref().map_or("axum".to_owned(), |addr| format!("axum on {addr:?}"));
-        // Of the listeners that there are, those of TCP have such addresses.
+        // Only TCP listeners have addresses of this type.
         let any = addr.as_ref().map(|addr| addr as &dyn Any);
         let tcp = any.and_then(|addr| addr.downcast_ref::<SocketAddr>().copied());
         servers.push(move |handle| async move {

@@ -1,4 +1,4 @@
-//! From a list of servers to running tasks: all are bound first, then all serve.
+//! Starts a list of servers: all are bound first, then all serve.
 
 use std::future::poll_fn;
 
@@ -13,9 +13,9 @@ use crate::{
     work::{Role, TaskGuard, TaskName},
 };
 
-/// Binds and serves on the worker threads. The task ends when the last server has.
+/// Binds and serves on the worker threads. The task ends when the last server has ended.
 pub(crate) fn spawn(handle: &Handle, servers: Servers) -> JoinHandle<()> {
-    // Held until the servers hold guards of their own.
+    // Held until the servers hold their own guards.
     let starting =
         TaskGuard::new(&handle.shared().work, Role::Server(None), TaskName::Text("binding".into()));
     let task = handle.clone();
@@ -35,7 +35,7 @@ pub(crate) fn spawn(handle: &Handle, servers: Servers) -> JoinHandle<()> {
     }))
 }
 
-/// Binds every server, or none.
+/// Binds every server; after a failure, none stays bound.
 pub(crate) async fn bind(handle: &Handle, servers: Servers) -> Result<Vec<Bound>, Failure> {
     let mut all = Vec::new();
     for unbound in servers.into_vec() {
@@ -44,11 +44,11 @@ pub(crate) async fn bind(handle: &Handle, servers: Servers) -> Result<Vec<Bound>
     Ok(all)
 }
 
-/// Spawns a task for each server and says that it listens.
+/// Spawns a task for each server and logs where it listens.
 pub(crate) fn serve(handle: &Handle, bound: Vec<Bound>) -> Vec<Started> {
     let shared = handle.shared();
-    // State first, then the word: whoever is told that the program is ready finds that it is.
-    // Without a server there is nothing that could be ready.
+    // The phase comes first, then the announcements: whoever learns that the program is ready finds
+    // it ready. Without a server, there is nothing that could be ready.
     if !bound.is_empty() {
         shared.phase.advance(Phase::Serving);
     }
@@ -89,27 +89,26 @@ pub(crate) fn serve(handle: &Handle, bound: Vec<Bound>) -> Vec<Started> {
     running
 }
 
-/// A server that has been started.
 pub(crate) struct Started {
     task: JoinHandle<()>,
     is_out_of_band: bool,
 }
 
-/// Waits for the last server and tells the sentinel. Those that go on while the program stops do
-/// not keep it from its end, unless there are no others.
+/// Waits for the last server and tells the sentinel. Servers that keep running while the program
+/// stops are not waited for, unless there are no others.
 pub(crate) async fn ended(handle: &Handle, running: Vec<Started>) {
     let all_out_of_band = running.iter().all(|server| server.is_out_of_band);
     for server in running {
         if all_out_of_band || !server.is_out_of_band {
-            // Its failure has been told, and what the cut aborts is named by the cut.
+            // A failure has been reported already, and the cut names whatever it aborts.
             let _ = server.task.await;
         }
     }
     handle.shared().tell(Event::Finished);
 }
 
-/// Runs a server and tells the sentinel how it has ended, if not well: from within, so that the
-/// drain does not end before that is told.
+/// Runs a server and tells the sentinel if it fails. This happens within the server's task, so that
+/// the drain does not end before the failure is reported.
 async fn watched(
     handle: Handle,
     name: String,
@@ -118,7 +117,7 @@ async fn watched(
 ) {
     let failure = match poll_fn(|cx| poll_catching_panics(|| run.as_mut().poll(cx))).await {
         Ok(Ok(())) => {
-            // The others go on, so nobody would see it.
+            // The others keep running, so it would go unnoticed.
             if says_its_end && !handle.is_stopping() {
                 let log = &handle.shared().log;
                 say!(log, info, { server = name.clone() }, "server {name} has ended by itself");
@@ -137,8 +136,7 @@ mod tests {
     use super::*;
     use crate::stop::Limits;
 
-    /// There is no sentinel here: so whatever the phase is when `serve` returns, it was before
-    /// anybody was told.
+    /// There is no sentinel here, so only `serve` can have advanced the phase.
     #[tokio::test]
     async fn the_program_serves_before_anybody_is_told() {
         let handle = Handle::for_test(Limits::NONE);

@@ -1,8 +1,8 @@
-//! `graceful::listen(…)`: a server of any protocol.
+//! `graceful::listen(…)`: a server for any protocol.
 
 use std::{fmt, future::Future, sync::Arc};
 
-use super::{Bound, Serve, Servers, servers::sealed};
+use super::{Bound, Serve, Servers};
 use crate::{
     context::{Handle, Unserved},
     log::say,
@@ -11,15 +11,15 @@ use crate::{
     util::{Outcome, Sealed},
 };
 
-/// Serves any protocol: `handler` is called with each [`Connection`], in a task of its own.
+/// Serves any protocol: `handler` is called with each [`Connection`], in a separate task.
 ///
-/// Does for connections what [`serve`](crate::serve) does for HTTP: they are accepted without
-/// loss, waited for until the handler has returned and the client has received everything, named in
-/// reports, and cut at the limit. The handler learns of the drain from [`Connection::shutdown`].
-/// Over TCP, Unix sockets and TLS.
+/// Does for connections what [`serve`](crate::serve) does for HTTP: accepts them without loss,
+/// waits until the handler has returned and the client has received everything, names them in
+/// reports, and cuts them at the limit. The handler learns about the drain from
+/// [`Connection::shutdown`]. Works over TCP, Unix sockets and TLS.
 ///
-/// The handler returns nothing, or a `Result<(), E>`: an error costs its connection alone, and is
-/// an event of the level `debug`.
+/// The handler returns `()` or `Result<(), E>`. An error ends only its own connection, and is
+/// logged at the level `debug`.
 ///
 /// # Examples
 ///
@@ -57,7 +57,7 @@ where
                     let Err(failure) = ended.await.outcome(Sealed) else {
                         return;
                     };
-                    // On stderr it would be noise: how a connection ends is its client's affair.
+                    // On stderr, it would be noise: how a connection ends is up to its client.
                     if log.is_debugged() {
                         say!(
                             log, debug, { peer = peer.to_string(), error = failure.to_string() },
@@ -71,7 +71,7 @@ where
     }
 }
 
-/// A server of any protocol, made by [`listen`]: return it from `main`, or hand it to
+/// A server for any protocol, returned by [`listen`]. Return it from `main`, or pass it to
 /// [`Config::start`](crate::Config::start).
 #[must_use = "it serves once it is returned from `main` or handed to `Config::start`"]
 pub struct ListenServer {
@@ -87,8 +87,6 @@ impl fmt::Debug for ListenServer {
         f.debug_struct("ListenServer").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
 }
-
-impl sealed::Sealed for ListenServer {}
 
 impl Serve for ListenServer {
     fn collect(self: Box<Self>, servers: &mut Servers) {

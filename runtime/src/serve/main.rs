@@ -12,14 +12,14 @@ use crate::util::{Fail, Failure, Never, Outcome, Sealed, failure_of, via};
 /// - nothing: `()`;
 /// - a `Result` of any of these.
 ///
-/// The effect of a stop on the body follows from that type. A body that returns a **server** is
-/// start-up: a stop before it has returned drops it, unless it has ever asked for
+/// The return type determines what a stop does to the body. A body that returns a **server** is
+/// start-up code: a stop before it has returned drops it, unless it has ever asked for
 /// [`shutdown()`](crate::shutdown()). A body that returns **nothing** (or never returns) is work
-/// like any other: it is waited for until the limit, then dropped and named. It learns of the stop
-/// from `shutdown()`, or through a server of any framework that is handed that.
+/// like any other: the drain waits for it until the limit, then drops and names it. It learns about
+/// the stop from `shutdown()`, or through a server of any framework that receives that future.
 ///
-/// `Via` says which of the implementations is meant, so that they do not overlap; the compiler
-/// finds it, and it is never written.
+/// `Via` selects the implementation, so that the implementations do not overlap. The compiler
+/// infers it; it is never written.
 #[diagnostic::on_unimplemented(
     message = "`main` returns `{Self}`, which is nothing that can be served",
     label = "this cannot be served",
@@ -39,7 +39,7 @@ use crate::util::{Fail, Failure, Never, Outcome, Sealed, failure_of, via};
                 `cargo add graceful-main --features axum`")
 )]
 pub trait Main<Via> {
-    /// The kind of a body that returns this.
+    /// Returns the kind of a body that returns this type.
     #[doc(hidden)]
     #[must_use]
     fn body_kind(_: Sealed) -> BodyKind {
@@ -50,19 +50,19 @@ pub trait Main<Via> {
     fn into_servers(self, servers: &mut Servers, _: Sealed) -> Result<(), Failure>;
 }
 
-/// The kind of the body of `main`, by its type.
+/// The kind of the body of `main`, by its return type.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyKind {
-    /// A server comes out of it: a stop that comes before drops it.
+    /// It returns a server: a stop that comes earlier drops it.
     StartUp,
-    /// It is the program: waited for like any other work.
+    /// It is the program itself: waited for like any other work.
     Work,
 }
 
 impl<S: Serve> Main<via::Serve> for S {
     fn body_kind(_: Sealed) -> BodyKind {
-        // Sees through an `impl Serve` that stands for nothing.
+        // Also detects an `impl Serve` that is `()`.
         if TypeId::of::<S>() == TypeId::of::<()>() { BodyKind::Work } else { BodyKind::StartUp }
     }
 

@@ -1,7 +1,7 @@
-//! The return types of `main`, and how they come to run: bound first, then served.
+//! The return types of `main`, and how they are run: bound first, then served.
 //!
-//! May use: everything but `config`. A server of its own kind (`http`, another framework) is
-//! adapted to `Serve` in a file here.
+//! May use: everything but `config`. A file here adapts each other kind of server (`http`, another
+//! framework) to `Serve`.
 
 #[cfg(feature = "axum")]
 mod axum;

@@ -1,21 +1,18 @@
-//! Any other server, by the `Shutdown` future that its framework wants.
+//! Servers of other frameworks, by the `Shutdown` future that these expect.
 
 use std::{fmt, future::Future, net::SocketAddr, panic::Location};
 
-use super::{
-    Bound, Serve, Servers,
-    servers::{BoxFuture, sealed},
-};
+use super::{Bound, Serve, Servers, servers::BoxFuture};
 use crate::{
     context::{Shutdown, Unserved},
     util::{Failure, LocalAddr, Outcome, Sealed},
 };
 
-/// Serves with any framework: `f` is handed the [`Shutdown`] future that resolves when the drain
+/// Serves with any framework: `f` receives the [`Shutdown`] future, which resolves when the drain
 /// starts, and returns the server's future. The drain waits for that future; the limit cuts it.
 ///
-/// The future's output is `()` or `Result<(), E>`; an `Err` stops the other servers gracefully and
-/// makes the exit code 1.
+/// The future's output is `()` or `Result<(), E>`. An `Err` stops the other servers gracefully, and
+/// the exit code is 1.
 ///
 /// # Examples
 ///
@@ -44,13 +41,13 @@ where
         name,
         addr: None,
         start: Box::new(|shutdown| {
-            // `f` itself runs inside of the server's task, where its panic is caught.
+            // Calls `f` inside the server's task, so that its panic is caught.
             Box::pin(async { f(shutdown).await.outcome(Sealed) })
         }),
     }
 }
 
-/// A server made of a function, by [`serve_fn`].
+/// A server made from a function, returned by [`serve_fn`].
 #[must_use = "it serves once it is returned from `main` or handed to `Config::start`"]
 pub struct ServeFn {
     unserved: Unserved,
@@ -66,11 +63,12 @@ impl ServeFn {
         self
     }
 
-    /// Where it listens: said once all servers serve, and part of [`Listening`](crate::Listening).
+    /// Sets the address where it listens, which is logged once all servers serve and is part of
+    /// [`Listening`](crate::Listening).
     ///
     /// # Examples
     ///
-    /// A server of another make, with a listener that was bound before:
+    /// A server of another framework, with a listener that is already bound:
     ///
     /// ```no_run
     /// # mod other { pub async fn serve(_: tokio::net::TcpListener, _: graceful::Shutdown) {} }
@@ -93,8 +91,6 @@ impl fmt::Debug for ServeFn {
         f.debug_struct("ServeFn").field("name", &self.name).finish_non_exhaustive()
     }
 }
-
-impl sealed::Sealed for ServeFn {}
 
 impl Serve for ServeFn {
     fn collect(self: Box<Self>, servers: &mut Servers) {

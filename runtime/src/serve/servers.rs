@@ -10,12 +10,11 @@ use crate::{
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// A server, or several.
+/// A server, or several servers.
 ///
 /// Implemented for [`Server`](crate::Server) and [`ServeFn`](crate::ServeFn), for tuples and `Vec`s
 /// of servers, for `Option<S>`, for `Box<dyn Serve>`, for `()` (serves nothing), and for
-/// `axum::serve(…)` under the feature `axum`. The trait is sealed: any other server comes in
-/// through
+/// `axum::serve(…)` under the feature `axum`. The trait is sealed: wrap any other server with
 /// [`serve_fn`](crate::serve_fn).
 ///
 /// # Examples
@@ -50,19 +49,19 @@ pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
     diagnostic::on_unimplemented(note = "for `axum::serve(…)` of axum 0.8 enable the feature: \
                 `cargo add graceful-main --features axum`")
 )]
-pub trait Serve: Send + 'static + sealed::Sealed {
-    // Boxed, so that `Box<dyn Serve>` is one.
+pub trait Serve: Send + 'static {
+    // `self` is boxed, so that `Box<dyn Serve>` implements this, too.
     #[doc(hidden)]
     fn collect(self: Box<Self>, servers: &mut Servers);
 
-    /// Keeps this server accepting and answering while the others drain and the hooks run,
-    /// until the process ends: for metrics, probes and admin pages, which are wanted most when a
-    /// stop takes long.
+    /// Keeps this server accepting and answering while the others drain and the hooks run, until
+    /// the process ends. For metrics, probes and admin pages, which are needed most when a stop
+    /// takes long.
     ///
-    /// It is not waited for: neither the server nor what it answers holds the drain, and what it is
-    /// answering at the very end is cut. Its `shutdown` future resolves at the end, too. A
-    /// [`readiness`](crate::Server::readiness) path of it follows the program all the same. Where all
-    /// servers are of this kind, a stop begins with the first signal.
+    /// The drain waits neither for this server nor for its requests, and requests that are still
+    /// running at the very end are cut. Its `shutdown` future also resolves at the end. Its
+    /// [`readiness`](crate::Server::readiness) path still follows the program. If all servers are
+    /// of this kind, a stop begins with the first signal.
     ///
     /// # Examples
     ///
@@ -84,10 +83,6 @@ pub trait Serve: Send + 'static + sealed::Sealed {
     }
 }
 
-pub(super) mod sealed {
-    pub trait Sealed {}
-}
-
 /// Servers that have not been bound yet.
 #[doc(hidden)]
 #[derive(Default)]
@@ -101,21 +96,21 @@ type Binding = BoxFuture<Result<Vec<Bound>, Failure>>;
 
 /// A server that is ready to accept.
 pub(crate) struct Bound {
-    /// The server's name in messages: its address, or the line that made it.
+    /// The server's name in messages: its address, or the line that created it.
     pub(crate) name: String,
-    /// Where it listens; `None`: it does not say.
+    /// Where it listens, if known.
     pub(crate) addr: Option<LocalAddr>,
     pub(crate) run: BoxFuture<Result<(), Failure>>,
-    /// The context of a server that goes on while the program stops.
+    /// The context of a server that keeps running while the program stops.
     pub(crate) out_of_band: Option<Handle>,
-    /// Whether an end of its own is worth a word.
+    /// Whether to log that it has ended by itself.
     pub(crate) says_its_end: bool,
-    /// Counts the clients that wait to be accepted.
+    /// Counts the clients waiting to be accepted.
     pub(crate) waiting: Option<CountWaiting>,
 }
 
 impl Bound {
-    /// A server of our own.
+    /// Creates the entry of a server of this crate.
     #[cfg(feature = "net")]
     pub(crate) fn accepting(accept_loop: crate::net::AcceptLoop) -> Self {
         Self {
@@ -128,7 +123,7 @@ impl Bound {
         }
     }
 
-    /// A server of another framework. `None`: it does not say where it listens.
+    /// Creates the entry of a server of another framework. `addr` is `None` if it is not known.
     pub(crate) fn other(
         name: String,
         addr: Option<LocalAddr>,
@@ -139,7 +134,7 @@ impl Bound {
 }
 
 impl Servers {
-    /// A server, which may listen at several addresses.
+    /// Adds a server, which may listen on several addresses.
     pub(crate) fn push<F>(&mut self, bind: impl FnOnce(Handle) -> F + Send + 'static)
     where
         F: Future<Output = Result<Vec<Bound>, Failure>> + Send + 'static,
@@ -148,7 +143,7 @@ impl Servers {
         self.0.push(Unbound { bind });
     }
 
-    /// A server that needs no step of its own to bind.
+    /// Adds a server that has no separate bind step.
     pub(crate) fn push_future(
         &mut self,
         name: impl Into<String>,
@@ -176,8 +171,8 @@ impl fmt::Debug for Servers {
     }
 }
 
-/// A server that goes on accepting and answering while the others drain and the hooks run, and is
-/// not waited for; made by [`Serve::until_exit`].
+/// A server that keeps accepting and answering while the others drain and the hooks run, and that
+/// is not waited for. Returned by [`Serve::until_exit`].
 #[must_use = "it serves once it is returned from `main` or handed to `Config::start`"]
 pub struct UntilExit<S>(S);
 
@@ -186,8 +181,6 @@ impl<S: fmt::Debug> fmt::Debug for UntilExit<S> {
         f.debug_tuple("UntilExit").field(&self.0).finish()
     }
 }
-
-impl<S: Serve> sealed::Sealed for UntilExit<S> {}
 
 impl<S: Serve> Serve for UntilExit<S> {
     fn collect(self: Box<Self>, servers: &mut Servers) {
@@ -206,15 +199,11 @@ impl<S: Serve> Serve for UntilExit<S> {
     }
 }
 
-impl sealed::Sealed for () {}
-
 impl Serve for () {
     fn collect(self: Box<Self>, _: &mut Servers) {}
 }
 
-impl<S: Serve> sealed::Sealed for Option<S> {}
-
-/// A server that may not be wanted, as by a setting.
+/// An optional server, for example behind a setting.
 impl<S: Serve> Serve for Option<S> {
     fn collect(self: Box<Self>, servers: &mut Servers) {
         if let Some(server) = *self {
@@ -222,8 +211,6 @@ impl<S: Serve> Serve for Option<S> {
         }
     }
 }
-
-impl<S: Serve> sealed::Sealed for Vec<S> {}
 
 impl<S: Serve> Serve for Vec<S> {
     fn collect(self: Box<Self>, servers: &mut Servers) {
@@ -233,8 +220,6 @@ impl<S: Serve> Serve for Vec<S> {
     }
 }
 
-impl<S: Serve + ?Sized> sealed::Sealed for Box<S> {}
-
 impl<S: Serve + ?Sized> Serve for Box<S> {
     fn collect(self: Box<Self>, servers: &mut Servers) {
         (*self).collect(servers);
@@ -243,8 +228,6 @@ impl<S: Serve + ?Sized> Serve for Box<S> {
 
 macro_rules! tuples {
     ($($name:ident),+) => {
-        impl<$($name: Serve),+> sealed::Sealed for ($($name,)+) {}
-
         impl<$($name: Serve),+> Serve for ($($name,)+) {
             fn collect(self: Box<Self>, servers: &mut Servers) {
                 #[allow(non_snake_case, reason = "one name for a type and its value")]
@@ -263,10 +246,6 @@ tuples!(A, B, C, D, E);
 tuples!(A, B, C, D, E, F);
 tuples!(A, B, C, D, E, F, G);
 tuples!(A, B, C, D, E, F, G, H);
-
-/// `graceful::serve(…)`: our own HTTP server.
-#[cfg(feature = "http1")]
-impl sealed::Sealed for crate::http::Server {}
 
 #[cfg(feature = "http1")]
 impl Serve for crate::http::Server {

@@ -1,8 +1,7 @@
-//! How stop signals arrive, and what they do once no run waits for them any more.
+//! How stop signals arrive, and what they do once no run is waiting for them.
 //!
-//! A handler that has been installed stays for the life of the process (neither tokio nor
-//! `signal-hook` can remove one), so what a signal does after `Config::run` is decided by what is
-//! registered here.
+//! An installed handler stays for the life of the process (neither tokio nor `signal-hook` can
+//! remove one), so what is registered here decides what a signal does after `Config::run`.
 
 use std::{
     io,
@@ -22,17 +21,18 @@ use crate::util::sync::lock_std;
 /// The default action of each signal, suppressed while a run waits for it.
 static ACTIONS: [Action; Signal::ALL.len()] = [const { Action::new() }; Signal::ALL.len()];
 
-/// How many runs wait for each signal; the lock also orders changes of the flags.
+/// How many runs wait for each signal; the lock also orders changes to the flags.
 static WAITING: Mutex<[usize; Signal::ALL.len()]> = Mutex::new([0; Signal::ALL.len()]);
 
-/// Whether the process is on its way out, by the `Termination` of an `Exit`.
+/// Whether the process is ending, by the `Termination` of an `Exit`.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
 struct Action {
     registered: AtomicBool,
-    /// Ends the process at once, with 128 more than the signal's number.
+    /// Whether the signal ends the process at once, with an exit code of 128 plus the signal's
+    /// number.
     forces: AtomicBool,
-    /// Does what the signal does in a program that knows nothing of it.
+    /// Whether the signal takes its default action.
     default: AtomicBool,
 }
 
@@ -46,7 +46,7 @@ impl Action {
     }
 
     fn set(&self, forces: bool, default: bool) {
-        // In this order there is no moment in which both are set.
+        // In this order, the two are never set at the same time.
         self.forces.store(false, Ordering::SeqCst);
         self.default.store(default, Ordering::SeqCst);
         self.forces.store(forces, Ordering::SeqCst);
@@ -57,24 +57,25 @@ impl Action {
             return Ok(());
         }
         let number = i32::from(signal.number());
-        // First this one: the default action of most signals ends the process.
+        // Registered first, because the default action of most signals ends the process.
         signal_hook::flag::register_conditional_shutdown(number, 128 + number, &self.forces)?;
         signal_hook::flag::register_conditional_default(number, &self.default)?;
         Ok(())
     }
 }
 
-/// The signals of one run. From `install` on none of them has its default action, until this is
-/// dropped.
-#[derive(Debug)]
+/// The signals of one run. From `install` until this is dropped, none of them has its default
+/// action.
+#[derive(Debug, Default)]
 pub(crate) struct Signals(Vec<(Signal, unix::Signal)>);
 
 impl Signals {
-    /// Installs a handler for each signal, now. Needs the context of the runtime that will wait.
+    /// Installs a handler for each signal. Needs the context of the runtime that will wait for
+    /// them.
     ///
-    /// Signals that were ignored when the process began (`nohup`, `trap ''`, the background jobs of
-    /// a shell without job control) stay ignored. Signals that were blocked are unblocked, on this
-    /// thread and on the threads that it starts.
+    /// Signals that were ignored when the process started (`nohup`, `trap ''`, the background jobs
+    /// of a shell without job control) stay ignored. Signals that were blocked are unblocked, on
+    /// this thread and on the threads that it spawns.
     pub(crate) fn install(signals: &[Signal]) -> io::Result<Self> {
         if signals.is_empty() {
             return Ok(Self(Vec::new()));
@@ -88,7 +89,7 @@ impl Signals {
             }
             let action = &ACTIONS[signal.index()];
             let mut waiting = lock_std(&WAITING);
-            // In this order: the stream is there before the signal loses its action.
+            // In this order, so that the stream exists before the signal loses its action.
             let stream = unix::signal(signal.kind())?;
             action.register(signal)?;
             action.set(false, false);
@@ -97,16 +98,16 @@ impl Signals {
             all.0.push((signal, stream));
             mask.add(NixSignal::try_from(i32::from(signal.number()))?);
         }
-        // Last: a signal that has been pending all the while is delivered to the handlers.
+        // Last, so that a signal that is already pending is delivered to the handlers.
         mask.thread_unblock()?;
         Ok(all)
     }
 
-    /// The next signal; never, where there are no handlers.
+    /// Waits for the next signal. Never resolves if there are no handlers.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: no signal is lost.
+    /// This method is cancel safe: no signal is lost.
     pub(crate) async fn next(&mut self) -> Signal {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
@@ -120,8 +121,8 @@ impl Signals {
         Poll::Pending
     }
 
-    /// From here on each of them ends the process at once: no run waits for them any more, and the
-    /// process has not been handed back to its `main` yet.
+    /// Makes each of these signals end the process at once from here on: no run waits for them any
+    /// more, but the process has not been handed back to its `main` yet.
     pub(crate) fn force(&self) {
         let waiting = lock_std(&WAITING);
         for (signal, _) in self.0.iter().filter(|(signal, _)| waiting[signal.index()] == 1) {
@@ -143,9 +144,9 @@ impl Drop for Signals {
     }
 }
 
-/// The process is on its way out with the code of an `Exit`: a signal that would take its default
-/// action now ends the process by `_exit`. The two differ for the first process of a container,
-/// which the kernel shields from default actions (`pid_namespaces(7)`).
+/// Notes that the process is ending with the code of an `Exit`: a signal that would take its
+/// default action now ends the process by `_exit`. The two differ for PID 1 of a container, which
+/// the kernel shields from default actions (`pid_namespaces(7)`).
 pub(crate) fn process_is_ending() {
     let waiting = lock_std(&WAITING);
     ENDING.store(true, Ordering::SeqCst);
@@ -157,16 +158,17 @@ pub(crate) fn process_is_ending() {
     drop(waiting);
 }
 
-/// Whether the process ignores a signal. This crate never has it ignore any, so that was inherited.
+/// Returns a predicate for signals that the process ignores. This crate never ignores any, so
+/// ignored signals were inherited.
 #[cfg(target_os = "linux")]
 fn ignores() -> impl Fn(Signal) -> bool {
-    // Where there is no /proc, there is no telling without unsafe code.
+    // Without /proc, this cannot be found out without unsafe code.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = super::Mask::read(&status, "SigIgn:");
     move |signal| ignored.is_some_and(|ignored| ignored.contains(signal))
 }
 
-/// Elsewhere there is no telling without unsafe code.
+/// Elsewhere, this cannot be found out without unsafe code.
 #[cfg(not(target_os = "linux"))]
 fn ignores() -> impl Fn(Signal) -> bool {
     |_| false

@@ -1,6 +1,6 @@
-//! The stop signals: what they are called, and how they arrive.
+//! The stop signals: their names, and how they arrive.
 //!
-//! May use: `util`. Must not know: what a signal leads to.
+//! May use: `util`. Must not know: the effects of a signal.
 
 mod handlers;
 mod name;

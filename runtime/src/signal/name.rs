@@ -16,7 +16,7 @@ macro_rules! signals {
         impl Signal {
             $($(#[$doc])+ pub const $name: Self = Self(Name::$name);)+
 
-            /// All of them; a signal's `index` is its place in here.
+            /// All signals; a signal's `index` is its position here.
             pub(crate) const ALL: &[Self] = &[$(Self::$name),+];
 
             pub(crate) fn kind(self) -> SignalKind {
@@ -44,7 +44,7 @@ macro_rules! signals {
 pub struct Signal(Name);
 
 signals! {
-    /// A timer of `alarm(2)` has run out.
+    /// A timer of `alarm(2)` has expired.
     SIGALRM => alarm;
     /// The terminal was closed; stops by default.
     SIGHUP => hangup;
@@ -52,13 +52,13 @@ signals! {
     SIGINT => interrupt;
     /// Ctrl-\ at the terminal; stops by default.
     SIGQUIT => quit;
-    /// What `kill`, systemd, Docker and Kubernetes send; stops by default.
+    /// Sent by `kill`, systemd, Docker and Kubernetes; stops by default.
     SIGTERM => terminate;
-    /// For the user to give a meaning to.
+    /// User-defined signal 1.
     SIGUSR1 => user_defined1;
-    /// For the user to give a meaning to.
+    /// User-defined signal 2.
     SIGUSR2 => user_defined2;
-    /// The terminal's size has changed; some servers take it as "stop gracefully".
+    /// The terminal's size has changed; some servers treat it as "stop gracefully".
     SIGWINCH => window_change;
 }
 
@@ -66,14 +66,15 @@ impl Signal {
     pub(crate) const DEFAULT: [Self; 4] =
         [Self::SIGHUP, Self::SIGINT, Self::SIGTERM, Self::SIGQUIT];
 
-    /// Its number on this system. The exit code after a second signal is 128 more.
+    /// Returns the number of the signal on this system. The exit code after a second signal is 128
+    /// plus this number.
     #[must_use]
     pub fn number(self) -> u8 {
         // Signal numbers are below 128 on every Unix; the conversion cannot fail.
         u8::try_from(self.kind().as_raw_value()).unwrap_or(0)
     }
 
-    /// Its place in `ALL`.
+    /// Returns the position in `ALL`.
     pub(crate) fn index(self) -> usize {
         self.0 as usize
     }
@@ -91,20 +92,20 @@ impl fmt::Debug for Signal {
     }
 }
 
-/// The signals that a line such as `SigIgn:` of a `/proc/…/status` has (`proc_pid_status(5)`).
+/// The signals in a line such as `SigIgn:` of a `/proc/…/status` (`proc_pid_status(5)`).
 #[cfg(target_os = "linux")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mask(u64);
 
 #[cfg(target_os = "linux")]
 impl Mask {
-    /// `None`: there is no such line.
+    /// Reads the line that starts with `name`. Returns `None` if there is no such line.
     pub(crate) fn read(status: &str, name: &str) -> Option<Self> {
         let mask = status.lines().find_map(|line| line.strip_prefix(name))?;
         u64::from_str_radix(mask.trim(), 16).ok().map(Self)
     }
 
-    /// A bit for each, `number - 1`.
+    /// Returns whether `signal` is in the mask: bit `number - 1` stands for it.
     pub(crate) fn contains(self, signal: Signal) -> bool {
         self.0 >> (signal.number() - 1) & 1 == 1
     }

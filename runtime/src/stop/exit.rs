@@ -11,23 +11,23 @@ use crate::{
     util::sync::{lock_std, unpoisoned},
 };
 
-/// The exit code of a process under [`graceful::main`](macro@crate::main), made by
-/// [`Config::run`](crate::Config::run) and returned from `main`.
+/// The exit code of a process under [`graceful::main`](macro@crate::main), returned by
+/// [`Config::run`](crate::Config::run) and from `main`.
 ///
 /// | code | meaning |
 /// |---|---|
 /// | 0 | everything was drained |
 /// | 1 | `main`, a server or a cleanup hook failed |
 /// | 101 | `main` panicked |
-/// | 124 | the limit cut something off (as `timeout(1)` says it) |
+/// | 124 | the limit cut something off (as in `timeout(1)`) |
 /// | 128+n | a second signal, number n, forced the end |
 ///
-/// Where more than one applies: the signal's, then 101, then 1, then 124.
+/// If more than one applies, the signal's code comes first, then 101, then 1, then 124.
 ///
-/// Returned from `main`, it also holds what is left of the bound: where the process then gets stuck
-/// in its very last steps (a thread-local that blocks in its `Drop`, an `atexit` handler, a full
-/// pipe behind stdout), it is ended by `_exit` with this code, once the rest of the `cleanup` limit
-/// is over, or by the next signal.
+/// Returned from `main`, it also enforces the rest of the bound: if the process gets stuck in its
+/// very last steps (a thread-local that blocks in its `Drop`, an `atexit` handler, a full pipe
+/// behind stdout), `_exit` ends it with this code once the rest of the `cleanup` limit is over, or
+/// on the next signal.
 ///
 /// # Examples
 ///
@@ -44,15 +44,15 @@ use crate::{
 #[must_use = "return it from `main`, so that the process ends with its code"]
 pub struct Exit {
     code: u8,
-    /// How long the last steps of the process may take; `None`: there is no limit.
+    /// How long the last steps of the process may take; `None` means no limit.
     rest: Option<Duration>,
 }
 
-/// How long the last steps may take at least: an end takes a few system calls.
+/// The least time granted to the last steps, which take a few system calls.
 const LEAST: Duration = Duration::from_millis(15);
 
 impl Exit {
-    /// The code 0: for a `fn main() -> graceful::Exit` that has nothing to run.
+    /// The exit code 0, for a `fn main() -> graceful::Exit` that has nothing to run.
     ///
     /// # Examples
     ///
@@ -67,14 +67,14 @@ impl Exit {
     /// ```
     pub const SUCCESS: Self = Self { code: 0, rest: None };
 
-    /// The code 1: for a `fn main() -> graceful::Exit` that ends before anything runs.
+    /// The exit code 1, for a `fn main() -> graceful::Exit` that ends before anything runs.
     pub const FAILURE: Self = Self { code: 1, rest: None };
 
     pub(crate) fn new(code: u8, rest: Option<Duration>) -> Self {
         Self { code, rest: rest.map(|rest| rest.max(LEAST)) }
     }
 
-    /// The code.
+    /// Returns the exit code.
     #[must_use]
     pub fn code(self) -> u8 {
         self.code
@@ -97,47 +97,46 @@ impl Termination for Exit {
     }
 }
 
-/// The code alone: what follows is not watched over.
+/// Keeps only the code: the end of the process is no longer bounded.
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         ExitCode::from(exit.code)
     }
 }
 
-// The watch over the very end of the process: after `main` has returned, when only `_exit` can
+// The watch over the very end of the process, after `main` has returned, when only `_exit` can
 // still end a process that is stuck.
 
 static STATE: Mutex<Watched> = Mutex::new(Watched { stands: false, end: None });
 static CHANGED: Condvar = Condvar::new();
 
 struct Watched {
-    /// Whether there is a thread that watches.
+    /// Whether there is a watching thread.
     stands: bool,
     end: Option<End>,
 }
 
-/// The process is ending.
+/// The end of the process, once it is near.
 #[derive(Clone, Copy)]
 struct End {
     code: u8,
-    /// `None`: there is no limit.
+    /// `None` means no limit.
     at: Option<Instant>,
 }
 
-/// The right to be the one thread that watches: a process has one at most, however many runs it
-/// has seen.
+/// The right to be the watching thread. A process has at most one, however many runs it has seen.
 pub(super) struct Watch {
     state: &'static Mutex<Watched>,
 }
 
 impl Watch {
-    /// `None`: there is one already.
+    /// Returns `None` if there already is one.
     pub(super) fn claim() -> Option<Self> {
         let first = !std::mem::replace(&mut lock_std(&STATE).stands, true);
         first.then_some(Self { state: &STATE })
     }
 
-    /// Watches for the rest of the life of the process. Lets go of `signals` at the time beside
+    /// Watches for the rest of the life of the process. Drops `signals` at the time given with
     /// them.
     pub(super) fn stand(self, mut signals: Option<(Instant, Signals)>) {
         let mut state = lock_std(self.state);
@@ -161,22 +160,23 @@ impl Watch {
     }
 }
 
-/// `main` has returned. Where the process is still there when `rest` is over, it ends with `code`.
+/// Ends the process with `code` if it is still there when `rest` is over. Called when `main`
+/// returns.
 fn watch_the_end(code: u8, rest: Option<Duration>) {
     lock_std(&STATE).end = Some(End { code, at: rest.map(|rest| Instant::now() + rest) });
     CHANGED.notify_all();
-    // There is no such thread yet if no run has come to its end. Without a limit there is nothing
-    // to watch for.
+    // There is no watching thread yet if no run has ended. Without a limit, there is nothing to
+    // watch for.
     if rest.is_some()
         && let Some(watch) = Watch::claim()
     {
         let thread = std::thread::Builder::new().name("graceful-watch".to_owned());
-        // If no thread can be had, there is no watch, and the process ends as every other.
+        // If the thread cannot be spawned, there is no watch, and the process ends like any other.
         let _ = thread.spawn(|| watch.stand(None));
     }
 }
 
-/// Ends the process without running any more code: neither `atexit` handlers nor a flush of stdout.
+/// Ends the process without running any more code: no `atexit` handlers, no flush of stdout.
 pub(super) fn exit_now(code: u8) -> ! {
     signal_hook::low_level::exit(i32::from(code))
 }

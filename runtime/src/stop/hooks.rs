@@ -1,5 +1,5 @@
-//! Things the program leaves for the end of a stop: cleanup hooks, until the drain is over, and
-//! values that outlive the report. Both last in first out.
+//! What the program leaves for the end of a stop: cleanup hooks, which run after the drain, and
+//! values that outlive the report. Both are last in, first out.
 
 use std::{
     any::Any,
@@ -14,7 +14,7 @@ use crate::util::{
     sync::{Mutex, lock},
 };
 
-/// The hooks that have not run yet, and the one that runs.
+/// The hooks that have not run yet, and the running one.
 #[derive(Default)]
 pub(crate) struct Hooks(Mutex<HookQueue>);
 
@@ -39,7 +39,7 @@ impl Hooks {
         lock(&self.0).waiting.push(Hook { line, future });
     }
 
-    /// The next one, which runs from now on.
+    /// Takes the next hook, which counts as running from now on.
     pub(crate) fn next(&self) -> Option<Hook> {
         let mut state = lock(&self.0);
         let hook = state.waiting.pop();
@@ -47,7 +47,7 @@ impl Hooks {
         hook
     }
 
-    /// The one that runs, and how long it has.
+    /// Returns the running hook, and for how long it has been running.
     pub(super) fn running(&self) -> Option<(&'static Location<'static>, Duration)> {
         lock(&self.0).running.map(|(line, since)| (line, since.elapsed()))
     }
@@ -56,7 +56,8 @@ impl Hooks {
         lock(&self.0).waiting.is_empty()
     }
 
-    /// Runs no further hook. Returns the one that runs, with its age, and those that never will.
+    /// Gives up all further hooks. Returns the running one, with its age, and those that will never
+    /// run.
     pub(super) fn give_up(&self) -> (Option<(&'static Location<'static>, Duration)>, Vec<Hook>) {
         let mut state = lock(&self.0);
         let running = state.running.take().map(|(line, since)| (line, since.elapsed()));
@@ -73,7 +74,7 @@ struct KeptValues {
     values: Vec<Value>,
     /// The type of the value that is being dropped.
     dropping: Option<&'static str>,
-    /// All have been dropped: what comes now is not kept.
+    /// Whether all have been dropped: a value that comes now is not kept.
     is_over: bool,
 }
 
@@ -82,7 +83,7 @@ struct Value {
     value: Box<dyn Any + Send>,
 }
 
-/// By their types.
+/// The values that are left behind, by their types.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Left {
     pub(super) dropping: Option<&'static str>,
@@ -106,7 +107,7 @@ impl Kept {
                 None
             }
         };
-        // Outside of the lock, as all of them.
+        // Dropped outside of the lock, like all values.
         drop(late);
     }
 
@@ -114,7 +115,8 @@ impl Kept {
         lock(&self.0).values.is_empty()
     }
 
-    /// Drops all of them. One that panics has said so, and the next one is dropped all the same.
+    /// Drops all values. If one panics, the panic hook has reported it, and the next one is still
+    /// dropped.
     pub(crate) fn drop_all(&self) {
         loop {
             let Some(value) = self.pop() else {
@@ -124,7 +126,7 @@ impl Kept {
         }
     }
 
-    /// Returns the values that have not been dropped.
+    /// Returns the types of the values that have not been dropped.
     pub(super) fn left(&self) -> Left {
         let state = lock(&self.0);
         let waiting = state.values.iter().rev().map(|value| value.type_name).collect();
@@ -165,7 +167,7 @@ mod tests {
         assert!(!kept.is_empty());
         kept.drop_all();
         assert_eq!(seen.try_recv(), Ok(Left { dropping: Some(looks), waiting: vec!["u8"] }));
-        // A value that comes late is dropped at once.
+        // A value that is pushed late is dropped immediately.
         kept.push(2_u8);
         assert_eq!((kept.left(), kept.is_empty()), (nothing(), true));
     }

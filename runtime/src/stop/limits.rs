@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::util::duration;
 
-/// The limits as they hold for one run.
+/// The limits of one run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) timeout: Option<Duration>,
@@ -14,22 +14,23 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// How long a stop takes at most; `None`: there is no limit.
+    /// Returns how long a stop takes at most; `None` means no limit.
     pub(crate) fn total(&self) -> Option<Duration> {
         Some(self.delay + self.timeout? + self.cleanup?)
     }
 
-    /// Without any limit, and without a wait.
+    /// No limits and no waits.
     #[cfg(test)]
     pub(crate) const NONE: Self =
         Self { timeout: None, delay: Duration::ZERO, linger: Duration::ZERO, cleanup: None };
 }
 
-/// How long what was cut may take to let go, before the hooks run or the process ends: futures are
-/// dropped where they are not being polled; what blocks a thread never lets go.
+/// How long work that was cut may take to finish, before the hooks run or the process ends. A
+/// future is dropped once it is not being polled; work that blocks a thread never finishes.
 pub(super) const ABORT_GRACE: Duration = Duration::from_millis(10);
 
-/// `Duration::MAX` and its like stand for "never": a time that can still be added to a clock.
+/// Bounds a duration, so that it can be added to a clock: `Duration::MAX` and the like mean
+/// "never".
 pub(crate) fn bounded(duration: Duration) -> Duration {
     duration.min(Duration::from_millis(duration::LONGEST))
 }

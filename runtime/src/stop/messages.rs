@@ -14,7 +14,7 @@ use crate::{
     work::{Brief, Counts, InFlight, Oldest},
 };
 
-/// The first stop signal, or what stands for it.
+/// Logs the first stop signal, or whatever else has started the stop.
 pub(super) fn stopping(log: &Log, cause: &Cause, delay: Duration, limit: Option<Duration>) {
     log.begin_stop(cause.to_string());
     if let Cause::Signal(signal) = cause {
@@ -42,14 +42,15 @@ pub(super) fn stopping(log: &Log, cause: &Cause, delay: Duration, limit: Option<
     );
 }
 
-/// Signals that a key sends: `^C` and `^\\`, which the terminal echoes (termios(3), `ECHOCTL`).
+/// Notes a signal that a key sends: `^C` and `^\\`, which the terminal echoes (termios(3),
+/// `ECHOCTL`).
 pub(super) fn note_key(log: &Log, signal: Signal) {
     if matches!(signal, Signal::SIGINT | Signal::SIGQUIT) {
         log.key_pressed();
     }
 }
 
-/// A first signal while the program is already stopping by itself.
+/// Logs a first signal that arrives while the program is already stopping by itself.
 pub(super) fn already_stopping(log: &Log, signal: Signal) {
     note_key(log, signal);
     say!(
@@ -60,7 +61,7 @@ pub(super) fn already_stopping(log: &Log, signal: Signal) {
     );
 }
 
-/// Says what the drain still waits for.
+/// Logs what the drain still waits for.
 pub(super) fn progress(
     log: &Log,
     left: Counts,
@@ -79,8 +80,8 @@ pub(super) fn progress(
     );
 }
 
-/// Says what runs now. Formatted by the log thread: there may be very much of it, and the
-/// sentinel has limits to keep.
+/// Logs what is in flight. The log thread formats it: there may be a lot of it, and the sentinel
+/// has limits to keep.
 pub(super) fn in_flight(shared: &Arc<Shared>, signal: Signal) {
     let (told, counted) = (shared.clone(), shared.work.counts());
     let line = move |form| {
@@ -96,13 +97,13 @@ pub(super) fn in_flight(shared: &Arc<Shared>, signal: Signal) {
             Form::Event => (": ", "; "),
             Form::Lines => ("\n  ", "\n  "),
         };
-        // A `String` takes everything.
+        // Writing to a `String` cannot fail.
         let _ = write_list(&mut text, &all, first, between);
         text
     };
     let (requests, connections, tasks) =
         (counted.requests(), counted.connections(), counted.tasks());
-    // Also where the program is quiet.
+    // Even if the program is quiet.
     shared.log.asked().write_by(
         level!(info),
         Box::new(line),
@@ -122,7 +123,7 @@ pub(super) fn cleanup_impossible(log: &Log, error: &io::Error) {
     );
 }
 
-/// A hook was cut while nothing ran on the program's own runtime.
+/// Logs that a hook was cut while nothing ran on the program's own runtime.
 pub(super) fn program_blocked(log: &Log) {
     say!(
         log,
@@ -133,7 +134,7 @@ pub(super) fn program_blocked(log: &Log) {
     );
 }
 
-/// Values of `keep` have not been dropped, and the process ends.
+/// Logs the values of `keep` that have not been dropped when the process ends.
 pub(super) fn left_behind(log: &Log, left: &Left) {
     let dropping = left.dropping.map(|it| format!("{it} is still being dropped"));
     let waiting =
@@ -146,7 +147,7 @@ pub(super) fn left_behind(log: &Log, left: &Left) {
     say!(log, error, { kept = types.join(", ") }, "error: kept values are left behind: {text}");
 }
 
-/// The end: the report.
+/// Logs the report.
 pub(super) fn ended(log: &Log, report: &Report) {
     let (line, lines) = (report.line(), report.to_string());
     let text = Box::new(move |form| match form {
@@ -155,7 +156,7 @@ pub(super) fn ended(log: &Log, report: &Report) {
     });
     let (elapsed_ms, connections) = (millis(report.elapsed()), report.connections());
     let (requests, tasks, cut) = (report.requests(), report.tasks(), report.cut().len());
-    /// The level of an event is a part of its callsite: one for each.
+    /// The level of an event is part of its callsite, so each level needs its own.
     macro_rules! ended {
         ($level:ident) => {
             log.write_by(
@@ -178,7 +179,7 @@ pub(super) fn ended(log: &Log, report: &Report) {
 }
 
 impl Log {
-    /// `main`, a server, or the start of the process failed.
+    /// Logs a failure of `main`, of a server, or of the start of the process.
     pub(crate) fn failed(&self, failure: &Failure) {
         let (line, report) = (failure.to_string(), failure.report());
         let error = line.clone();

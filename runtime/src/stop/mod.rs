@@ -1,10 +1,10 @@
-//! A stop, from the first signal to the exit code: the sentinel and all that it decides.
+//! A stop, from the first signal to the exit code: the sentinel and everything that it decides.
 //!
-//! The way of a stop: an `Event` or a signal → `sentinel` → `sequence`, which moves the `PhaseCell`
-//! on and waits for the work and the hooks → `Report` → `Exit` (`teardown`).
+//! The course of a stop: an `Event` or a signal → `sentinel` → `sequence`, which advances the
+//! `PhaseCell` and waits for the work and the hooks → `Report` → `Exit` (`teardown`).
 //!
 //! May use: `util`, `signal`, `log`, `manager`, `work`. Must not know: which kinds of work there
-//! are, and how code finds the context it belongs to.
+//! are, and how code finds its context.
 
 mod exit;
 mod hooks;
@@ -26,6 +26,5 @@ pub use report::{Cause, Report};
 pub(crate) use limits::{Limits, bounded};
 pub(crate) use order::OrderedStop;
 pub(crate) use phase::{Phase, PhaseCell};
-pub(crate) use sentinel::{Ended, spawn};
-pub(crate) use sentinel::{ProcessEnd, teardown};
+pub(crate) use sentinel::{Ended, spawn, teardown};
 pub(crate) use shared::{Event, Propagation, Scope, Shared};

@@ -1,4 +1,4 @@
-//! Groups of tasks stop one after another, the last made first.
+//! The order in which groups of tasks stop: one after another, the last created first.
 
 use std::{
     pin::Pin,
@@ -10,16 +10,16 @@ use crate::{
     work::InFlight,
 };
 
-/// Something that has its turn in the drain.
+/// Something that stops when it is its turn in the drain.
 pub(crate) trait OrderedStop: Send + Sync {
-    /// Its turn has come.
+    /// Called when its turn has come.
     fn begin(&self);
 
-    /// Resolves when the next one may have its turn.
+    /// Resolves when it is the next one's turn.
     fn over(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
-/// All that wait for their turn.
+/// Everything that waits for its turn.
 pub(crate) struct StopOrder(Mutex<Order>);
 
 struct Order {
@@ -33,9 +33,9 @@ struct Order {
 enum Progress {
     /// There has never been a group.
     Unused,
-    /// A task waits for the drain, and gives each its turn then.
+    /// A task waits for the drain, and then gives each group its turn.
     Driven,
-    /// All that there were have had it.
+    /// Every group has had its turn.
     Over,
 }
 
@@ -44,8 +44,8 @@ impl StopOrder {
         Self(Mutex::new(Order { waiting: Vec::new(), stage: Progress::Unused, cut: Vec::new() }))
     }
 
-    /// Puts `turn` before all that are there. Returns whether it is the first ever: then somebody
-    /// has to give them their turns.
+    /// Adds `turn`, which stops before all others. Returns whether it is the first one ever: if so,
+    /// the caller has to run `give`.
     pub(super) fn add(&self, turn: &Arc<impl OrderedStop + 'static>) -> bool {
         let before = self.enter(turn);
         if before == Progress::Over {
@@ -54,7 +54,7 @@ impl StopOrder {
         before == Progress::Unused
     }
 
-    /// Gives each its turn.
+    /// Gives each group its turn.
     pub(super) async fn give(&self) {
         while let Some(turn) = self.next() {
             turn.begin();
@@ -62,7 +62,7 @@ impl StopOrder {
         }
     }
 
-    /// Returns how far they were before.
+    /// Adds `turn`, unless all turns are over. Returns the progress before that.
     fn enter(&self, turn: &Arc<impl OrderedStop + 'static>) -> Progress {
         let mut state = lock(&self.0);
         let before = state.stage;
@@ -81,14 +81,14 @@ impl StopOrder {
                 state.stage = Progress::Over;
                 return None;
             };
-            // Nobody holds a group without tasks and handles.
+            // A group without tasks and handles is gone.
             if let Some(turn) = turn.upgrade() {
                 return Some(turn);
             }
         }
     }
 
-    /// The limit of a group has been reached.
+    /// Notes the work that the limit of a group has cut.
     pub(crate) fn note_cut(&self, cut: Vec<InFlight>) {
         lock(&self.0).cut.extend(cut);
     }

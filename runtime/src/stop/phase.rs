@@ -1,11 +1,11 @@
-//! Where in its life the process is: one byte. The sentinel writes it, except for `Serving`, which
-//! whoever has bound the listeners does: before anybody is told that the program is ready.
+//! The phase of the process, in one byte. The sentinel writes it, except for `Serving`: whoever has
+//! bound the listeners writes that, before anybody learns that the program is ready.
 
 use tokio::sync::Notify;
 
 use crate::util::sync::{AtomicU8, Ordering};
 
-/// The phases, in the order in which they are passed; none is ever passed backwards.
+/// The phases, in order; the process never goes back to an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Phase {
@@ -13,22 +13,22 @@ pub(crate) enum Phase {
     Starting,
     /// Every listener is bound.
     Serving,
-    /// Lame duck: not ready any more, still accepting.
+    /// Lame duck: no longer ready, but still accepting.
     Stopping,
     /// `shutdown()` has resolved, listeners close, work is awaited.
     Draining,
-    /// Everything was drained; the hooks run, and no connection is accepted any more.
+    /// Everything is drained: the hooks run, and no connection is accepted any more.
     Cleanup,
-    /// The limit is reached: what still runs is being named, and nothing begins any more.
+    /// The limit is reached: the remaining work is being named, and no new work begins.
     Sealed,
-    /// Whatever still runs is being aborted.
+    /// The remaining work is being aborted.
     Cut,
-    /// Nothing is waited for any more: the cleanup is over.
+    /// The cleanup is over: nothing is waited for any more.
     Over,
 }
 
 impl Phase {
-    /// As a program reads it.
+    /// Returns the name of the phase in the responses of probes.
     #[cfg(feature = "probes")]
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -51,13 +51,13 @@ impl Phase {
             4 => Self::Cleanup,
             5 => Self::Sealed,
             6 => Self::Cut,
-            // Bytes are made from phases alone: the test below goes round with each.
+            // Bytes come from phases only; the test below converts each of them there and back.
             _ => Self::Over,
         }
     }
 }
 
-/// The current phase, and the means to wait for a later one.
+/// The current phase, and a way to wait for a later one.
 #[derive(Debug)]
 pub(crate) struct PhaseCell {
     now: AtomicU8,
@@ -72,7 +72,8 @@ impl PhaseCell {
         }
     }
 
-    /// The phase as of now: one load, cheap enough for every poll of every connection.
+    /// Returns the current phase. This is one load, cheap enough for every poll of every
+    /// connection.
     ///
     /// Relaxed: a reader that sees the old phase is woken after the new one was stored, and what
     /// wakes it (a task's waker, the lock of the registry, `Notify`) orders that store before the
@@ -82,15 +83,16 @@ impl PhaseCell {
         Phase::from_byte(self.now.load(Ordering::Relaxed))
     }
 
-    /// Whether the first stop signal has come.
+    /// Returns whether the first stop signal has arrived.
     pub(crate) fn is_stopping(&self) -> bool {
         self.now() >= Phase::Stopping
     }
 
-    /// Moves on to `phase` and wakes all that wait for it. A phase that is already past stays past.
+    /// Moves on to `phase` and wakes all that wait for it. Has no effect if `phase` is already
+    /// past.
     pub(crate) fn advance(&self, phase: Phase) {
-        // Release: what the sentinel did before (the cause, the start of the drain) is visible to
-        // a reader that acquires through the wake-up.
+        // Release: everything that the sentinel did before (the cause, the start of the drain) is
+        // visible to a reader that acquires through the wake-up.
         if self.now.fetch_max(phase as u8, Ordering::Release) < phase as u8 {
             self.changed.notify_waiters();
         }
@@ -100,11 +102,11 @@ impl PhaseCell {
     ///
     /// # Cancel safety
     ///
-    /// Holds no state but the wait itself.
+    /// This method is cancel safe: it holds no state but the wait itself.
     pub(crate) async fn reached(&self, phase: Phase) {
         loop {
             // Created before the check: `notify_waiters` reaches every `Notified` that exists when
-            // it is called, polled or not, so no change slips in between.
+            // it is called, polled or not, so no change is missed.
             let changed = self.changed.notified();
             if self.now() >= phase {
                 return;
@@ -113,7 +115,7 @@ impl PhaseCell {
         }
     }
 
-    /// The notifier behind `reached`, for futures that own their wait.
+    /// Returns the notifier behind `reached`, for futures that own their wait.
     pub(crate) fn changed(&self) -> std::sync::Arc<Notify> {
         self.changed.clone()
     }
@@ -138,7 +140,7 @@ mod tests {
         for (byte, phase) in (0..).zip(all) {
             assert_eq!((phase as u8, Phase::from_byte(byte)), (byte, phase));
         }
-        // A phase that is added above and not in here has this number.
+        // Fails if a phase is added above but not here.
         assert_eq!(Phase::Over as usize + 1, all.len());
     }
 }

@@ -1,4 +1,5 @@
-//! Readiness: callbacks once every listener is bound, and what the program says of itself.
+//! Readiness: callbacks that run once every listener is bound, and the readiness that the program
+//! reports itself.
 
 use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc};
 
@@ -7,10 +8,10 @@ use crate::util::{
     sync::{Mutex, lock},
 };
 
-/// Where the program listens, now that every listener is bound: what
-/// [`on_ready`](crate::on_ready) hands on.
+/// Where the program listens, once every listener is bound; passed to the callback of
+/// [`on_ready`](crate::on_ready).
 ///
-/// Its [`Display`](fmt::Display) form is the addresses as messages name them.
+/// Its [`Display`](fmt::Display) form lists the addresses as messages name them.
 #[derive(Clone)]
 pub struct Listening(Arc<[(String, Option<LocalAddr>)]>);
 
@@ -19,13 +20,13 @@ impl Listening {
         Self(servers.into_iter().collect())
     }
 
-    /// The address of the first TCP listener.
+    /// Returns the address of the first TCP listener.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.local_addrs().next()
     }
 
-    /// The addresses of all TCP listeners, in the order of the servers.
+    /// Returns the addresses of all TCP listeners, in the order of the servers.
     pub fn local_addrs(&self) -> impl Iterator<Item = SocketAddr> {
         self.0.iter().filter_map(|(_, addr)| addr.as_ref()?.tcp())
     }
@@ -63,13 +64,13 @@ impl WhenReady {
         Self(Mutex::new(Callbacks::Waiting(Vec::new())))
     }
 
-    /// Calls `callback` then, or at once where that moment is past.
+    /// Calls `callback` once all listeners are bound, or immediately if they already are.
     pub(crate) fn call(&self, callback: Callback) {
         let listening = match &mut *lock(&self.0) {
             Callbacks::Waiting(callbacks) => return callbacks.push(callback),
             Callbacks::Ready(listening) => listening.clone(),
         };
-        // Outside of the lock: the program's code may come back here.
+        // Called outside of the lock, because the program's code may call back into this.
         callback(listening);
     }
 
@@ -86,8 +87,8 @@ impl WhenReady {
 
 // The readiness that the program reports itself.
 
-/// Why it does not want requests now, if it does not. Looked at by probes, and by what tells the
-/// service manager.
+/// Why the program does not want requests now, if it does not. Read by probes and by the
+/// notifications to the service manager.
 #[derive(Debug, Default)]
 pub(crate) struct NotReady(Mutex<Reason>);
 
@@ -99,15 +100,15 @@ struct Reason {
 }
 
 impl NotReady {
-    /// Returns what the manager is to be told now.
+    /// Sets the reason. Returns the status to send to the service manager now, if any.
     pub(crate) fn set(&self, reason: Option<Cow<'static, str>>) -> Option<String> {
         let mut state = lock(&self.0);
         state.reason = reason;
         if state.reason.is_none() { state.untold.take() } else { None }
     }
 
-    /// All but what the program says is ready, which is `status`: the manager is to be told so now,
-    /// or else later, and why.
+    /// Called once everything else is ready. Returns `Ok` if the program is, too; otherwise keeps
+    /// `status` until it is, and returns the reason.
     pub(crate) fn or_later(&self, status: &str) -> Result<(), Cow<'static, str>> {
         let mut state = lock(&self.0);
         match &state.reason {

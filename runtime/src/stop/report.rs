@@ -16,7 +16,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// A signal came.
+    /// A signal arrived.
     Signal(Signal),
     /// The program called [`stop`](crate::stop).
     Stop,
@@ -24,7 +24,7 @@ pub enum Cause {
     Failed,
     /// `main` panicked.
     Panicked,
-    /// `main` and every server came to an end by themselves.
+    /// `main` and every server ended by themselves.
     Finished,
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// The report of a stop: why, how long it took, what was drained and what was cut off.
+/// The report of a stop: why it started, how long it took, what was drained and what was cut off.
 ///
 /// Returned by [`Running::stop`](crate::Running::stop); printed at the end of a process under
 /// [`graceful::main`](macro@crate::main). Its [`Display`](fmt::Display) form is that message.
@@ -64,80 +64,81 @@ pub struct Report {
     pub(super) drained: Counts,
     pub(super) last: Option<InFlight>,
     pub(super) cut: Vec<InFlight>,
-    /// Whether it was the limit of the stop, or of the cleanup, that cut something; else that of a
-    /// group of tasks.
+    /// Whether the limit of the drain or of the cleanup cut something; otherwise, only that of a
+    /// group of tasks may have.
     pub(super) limit_reached: bool,
     pub(super) failures: Vec<Failure>,
     pub(super) panicked: bool,
     pub(super) forced: Option<Signal>,
 }
 
-/// How many lines of what was cut, or is in flight, are printed.
+/// How many pieces of work that were cut, or are in flight, are printed at most.
 const LINES: usize = 20;
 
 impl Report {
-    /// Why the drain started.
+    /// Returns why the drain started.
     #[must_use]
     pub fn cause(&self) -> &Cause {
         &self.cause
     }
 
-    /// From the first stop signal to the end of the cleanup.
+    /// Returns the time from the first stop signal to the end of the cleanup.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.elapsed
     }
 
-    /// How many connections ended during the drain, without being cut.
+    /// Returns how many connections ended during the drain without being cut.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.drained.connections()
     }
 
-    /// How many requests were completely answered during the drain.
+    /// Returns how many requests were completely answered during the drain.
     #[must_use]
     pub fn requests(&self) -> usize {
         self.drained.requests()
     }
 
-    /// How many tasks ended during the drain, without being cut.
+    /// Returns how many tasks ended during the drain without being cut.
     #[must_use]
     pub fn tasks(&self) -> usize {
         self.drained.tasks()
     }
 
-    /// The last piece of work that ended by itself during the drain, with its age then: what the
-    /// stop waited for. `None`: nothing did, or idle connections alone.
+    /// Returns the last piece of work that ended by itself during the drain, with its age at that
+    /// time: the work that the stop waited for. `None` if nothing ended, or only idle connections
+    /// did.
     #[must_use]
     pub fn last(&self) -> Option<&InFlight> {
         self.last.as_ref()
     }
 
-    /// The work that the limit, or a second signal, cut off; the oldest first.
+    /// Returns the work that the limit or a second signal cut off, oldest first.
     #[must_use]
     pub fn cut(&self) -> &[InFlight] {
         &self.cut
     }
 
-    /// The failures of `main`, servers and cleanup hooks.
+    /// Returns the failures of `main`, servers and cleanup hooks.
     #[must_use]
     pub fn failures(&self) -> &[Failure] {
         &self.failures
     }
 
-    /// The second signal, where one forced the end.
+    /// Returns the second signal, if one forced the end.
     #[must_use]
     pub fn forced(&self) -> Option<Signal> {
         self.forced
     }
 
-    /// Whether everything was drained: nothing cut, nothing failed, nothing forced.
+    /// Returns whether everything was drained: nothing was cut, failed or forced.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.code() == 0
     }
 
-    /// The exit code that says this, as in the table at [`Exit`].
+    /// Returns the matching exit code, as in the table at [`Exit`].
     pub fn exit(&self) -> Exit {
         Exit::new(self.code(), self.cleanup)
     }
@@ -152,7 +153,7 @@ impl Report {
         }
     }
 
-    /// All of it in one line.
+    /// Returns the whole report on one line.
     pub(super) fn line(&self) -> String {
         struct Line<'a>(&'a Report);
         impl fmt::Display for Line<'_> {
@@ -193,14 +194,14 @@ impl Report {
             return Ok(());
         }
         f.write_str(", cut off:")?;
-        // The first in the line of the report, where it is the only one, or where all are in one
-        // line.
+        // The first piece is on the line of the report if it is the only one, or if everything is
+        // on one line.
         let first = if self.cut.len() == 1 || between == "; " { " " } else { between };
         write_list(f, &self.cut, first, between)
     }
 }
 
-/// All of `pieces`, as far as there are lines for them.
+/// Writes the first `LINES` of `pieces`, and how many more there are.
 pub(super) fn write_list(
     out: &mut impl fmt::Write,
     pieces: &[InFlight],
@@ -224,10 +225,10 @@ impl fmt::Display for Report {
     }
 }
 
-// The report as a program reads it.
+// The machine-readable report.
 
-/// `cause`, `elapsed_ms`, `code` (the exit code), `requests`, `connections`, `tasks` (how many were
-/// drained), `last`, `cut`, `failures`, `forced`.
+/// Serializes `cause`, `elapsed_ms`, `code` (the exit code), `requests`, `connections`, `tasks`
+/// (how many were drained), `last`, `cut`, `failures`, `forced`.
 #[cfg(feature = "serde")]
 impl Serialize for Report {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

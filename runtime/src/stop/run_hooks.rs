@@ -1,5 +1,5 @@
-//! Where the cleanup hooks run: on a runtime of their own, which works whatever state the program's
-//! runtime is in.
+//! Runs the cleanup hooks, on a separate runtime that works whatever state the program's runtime is
+//! in.
 
 use std::{
     future::ready,
@@ -27,21 +27,23 @@ use crate::{
     work::InFlight,
 };
 
-/// Makes a context the current thread's for good. The thread-locals behind it belong to `context`,
-/// which knows this module and not the other way round.
+/// Sets the current thread's context permanently. This is a function pointer because the
+/// thread-locals belong to `context`, which depends on this module and not the other way round.
 pub(crate) type Adopt = fn(Arc<Shared>, Scope);
 
-/// The hooks while they run.
+/// The running hooks.
 pub(super) struct RunningHooks {
     ended: oneshot::Receiver<()>,
-    /// A task of the program's own runtime: it runs at once, unless all of its threads are blocked.
+    /// A task on the program's own runtime, which runs at once unless all of its threads are
+    /// blocked.
     probe: JoinHandle<()>,
 }
 
-/// Starts to run the hooks; `None`: there are none.
+/// Starts the hooks. Returns `None` if there are none.
 ///
-/// They run on a thread and a runtime of their own: so they can sleep, connect and spawn even while
-/// every worker of the program is blocked, and a hook that blocks does not block the sentinel.
+/// They run on a separate thread with its own runtime, so that they can sleep, connect and spawn
+/// even while every worker of the program is blocked, and so that a hook that blocks does not block
+/// the sentinel.
 pub(super) fn start(shared: &Arc<Shared>, adopt: Adopt) -> Option<RunningHooks> {
     if shared.hooks.is_empty() {
         return None;
@@ -54,36 +56,36 @@ pub(super) fn start(shared: &Arc<Shared>, adopt: Adopt) -> Option<RunningHooks> 
         Ok(runtime) => run_all(&hooks, adopt, runtime, done),
         Err(error) => {
             messages::cleanup_impossible(&hooks.log, &error);
-            // In this order: `ended` resolves after that is said.
+            // In this order, so that `ended` resolves after the error is logged.
             drop(done);
         }
     });
     if let Err(error) = spawned {
-        // `done` was dropped with the closure: that is what `ended` resolves with.
+        // `done` was dropped with the closure, so `ended` resolves.
         messages::cleanup_impossible(&shared.log, &error);
     }
     Some(RunningHooks { ended, probe })
 }
 
 impl RunningHooks {
-    /// Resolves with whether they have run, the last of them to its end or not. Not to be asked
-    /// again then.
+    /// Resolves once the hooks are over, with whether they have run, even if the last one was given
+    /// up. Must not be called again after that.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe.
+    /// This method is cancel safe.
     pub(crate) async fn ended(&mut self) -> bool {
         (&mut self.ended).await.is_ok()
     }
 
-    /// Whether nothing runs on the program's own runtime.
+    /// Returns whether nothing runs on the program's own runtime.
     pub(crate) fn is_program_blocked(&self) -> bool {
         !self.probe.is_finished()
     }
 }
 
-/// Runs no further hook. Returns the one that runs, and those that never will, which have the age
-/// 0.
+/// Gives up all further hooks. Returns the running one, and those that will never run, which have
+/// the age 0.
 pub(super) fn give_up(shared: &Arc<Shared>, adopt: Adopt) -> Vec<InFlight> {
     let (running, waiting) = shared.hooks.give_up();
     let lines: Vec<_> = waiting.iter().rev().map(|hook| (hook.line, Duration::ZERO)).collect();
@@ -92,8 +94,9 @@ pub(super) fn give_up(shared: &Arc<Shared>, adopt: Adopt) -> Vec<InFlight> {
     all.map(|(line, age)| InFlight::Hook { name: line.to_string(), age }).collect()
 }
 
-/// Drops on a thread of its own: what a future owns may block when it is dropped, and the sentinel,
-/// which owns the limits, cannot wait for it. If no thread can be had, nothing is dropped.
+/// Drops the hooks on a separate thread: what a future owns may block when dropped, and the
+/// sentinel, which owns the limits, cannot wait for that. If the thread cannot be spawned, nothing
+/// is dropped.
 fn drop_elsewhere(shared: &Arc<Shared>, adopt: Adopt, waiting: Vec<Hook>) {
     if waiting.is_empty() {
         return;
@@ -101,7 +104,7 @@ fn drop_elsewhere(shared: &Arc<Shared>, adopt: Adopt, waiting: Vec<Hook>) {
     let waiting = std::mem::ManuallyDrop::new(waiting);
     let shared = shared.clone();
     let thread = std::thread::Builder::new().name("graceful-cleanup".to_owned());
-    // A panic in there is told by the panic hook.
+    // The panic hook reports a panic in there.
     let _ = thread.spawn(move || {
         let _runtime = shared.runtime().enter();
         adopt(shared.clone(), Scope::Program);
@@ -109,15 +112,14 @@ fn drop_elsewhere(shared: &Arc<Shared>, adopt: Adopt, waiting: Vec<Hook>) {
     });
 }
 
-/// Runs the hooks on this thread, one after the other, until there is none left or they are given
-/// up.
+/// Runs the hooks on this thread, one after another, until none is left or they are given up.
 fn run_all(shared: &Arc<Shared>, adopt: Adopt, runtime: Runtime, done: oneshot::Sender<()>) {
     adopt(shared.clone(), Scope::Cleanup);
-    // Set once: this is the only place.
+    // Cannot fail: this is the only place that sets it.
     let _ = shared.cleanup.runtime.set(runtime.handle().clone());
     while let Some(Hook { line, future }) = shared.hooks.next() {
-        // The phase first: what has been given up is not polled again, but dropped here, where its
-        // timers are.
+        // The phase comes first: a hook that has been given up is not polled again, but dropped
+        // here, where its timers are.
         let run = || runtime.block_on(race(shared.phase.reached(Phase::Over), future));
         match catch_unwind(AssertUnwindSafe(run)) {
             Ok(First::Left(())) => break,
@@ -134,18 +136,18 @@ fn run_all(shared: &Arc<Shared>, adopt: Adopt, runtime: Runtime, done: oneshot::
     // Drives the tasks that hooks have spawned until the sentinel is done with them.
     runtime.block_on(shared.phase.reached(Phase::Over));
     if !shared.cleanup.work.is_none() {
-        // Cut in this moment. The sentinel waits for them; this only gives them the same time.
+        // They have just been cut. The sentinel waits for them; this gives them the same time.
         std::thread::sleep(ABORT_GRACE);
     }
     if shared.cleanup.work.is_none() {
         runtime.shutdown_background();
     } else {
-        // As for the program's runtime: see `AnyRuntime::end`.
+        // Leaked, like the program's runtime: see `AnyRuntime::end`.
         std::mem::forget(runtime);
     }
 }
 
-/// A failure of the stop, before its end is said: so that it is in the report.
+/// Reports the failure of a hook, before the end of the hooks, so that the report contains it.
 fn hook_failed(shared: &Shared, line: &Location<'_>, failure: Failure) {
     shared.tell(Event::Failed(failure.context(&format!("hook {line}"))));
 }
@@ -155,10 +157,10 @@ fn build(shared: &Arc<Shared>, adopt: Adopt) -> io::Result<Runtime> {
     if shared.cleanup.is_paused.load(std::sync::atomic::Ordering::Relaxed) {
         return Builder::new_current_thread().enable_all().start_paused(true).build();
     }
-    // With a worker: what a hook has spawned goes on while it blocks.
+    // With a worker, so that the tasks of a hook keep running while it blocks.
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(1).enable_all().thread_name("graceful-cleanup");
-    // Weak: the runtime keeps this closure.
+    // Weak, because the runtime keeps this closure.
     let shared = Arc::downgrade(shared);
     builder.on_thread_start(move || {
         if let Some(shared) = shared.upgrade() {

@@ -1,5 +1,5 @@
-//! The sentinel: an OS thread with a runtime of its own, which owns the signals and every limit, so
-//! that neither depends on a free worker thread.
+//! The sentinel: an OS thread with its own runtime, which owns the signals and every limit, so that
+//! neither depends on a free worker thread.
 
 use std::{
     convert::Infallible,
@@ -22,7 +22,7 @@ use super::{
     phase::Phase,
     report::{Cause, Report},
     run_hooks::Adopt,
-    sequence::{self, CutOff, Stopped},
+    sequence::{self, CutOff},
     shared::{Event, Shared},
 };
 use crate::{
@@ -31,40 +31,44 @@ use crate::{
     util::{Failure, First, beside, race, within},
 };
 
-/// Stop signals within this time of the first count as one with it: terminals and supervisors often
-/// deliver one twice, and systemd's `SendSIGHUP=yes` sends SIGHUP right behind SIGTERM
+/// Stop signals within this time of the first count as the same signal: terminals and supervisors
+/// often deliver a signal twice, and systemd's `SendSIGHUP=yes` sends SIGHUP right after SIGTERM
 /// (systemd.kill(5)).
 const DEBOUNCE: Duration = Duration::from_millis(200);
 
-/// How long the last messages may take if the limits are used up, or a second signal has come.
+/// How long the last messages may take if the limits are used up, or a second signal has arrived.
 pub(super) const FLUSH_GRACE: Duration = Duration::from_millis(15);
 
-/// How a run has ended, and what is left to see to.
+/// How a run has ended, and what is left to do.
 pub(crate) struct Ended {
     pub(crate) report: Report,
-    /// Whether something that was cut has not let go.
+    /// Whether some of the work that was cut is still running.
     pub(crate) left_behind: bool,
-    /// Until when the last steps of the process may take; `None`: there is no limit.
+    /// The deadline of the last steps of the process; `None` means no limit.
     pub(crate) until: Option<Instant>,
+    /// Signals have their default actions again once these are dropped.
     pub(crate) signals: Signals,
-    /// Until when a stop signal still counts as one with the first.
+    pub(crate) dumps: Signals,
+    /// Until when a stop signal counts as a repeat of the first one.
     pub(crate) settled: Option<Instant>,
+    pub(crate) kept: Arc<Kept>,
+    log: Log,
 }
 
-/// Starts the thread. The handlers are installed when this returns; `end` is called on the
-/// sentinel's thread, once everything is over, with the signals `dumps`, which have their default
-/// actions again once they are dropped.
+/// Starts the thread. The handlers are installed when this returns. `end` is called on the
+/// sentinel's thread once everything is over.
 ///
 /// # Errors
 ///
-/// If a signal's handler cannot be installed, or a thread or its runtime cannot be made.
+/// Returns an error if a signal handler cannot be installed, or a thread or its runtime cannot be
+/// created.
 pub(crate) fn spawn(
     shared: Arc<Shared>,
     events: mpsc::UnboundedReceiver<Event>,
     signals: &[Signal],
     dumps: &[Signal],
     adopt: Adopt,
-    end: impl FnOnce(Ended, Signals) + Send + 'static,
+    end: impl FnOnce(Ended) + Send + 'static,
 ) -> io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().enable_io().build()?;
@@ -79,9 +83,10 @@ pub(crate) fn spawn(
         let run = beside(run, dump_on_signal(&shared, &mut dumps));
         #[cfg(feature = "http1")]
         let run = beside(run, shared.work.sweep_idle(|idle| shared.sweep_out_of_band(idle)));
-        let over = runtime.block_on(run);
+        let mut ended = runtime.block_on(run);
+        ended.dumps = dumps;
         drop(shared);
-        end(over, dumps);
+        end(ended);
     })?;
     Ok(())
 }
@@ -93,7 +98,6 @@ struct Sentinel {
     adopt: Adopt,
 }
 
-/// Failures and panics so far.
 #[derive(Default)]
 struct Problems {
     failures: Vec<Failure>,
@@ -107,24 +111,24 @@ impl Sentinel {
         let started = Instant::now();
         let Self { shared, mut events, mut signals, adopt } = self;
         let limits = shared.limits;
-        // Events that were sent before the cause.
+        // Events that were sent before the stop began.
         while let Ok(event) = events.try_recv() {
             problems.note(&shared, event);
         }
         let ready = shared.phase.now() == Phase::Serving;
-        // No lame duck where there is no client that could be told.
+        // No lame duck if there are no clients to notify.
         let delay = match cause {
             Cause::Finished => Duration::ZERO,
             _ if ready => limits.delay,
             _ => Duration::ZERO,
         };
-        // A failure before there was anything to drain has been said, and there is no more to say.
+        // A failure before there was anything to drain has been logged; there is nothing to add.
         let in_silence = match cause {
             Cause::Finished => true,
             Cause::Failed | Cause::Panicked => !ready && shared.work.counts().is_nothing(),
             _ => false,
         };
-        // In this order: when it is said that the drain has begun, it has.
+        // In this order, so that the drain has begun when the message says so.
         sequence::begin(&shared, delay);
         if !in_silence {
             messages::stopping(&shared.log, &cause, delay, limits.timeout);
@@ -145,11 +149,12 @@ impl Sentinel {
         let (forced_by, stopped) = match outcome {
             First::Left(signal) => {
                 sequence::now(&shared, adopt, &mut cut_off).await;
-                (Some(signal), Stopped { left_behind: true, until: Some(Instant::now()) })
+                (Some(signal), (true, Some(Instant::now())))
             }
             First::Right(stopped) => (None, stopped),
         };
-        // Events that were sent in the very last moment.
+        let (left_behind, until) = stopped;
+        // Events that were sent at the very last moment.
         while let Ok(event) = events.try_recv() {
             problems.note(&shared, event);
         }
@@ -178,10 +183,10 @@ impl Sentinel {
             None if in_silence => {}
             None => shared.manager.status(&report.line()),
         }
-        let left = stopped.until.map(|until| until.saturating_duration_since(Instant::now()));
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         let all = async {
             shared.log.close().await;
-            // Nobody waits for a manager that does not read.
+            // Do not wait for a manager that does not read.
             within(Some(FLUSH_GRACE), shared.manager.sent()).await;
         };
         let said = within(left.map(|left| left.max(FLUSH_GRACE)), all);
@@ -192,16 +197,16 @@ impl Sentinel {
         {
             report.forced = Some(signal);
         }
-        let Stopped { left_behind, until } = stopped;
         let settled = first.map(|first| first + DEBOUNCE);
-        Ended { report, left_behind, until, signals, settled }
+        let (kept, log) = (shared.kept.clone(), shared.log.clone());
+        Ended { report, left_behind, until, signals, dumps: Signals::default(), settled, kept, log }
     }
 
-    /// Until something starts the drain.
+    /// Waits until something starts the drain.
     async fn serve(&mut self, problems: &mut Problems) -> Cause {
         let event = match race(self.signals.next(), self.events.recv()).await {
             First::Left(signal) => return Cause::Signal(signal),
-            // `Shared` holds a sender: the channel is never closed.
+            // `Shared` holds a sender, so the channel is never closed.
             First::Right(event) => event.unwrap_or(Event::Stop),
         };
         let cause = match event {
@@ -229,7 +234,8 @@ impl Problems {
     }
 }
 
-/// Resolves with the signal that means "now": the second one, unless it belongs to the first.
+/// Resolves with the signal that forces the end: the second one, unless it is a repeat of the
+/// first.
 async fn forced(shared: &Shared, signals: &mut Signals, first: &mut Option<Instant>) -> Signal {
     loop {
         let signal = signals.next().await;
@@ -245,7 +251,7 @@ async fn forced(shared: &Shared, signals: &mut Signals, first: &mut Option<Insta
     }
 }
 
-/// Notes what is told while the stop is under way.
+/// Notes the events that arrive during the stop.
 async fn absorb(
     shared: &Shared,
     events: &mut mpsc::UnboundedReceiver<Event>,
@@ -259,22 +265,22 @@ async fn absorb(
     }
 }
 
-// The time that a stop takes, as the service manager has to know it.
+// The time that a stop takes, as reported to the service manager.
 
 /// Slack for the steps after the limits, on a busy machine.
 const LAST_STEPS: Duration = Duration::from_secs(1);
 
-/// Without a limit: how long the manager waits for the next message, and
-/// how often it gets one.
+/// In a stop without a limit: how long the manager waits for the next message, and how often it
+/// gets one.
 const WORD: Duration = Duration::from_secs(10);
 const EVERY: Duration = Duration::from_secs(2);
 
-/// How long a stop takes at most; `None`: there is no limit.
+/// Returns how long a stop takes at most; `None` means no limit.
 pub(super) fn stop_time(limits: &Limits, delay: Duration) -> Option<Duration> {
     Some(Limits { delay, ..*limits }.total()? + LAST_STEPS)
 }
 
-/// Asks for more time, again and again, as long as a stop without a limit goes on.
+/// Asks for more time, again and again, during a stop without a limit.
 pub(super) async fn ask_for_time(shared: &Shared) -> Infallible {
     if !shared.manager.is_there() || stop_time(&shared.limits, Duration::ZERO).is_some() {
         return pending().await;
@@ -285,12 +291,11 @@ pub(super) async fn ask_for_time(shared: &Shared) -> Infallible {
     }
 }
 
-// The watchdog of the service manager: told that the process is alive as long as it is.
+// The watchdog of the service manager.
 
-/// Tells the manager so, twice in the time that it allows (`sd_watchdog_enabled(3)`), and before
-/// the stop only when a task of the program's runtime has had its turn. A runtime that is busy
-/// gives it one, if late; one whose threads are all blocked does not. In a stop there are the
-/// limits for that.
+/// Feeds the watchdog, twice per period (`sd_watchdog_enabled(3)`). Before the stop, it does so
+/// only after a task has run on the program's runtime: a busy runtime runs it late, one whose
+/// threads are all blocked never does. During a stop, the limits cover that case.
 pub(super) async fn feed_watchdog(shared: &Shared) -> Infallible {
     let Some(period) = shared.manager.watchdog() else {
         return pending().await;
@@ -304,9 +309,9 @@ pub(super) async fn feed_watchdog(shared: &Shared) -> Infallible {
     }
 }
 
-// Prints what is in flight at each of the `dump` signals.
+// The `dump` signals.
 
-/// Says it at each of `signals`, for as long as there is a sentinel.
+/// Logs what is in flight at each of `signals`, for as long as the sentinel runs.
 pub(super) async fn dump_on_signal(shared: &Arc<Shared>, signals: &mut Signals) -> Infallible {
     loop {
         let signal = signals.next().await;
@@ -314,32 +319,27 @@ pub(super) async fn dump_on_signal(shared: &Arc<Shared>, signals: &mut Signals) 
     }
 }
 
-// The last thing that the sentinel does: lets the main thread go, and ends the process if that
-// does not come to its end.
+// The last step of the sentinel: it releases the main thread, and ends the process if that thread
+// does not finish.
 
-/// How long the main thread may take to let go of the runtime at least. If it is stuck in the
-/// program's code, the sentinel ends the process.
+/// The least time granted to the main thread to drop the runtime. If it is stuck in the program's
+/// code, the sentinel ends the process.
 const TEARDOWN: Duration = Duration::from_millis(15);
 
-/// The message from the sentinel to the main thread.
-pub(crate) struct ProcessEnd {
-    pub(crate) exit: Exit,
-    pub(crate) left_behind: bool,
-}
-
-/// Lets the main thread go: sends `report` and `over_to`, then waits for `released` to hang up, and
-/// ends the process if that takes too long, after a word about what of `kept` is left behind then.
-/// `tearing_down` hangs up when the signals are settled.
+/// Releases the main thread: sends to `report`, and to `over_to` the exit and whether something was
+/// left behind. Then waits for `released` to hang up. If that takes too long, logs the kept values
+/// that are left behind, and ends the process. `tearing_down` hangs up when the signals are
+/// settled.
 pub(crate) fn teardown(
     ended: Ended,
-    log: &Log,
-    kept: &Kept,
     report: oneshot::Sender<Report>,
-    over_to: &std_mpsc::Sender<ProcessEnd>,
+    over_to: &std_mpsc::Sender<(Exit, bool)>,
     released: &std_mpsc::Receiver<()>,
     tearing_down: std_mpsc::Sender<()>,
 ) {
-    let Ended { report: told, left_behind, until, signals, settled } = ended;
+    let Ended { report: told, left_behind, until, signals, dumps, settled, kept, log } = ended;
+    // The default action of these signals would kill a process that is ending well.
+    std::mem::forget(dumps);
     let now = Instant::now();
     let rest = until.map(|until| until.saturating_duration_since(now));
     let exit = Exit::new(told.code(), rest);
@@ -348,18 +348,18 @@ pub(crate) fn teardown(
         _ if left_behind => Some(now + TEARDOWN),
         until => until.map(|until| until.max(now + TEARDOWN)),
     };
-    // Claimed now, so that no thread has to be made for it at the very end.
+    // Claimed now, so that no thread has to be created for it at the very end.
     let watch = Watch::claim();
     let settled = settled.filter(|&settled| settled > now);
     let mut tearing_down = Some(tearing_down);
     if settled.is_some() {
-        // Not waited for.
+        // The main thread does not wait for the signals to settle.
         tearing_down = None;
     } else {
         signals.force();
     }
     // `run` is waiting for both.
-    let _ = over_to.send(ProcessEnd { exit, left_behind });
+    let _ = over_to.send((exit, left_behind));
     let _ = report.send(told);
     let first = settled.into_iter().chain(patience).min();
     let mut is_released = wait(released, first);
@@ -368,7 +368,7 @@ pub(crate) fn teardown(
         is_released = wait(released, patience);
     }
     if !is_released {
-        messages::left_behind(log, &kept.left());
+        messages::left_behind(&log, &kept.left());
         log.flush(FLUSH_GRACE);
         exit_now(exit.code());
     }
@@ -382,12 +382,12 @@ pub(crate) fn teardown(
     }
 }
 
-/// Whether the main thread has let go by `until`.
+/// Waits for the main thread until `until`. Returns whether it has finished.
 fn wait(released: &std_mpsc::Receiver<()>, until: Option<Instant>) -> bool {
     let ended = match until {
         None => released.recv().map_err(RecvTimeoutError::from),
         Some(until) => released.recv_timeout(until.saturating_duration_since(Instant::now())),
     };
-    // Nothing is ever sent: its end hangs up.
+    // Nothing is ever sent: the main thread hangs up at its end.
     ended != Err(RecvTimeoutError::Timeout)
 }

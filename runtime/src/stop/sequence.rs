@@ -21,7 +21,8 @@ use crate::{
     work::{Counts, InFlight, InFlightSnapshot, Name, Oldest},
 };
 
-/// The work that a stop cuts off. It outlives the stop, which a second signal may end at any point.
+/// The work that a stop cuts off. It outlives the future of the stop, which a second signal may
+/// drop at any point.
 #[derive(Default)]
 pub(super) struct CutOff {
     work: Vec<InFlightSnapshot>,
@@ -29,22 +30,14 @@ pub(super) struct CutOff {
 }
 
 impl CutOff {
-    /// All of it, but for what has come to its end by itself since it was named.
+    /// Returns all of it, except for work that has ended by itself since it was recorded.
     pub(super) fn names(self) -> Vec<InFlight> {
         let work = self.work.into_iter().flat_map(InFlightSnapshot::without_ended);
         work.chain(self.hooks).collect()
     }
 }
 
-/// How a stop has ended.
-pub(super) struct Stopped {
-    /// Whether something that was cut has not let go.
-    pub(super) left_behind: bool,
-    /// When the limit of the cleanup is reached; the last steps of the process have until then.
-    pub(super) until: Option<Instant>,
-}
-
-/// The first step: not ready any more; and if there is no lame duck, the drain.
+/// The first step: the program is no longer ready, and without a lame duck, the drain begins.
 pub(super) fn begin(shared: &Shared, delay: Duration) {
     shared.phase.advance(Phase::Stopping);
     if delay.is_zero() {
@@ -52,15 +45,16 @@ pub(super) fn begin(shared: &Shared, delay: Duration) {
     }
 }
 
-/// The whole way, from the first step on.
+/// Runs all steps after the first. Returns whether some of the work that was cut is still running,
+/// and the deadline of the cleanup, which is also that of the last steps of the process.
 pub(super) async fn stop(
     shared: &Arc<Shared>,
     adopt: Adopt,
     delay: Duration,
     cut_off: &mut CutOff,
-) -> Stopped {
+) -> (bool, Option<Instant>) {
     if !delay.is_zero() {
-        // With nothing left to serve there is no client to be a lame duck for.
+        // With no work left, there is no client to be a lame duck for.
         within(Some(delay), shared.work.none()).await;
         shared.begin_drain();
     }
@@ -83,7 +77,8 @@ pub(super) async fn stop(
         None => Some(true),
     };
     if have_run.is_some() {
-        // Tasks spawned by hooks; an untracked task may also have begun tracked work meanwhile.
+        // Tasks that hooks have spawned. An untracked task may also have begun tracked work
+        // meanwhile.
         let left_over = async {
             shared.cleanup.work.none().await;
             if drained {
@@ -105,22 +100,23 @@ pub(super) async fn stop(
         let left = let_go.saturating_duration_since(Instant::now());
         left_behind |= within(Some(left), hooks.ended()).await.is_none();
     }
-    Stopped { left_behind, until }
+    (left_behind, until)
 }
 
-/// A second signal: everything ends, whatever the stop was at.
+/// Ends everything at once after a second signal, whatever step the stop had reached.
 pub(super) async fn now(shared: &Arc<Shared>, adopt: Adopt, cut_off: &mut CutOff) {
     cut_all(shared, cut_off).await;
     let hooks = run_hooks::give_up(shared, adopt);
     cut_off.hooks.extend(hooks.into_iter().filter(InFlight::has_begun));
 }
 
-/// Returns whether all work has come to its end within the limit.
+/// Drains all work. Returns whether it ended within the limit.
 async fn drain(shared: &Shared) -> bool {
     let deadline = shared.limits.timeout.map(|limit| Instant::now() + limit);
     let drain = async {
         shared.work.none().await;
-        // From here on no connection is accepted. One that just has been is still answered.
+        // From here on, no connection is accepted. One that was accepted just before is still
+        // answered.
         shared.phase.advance(Phase::Cleanup);
         shared.work.none().await;
     };
@@ -128,16 +124,14 @@ async fn drain(shared: &Shared) -> bool {
     beside(drained, show(shared, deadline)).await.is_some()
 }
 
-/// Names the work that is still under way. Before that, nothing begins any more; after it, what has
-/// been named is ended: so what is named is what is cut, except for what comes to its end by
-/// itself.
+/// Records the work that is still running. No work begins after this, and the caller cuts what is
+/// recorded, so the report names exactly the work that is cut, except for what ends by itself.
 fn seal(shared: &Shared, cut_off: &mut CutOff) {
     shared.phase.advance(Phase::Sealed);
     cut_off.work.push(shared.work.seal());
 }
 
-/// Ends what is left, the hooks and what they have spawned among it, and gives it a moment to let
-/// go.
+/// Ends all remaining work, including the hooks and their tasks, and gives it a moment to finish.
 async fn cut_all(shared: &Shared, cut_off: &mut CutOff) {
     let (work, cleanup) = (&shared.work, &shared.cleanup.work);
     let was_cut = shared.phase.now() >= Phase::Sealed;
@@ -152,7 +146,7 @@ async fn cut_all(shared: &Shared, cut_off: &mut CutOff) {
     within(Some(ABORT_GRACE), async {
         cleanup.none().await;
         if !was_cut {
-            // Work that has not let go by now had its grace.
+            // Work that was cut earlier has already had its grace.
             work.none().await;
         }
     })
@@ -165,15 +159,15 @@ fn is_left(shared: &Shared) -> bool {
 
 // The progress display of a slow drain.
 
-/// A stop that is over sooner shows nothing.
+/// A drain that ends sooner shows nothing.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How often the live line is drawn anew.
+/// How often the live line is redrawn.
 const FRAME: Duration = Duration::from_millis(100);
-/// How often a log, or the service manager, is told, at most; a log only when something has
-/// changed.
+/// The shortest interval between lines in a log, or between updates to the service manager. A log
+/// gets a line only when something has changed.
 const LINE: Duration = Duration::from_secs(1);
 
-/// Shows what is left, until it is dropped; then wipes the live line.
+/// Shows the remaining work until dropped, which wipes the live line.
 pub(super) async fn show(shared: &Shared, deadline: Option<Instant>) -> Infallible {
     tokio::time::sleep(PATIENCE).await;
     let person = async {
@@ -208,7 +202,7 @@ async fn lines(shared: &Shared, deadline: Option<Instant>) -> Infallible {
     loop {
         let (counts, oldest) = shared.work.overview();
         let now = (counts, oldest.as_ref().map(|oldest| Name(oldest).to_string()));
-        // The last moments are the report's.
+        // The last moments belong to the report.
         let soon = left(deadline).is_some_and(|left| left < PATIENCE);
         if told.as_ref() != Some(&now) && counts != Counts::default() && !soon {
             messages::progress(&shared.log, counts, oldest.as_ref(), left(deadline));
@@ -218,7 +212,7 @@ async fn lines(shared: &Shared, deadline: Option<Instant>) -> Infallible {
     }
 }
 
-/// The same for `systemctl status`.
+/// Shows the same in `systemctl status`.
 async fn status(shared: &Shared, deadline: Option<Instant>) -> Infallible {
     if !shared.manager.is_there() {
         return pending().await;
@@ -233,8 +227,9 @@ fn left(deadline: Option<Instant>) -> Option<Duration> {
     deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
 }
 
-/// `draining: 3 requests, 1 task; oldest: GET /export from 10.0.0.7, 12s; 7.5s left`, short enough
-/// for 80 columns in all but the busiest servers. Of all the work one piece is made text.
+/// Returns `draining: 3 requests, 1 task; oldest: GET /export from 10.0.0.7, 12s; 7.5s left`, short
+/// enough for 80 columns in all but the busiest servers. Only the oldest piece of work is
+/// formatted.
 fn draining(shared: &Shared, deadline: Option<Instant>) -> String {
     let (counts, oldest) = shared.work.overview();
     let time = match left(deadline) {

@@ -1,4 +1,4 @@
-//! The state of one context: the sentinel drives it, everything else looks at it.
+//! The state of one context. The sentinel drives it; everything else reads it.
 
 use std::{
     borrow::Cow,
@@ -11,10 +11,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::{
-    runtime::{Handle as Runtime, Handle as RuntimeHandle},
-    sync::mpsc,
-};
+use tokio::{runtime::Handle as Runtime, sync::mpsc};
 
 use super::{
     hooks::Hooks,
@@ -47,19 +44,16 @@ pub(crate) struct Shared {
     not_ready: NotReady,
     pub(crate) turns: StopOrder,
     propagation: Propagation,
-    /// The program, for a server that stands apart from its stop.
+    /// The program's context, if this is the context of an out-of-band server.
     program: Option<Arc<Shared>>,
-    /// The servers that stand apart from the stop of this.
+    /// The contexts of the out-of-band servers, which keep running while the program stops.
     out_of_band: Mutex<Vec<Weak<Shared>>>,
     /// Whether the body of `main` has ever asked for a `Shutdown`.
     main_asked: AtomicBool,
-    /// The latest server that was dropped without being served.
+    /// The last server that was dropped without being served.
     unserved: Mutex<Option<String>>,
-    /// When the drain has started. The sentinel sets it once, before the phase says so.
+    /// When the drain started. The sentinel sets it once, before it advances the phase.
     pub(crate) drain_started: OnceLock<Instant>,
-    /// Callbacks that reload files when the program asks for it.
-    #[cfg(feature = "tls")]
-    reloads: Mutex<Vec<Box<dyn Fn() + Send>>>,
     /// State that belongs to the cleanup hooks alone.
     pub(crate) cleanup: Cleanup,
     events: mpsc::UnboundedSender<Event>,
@@ -89,8 +83,6 @@ impl Shared {
             main_asked: AtomicBool::new(false),
             unserved: Mutex::new(None),
             drain_started: OnceLock::new(),
-            #[cfg(feature = "tls")]
-            reloads: Mutex::new(Vec::new()),
             cleanup: Cleanup::new(log.clone()),
             log,
             manager,
@@ -99,8 +91,8 @@ impl Shared {
         }
     }
 
-    /// A context of its own for a server that goes on while the program stops: what it does is not
-    /// waited for, and it ends when all else is over.
+    /// Creates the context of a server that keeps running while the program stops: its work is not
+    /// waited for, and it ends when everything else is over.
     pub(crate) fn out_of_band(self: &Arc<Self>) -> Arc<Self> {
         let program = self.program();
         let (limits, log, events) = (program.limits, program.log.clone(), program.events.clone());
@@ -111,14 +103,14 @@ impl Shared {
         out_of_band
     }
 
-    /// As `Work::sweep`, of the servers that stand out of band.
+    /// Like `Work::sweep`, for the out-of-band servers.
     #[cfg(feature = "http1")]
-    pub(super) fn sweep_out_of_band(&self, idle: std::time::Duration) -> bool {
+    pub(crate) fn sweep_out_of_band(&self, idle: std::time::Duration) -> bool {
         let all: Vec<_> = lock(&self.out_of_band).iter().filter_map(Weak::upgrade).collect();
         all.iter().fold(false, |left, it| it.work.sweep(idle) | left)
     }
 
-    /// Ends the servers that stand out of band.
+    /// Ends the out-of-band servers.
     pub(super) fn end_out_of_band(&self) {
         for out_of_band in std::mem::take(&mut *lock(&self.out_of_band)) {
             if let Some(out_of_band) = out_of_band.upgrade() {
@@ -129,12 +121,12 @@ impl Shared {
         }
     }
 
-    /// The program's context, also for a server that is out of band.
+    /// Returns the program's context, also for an out-of-band server.
     pub(crate) fn program(self: &Arc<Self>) -> &Arc<Self> {
         self.program.as_ref().unwrap_or(self)
     }
 
-    /// The service manager is told that the program is ready, which is `status`: now, or once the
+    /// Tells the service manager that the program is ready, with this `status`: now, or once the
     /// program says so.
     pub(crate) fn tell_ready(&self, status: &str) {
         match self.not_ready.or_later(status) {
@@ -143,7 +135,7 @@ impl Shared {
         }
     }
 
-    /// The program says whether it is ready.
+    /// Sets why the program is not ready; `None` if it is.
     pub(crate) fn set_not_ready(&self, reason: Option<Cow<'static, str>>) {
         let program = self.program.as_deref().unwrap_or(self);
         if let Some(status) = program.not_ready.set(reason) {
@@ -151,7 +143,8 @@ impl Shared {
         }
     }
 
-    /// Why the program wants no new requests; `None`: it does, up to the phase `last`.
+    /// Returns why the program wants no new requests, or `None` if it wants them. After the phase
+    /// `last`, it never does.
     pub(crate) fn unready(&self, last: Phase) -> Option<Cow<'static, str>> {
         let program = self.program.as_deref().unwrap_or(self);
         match program.phase.now() {
@@ -164,7 +157,6 @@ impl Shared {
         self.propagation
     }
 
-    /// Returns the table of this scope.
     pub(crate) fn work_of(&self, scope: Scope) -> &Arc<Work> {
         match scope {
             Scope::Program => &self.work,
@@ -173,7 +165,7 @@ impl Shared {
     }
 
     pub(crate) fn set_runtime(&self, runtime: Runtime) {
-        // Set once, by the code that made this context.
+        // Set once, by the code that created this context.
         let _ = self.runtime.set(runtime);
     }
 
@@ -182,14 +174,13 @@ impl Shared {
         runtime.expect("a context is handed out only after its runtime has been set")
     }
 
-    /// Spawns a task of this crate's own that nobody waits for. Boxed: each type of future that
-    /// tokio spawns is some two thousand lines to compile.
+    /// Spawns an internal task that nobody waits for. Boxed, because each type of future that tokio
+    /// spawns costs about two thousand lines to compile.
     pub(crate) fn spawn_quietly(&self, task: impl Future<Output = ()> + Send + 'static) {
         let task: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(task);
         self.runtime().spawn(task);
     }
 
-    /// Returns the runtime of this scope's tasks.
     pub(crate) fn runtime_of(&self, scope: Scope) -> &Runtime {
         match scope {
             Scope::Program => self.runtime(),
@@ -197,20 +188,20 @@ impl Shared {
         }
     }
 
-    /// Moves on to the drain, for everything that looks.
+    /// Starts the drain.
     pub(super) fn begin_drain(&self) {
-        // Set once: this is the only place, and it comes with the phase.
+        // Set once, and only here, together with the phase.
         let _ = self.drain_started.set(Instant::now());
-        // In this order: what ends because it has seen the phase counts as drained.
+        // In this order, so that work that ends because it has seen the phase counts as drained.
         self.work.begin_drain();
         self.phase.advance(Phase::Draining);
         self.work.wake();
     }
 
-    /// Stops `turn` in the drain before all that were added before it.
+    /// Adds `turn`, which stops in the drain before all that were added earlier.
     pub(crate) fn add_turn(self: &Arc<Self>, turn: &Arc<impl OrderedStop + 'static>) {
         if self.turns.add(turn) {
-            // Holds no drain: what has its turn does.
+            // This task does not hold the drain, but the groups that it stops do.
             let shared = self.clone();
             self.spawn_quietly(async move {
                 shared.phase.reached(Phase::Draining).await;
@@ -219,19 +210,19 @@ impl Shared {
         }
     }
 
-    /// The body of `main` has asked for a `Shutdown`, from which it learns of the stop by itself.
+    /// Notes that the body of `main` has asked for a `Shutdown`, which tells it about the stop.
     pub(crate) fn note_main_asked(&self) {
         self.main_asked.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it ever has.
+    /// Returns whether the body of `main` has ever asked for a `Shutdown`.
     pub(crate) fn main_has_asked(&self) -> bool {
-        // Relaxed: written by the thread that polls `main`, and read there where it decides
-        // anything.
+        // Relaxed: written by the thread that polls `main`, and every decision is made on that
+        // thread, too.
         self.main_asked.load(Ordering::Relaxed)
     }
 
-    /// A server was dropped without being served.
+    /// Notes a server that was dropped without being served.
     pub(crate) fn note_unserved(&self, server: String) {
         *lock(&self.unserved) = Some(server);
     }
@@ -240,25 +231,7 @@ impl Shared {
         lock(&self.unserved).take()
     }
 
-    /// Calls `reload` whenever the program asks for files to be read again. It returns at once.
-    #[cfg(feature = "tls")]
-    pub(crate) fn on_reload(&self, reload: Box<dyn Fn() + Send>) {
-        let program = self.program.as_deref().unwrap_or(self);
-        lock(&program.reloads).push(reload);
-    }
-
-    /// Rereads certificates that came from files.
-    #[cfg(feature = "tls")]
-    pub(crate) fn reload_tls(&self) {
-        let program = self.program.as_deref().unwrap_or(self);
-        lock(&program.reloads).iter().for_each(|reload| reload());
-        // Else it is not ready yet, or stops: there is nothing that could be said to go on.
-        if self.phase.now() == Phase::Serving {
-            self.manager.reloads();
-        }
-    }
-
-    /// Returns what runs now: the program's work, the oldest first, then that of the hooks.
+    /// Returns the running work: that of the program, oldest first, then that of the hooks.
     pub(crate) fn in_flight(&self) -> Vec<InFlight> {
         let mut all = self.work.in_flight();
         let hook = self.hooks.running();
@@ -267,12 +240,12 @@ impl Shared {
         all
     }
 
-    /// Whether there is work besides the program itself.
+    /// Returns whether there is work besides the program itself.
     pub(crate) fn has_work(&self) -> bool {
         !self.work.counts().is_nothing()
     }
 
-    /// Tells the sentinel. One that has ended has nothing left to do with it.
+    /// Sends an event to the sentinel. Once that has ended, events no longer matter.
     pub(crate) fn tell(&self, event: Event) {
         let _ = self.events.send(event);
     }
@@ -292,28 +265,28 @@ impl fmt::Debug for Shared {
 /// How code finds its context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Propagation {
-    /// The threads of the runtime, which belong to the context.
+    /// Through the threads of the runtime, which belong to the context.
     Threads,
-    /// The futures of this crate, on the threads of another program.
+    /// Through the futures of this crate, on the threads of another program.
     Futures,
 }
 
-/// Which part of the life of a process a piece of code belongs to, and with it the limit.
+/// The part of a run that code belongs to, which determines its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     /// The program: until the limit of the drain.
     Program,
-    /// The cleanup hooks: until theirs.
+    /// The cleanup hooks: until the limit of the cleanup.
     Cleanup,
 }
 
 // State that belongs to the cleanup hooks alone.
 
 pub(crate) struct Cleanup {
-    /// Tasks they have spawned.
+    /// Tasks that the hooks have spawned.
     pub(crate) work: Arc<Work>,
-    pub(super) runtime: OnceLock<RuntimeHandle>,
-    /// A runtime whose clock is paused, as the program's is.
+    pub(super) runtime: OnceLock<Runtime>,
+    /// Whether the clock of the hooks' runtime is paused, as the program's is.
     #[cfg(feature = "test-util")]
     pub(crate) is_paused: std::sync::atomic::AtomicBool,
 }
@@ -328,8 +301,8 @@ impl Cleanup {
         }
     }
 
-    /// Once the hooks run.
-    pub(crate) fn runtime(&self) -> Option<&RuntimeHandle> {
+    /// Returns the runtime of the hooks, once they run.
+    pub(crate) fn runtime(&self) -> Option<&Runtime> {
         self.runtime.get()
     }
 }
@@ -338,12 +311,12 @@ impl Cleanup {
 
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// The program calls for the drain.
+    /// The program asks for the drain.
     Stop,
     /// `main` or a server failed.
     Failed(Failure),
     /// `main` panicked.
     Panicked,
-    /// `main` and every server have come to an end.
+    /// `main` and every server have ended.
     Finished,
 }

@@ -6,7 +6,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf};
 #[derive(Clone, Debug)]
 pub(crate) enum LocalAddr {
     Tcp(SocketAddr),
-    /// A Unix socket: its path, where it has one.
+    /// A Unix socket, with its path if it has one.
     Unix(Option<PathBuf>),
 }
 
@@ -18,7 +18,7 @@ impl LocalAddr {
         }
     }
 
-    /// As messages call it: with the scheme of what is spoken there.
+    /// Returns the address as messages show it, with the scheme of its protocol.
     pub(crate) fn named(&self, scheme: &str) -> String {
         match self {
             Self::Tcp(addr) => format!("{scheme}://{addr}"),
@@ -28,7 +28,7 @@ impl LocalAddr {
     }
 }
 
-/// The two ends of a connection, as a load balancer says them.
+/// The two ends of a connection, as reported by a load balancer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProxiedAddrs {
     pub(crate) peer: SocketAddr,

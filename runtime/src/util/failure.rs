@@ -14,12 +14,12 @@ use super::{Escaped, one_line, via};
 
 /// Why a server or `main` failed.
 ///
-/// Its [`Display`](fmt::Display) form is the error and its causes in one line. Where the error's
-/// own `{:?}` form has more than one line, as those of `anyhow`, `eyre` and `miette` do, the
-/// process prints that in its place at the end.
+/// Its [`Display`](fmt::Display) form is the error and its causes in one line. If the error's own
+/// `{:?}` form has more than one line, as in `anyhow`, `eyre` and `miette`, the process prints that
+/// form instead at its end.
 ///
-/// [`source`](Error::source) is the error itself, so that a caller can ask it what happened. It is
-/// shared and not copied when a failure is cloned, as a [`Report`](crate::Report) has to be.
+/// [`source`](Error::source) is the error itself, so that a caller can inspect it. Cloning a
+/// failure, and with it a [`Report`](crate::Report), shares the error.
 ///
 /// # Examples
 ///
@@ -45,7 +45,7 @@ use super::{Escaped, one_line, via};
 #[derive(Clone, Debug)]
 pub struct Failure {
     line: String,
-    /// The error as the program prints it in full, where that is more than one line.
+    /// The `{:?}` form of the error, if that has more than one line.
     report: Option<String>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
@@ -57,7 +57,7 @@ impl Failure {
 
     pub(crate) fn from_error(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let error = match error.into().downcast::<Self>() {
-            // One that has come through `main`.
+            // This one was returned through `main`.
             Ok(failure) => return *failure,
             Err(error) => error,
         };
@@ -65,31 +65,31 @@ impl Failure {
         Self { source: Some(error.into()), ..text }
     }
 
-    /// One of which only the text is kept: it cannot be sent to the thread that reports it.
+    /// Keeps only the text of an error that cannot be sent to the thread that reports it.
     pub(crate) fn from_text_of(error: &dyn Error) -> Self {
         Self { report: in_full(error), ..Self::new(chain(error)) }
     }
 
-    /// `what` was being done when this happened.
+    /// Adds what was being done when this happened.
     pub(crate) fn context(self, what: &str) -> Self {
         let report = self.report.map(|report| format!("{what}: {report}"));
         Self { line: format!("{what}: {}", self.line), report, ..self }
     }
 
-    /// The error as the program prints it in full, where that is more than one line.
+    /// Returns the `{:?}` form of the error, if that has more than one line.
     pub(crate) fn report(&self) -> Option<String> {
         self.report.clone()
     }
 }
 
-/// How the error prints itself for people: the program's choice, by the type of its errors. A
-/// derived `Debug` is one line.
+/// Returns the `{:?}` form of an error, if that has more than one line. Error types that print
+/// reports for people do so there, while a derived `Debug` has one line.
 fn in_full(error: &dyn Error) -> Option<String> {
     let report = format!("{error:?}");
     report.trim_end().contains('\n').then_some(report)
 }
 
-/// An error and its causes, in one line.
+/// Returns an error and its causes on one line.
 fn chain(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
@@ -106,8 +106,8 @@ fn chain(error: &dyn Error) -> String {
 }
 
 impl Failure {
-    /// The kind of the I/O error that is the cause: `AddrInUse`, `PermissionDenied`, … An error
-    /// that has none among its causes is [`Other`](io::ErrorKind::Other).
+    /// Returns the kind of the I/O error that is the cause: `AddrInUse`, `PermissionDenied`, …
+    /// Without an I/O error among the causes, this is [`Other`](io::ErrorKind::Other).
     ///
     /// # Examples
     ///
@@ -132,7 +132,7 @@ impl Failure {
         io::ErrorKind::Other
     }
 
-    /// A hint on what to do about it.
+    /// Adds a hint on what to do about it.
     pub(crate) fn hint(self, what: &str) -> Self {
         let report = self.report.map(|report| format!("{}\n{what}", report.trim_end()));
         Self { line: format!("{}: {what}", self.line), report, ..self }
@@ -151,9 +151,9 @@ impl Error for Failure {
     }
 }
 
-// How a future may end that the program is about: well, or with an error of whichever type.
+// The outcome of a future of the program: success, or an error of any type.
 
-/// How the future of a server, or of a task that the program cannot do without, may end.
+/// The output of a future that this crate runs for the program: `()` or `Result<(), E>`.
 #[diagnostic::on_unimplemented(
     message = "this future ends with `()` or a `Result<(), E>`, not with `{Self}`"
 )]
@@ -168,7 +168,7 @@ impl Outcome<via::Unit> for () {
     }
 }
 
-/// The type of what never returns, which has no name yet on stable Rust.
+/// The never type, which cannot be named on stable Rust yet.
 pub(crate) type Never = <fn() -> ! as sealed::Function>::Output;
 
 mod sealed {
@@ -181,7 +181,7 @@ mod sealed {
     }
 }
 
-/// It panics, or goes on for good.
+/// It panics, or never ends.
 impl Outcome<via::Never> for Never {
     fn outcome(self, _: Sealed) -> Result<(), Failure> {
         self
@@ -194,8 +194,8 @@ impl<E: Fail<EVia>, EVia> Outcome<via::Result<via::Unit, EVia>> for Result<(), E
     }
 }
 
-/// Errors that can be reported: whatever `?` turns into a `Box<dyn Error + Send + Sync>`, and a
-/// `Box<dyn Error>`, of which only the text is kept ([`Failure`] says more).
+/// Errors that can be reported: everything that `?` converts to a `Box<dyn Error + Send + Sync>`,
+/// and `Box<dyn Error>`, of which only the text is kept (see [`Failure`]).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an error that can be printed",
     note = "it has to implement `std::error::Error + Send + Sync`, or be a `Box<dyn Error>`, \
@@ -222,20 +222,21 @@ pub(crate) fn failure_of<E: Fail<Via>, Via>(error: E) -> Failure {
     error.fail(Sealed)
 }
 
-// How traits that users are not meant to implement are closed.
+// Seals traits that users are not meant to implement.
 
-/// An argument of the hidden methods of traits that only this crate implements. It is public,
-/// because public traits mention it, and cannot be named from outside: so nobody else can write the
-/// method.
+/// An argument of the hidden methods of traits that only this crate implements. It is public
+/// because public traits mention it, but it cannot be named from outside, so nobody else can write
+/// the method.
 ///
-/// A sealed supertrait would do as well, but the compiler would then name that trait in its
-/// messages instead of the one that explains itself.
+/// A sealed supertrait would also work, but the compiler would then name that trait in its messages
+/// instead of the one with the helpful diagnostic.
 #[derive(Debug)]
 pub struct Sealed;
 
 // Panics as values.
 
-/// Polls; a panic makes the poll ready. What has panicked must not be polled again.
+/// Polls a future and catches its panic, which makes the poll ready. The future must not be polled
+/// again after a panic.
 pub(crate) fn poll_catching_panics<T>(poll: impl FnOnce() -> Poll<T>) -> Poll<thread::Result<T>> {
     match catch_unwind(AssertUnwindSafe(poll)) {
         Ok(poll) => poll.map(Ok),
@@ -243,7 +244,7 @@ pub(crate) fn poll_catching_panics<T>(poll: impl FnOnce() -> Poll<T>) -> Poll<th
     }
 }
 
-/// The message of a panic, in one line.
+/// Returns the message of a panic on one line.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));

@@ -1,4 +1,4 @@
-//! Helpers that know nothing of this crate's subject.
+//! Helpers that are independent of the subject of this crate.
 //!
 //! May use: nothing else of this crate.
 

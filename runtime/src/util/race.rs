@@ -1,6 +1,7 @@
-//! Ways to wait for more than one thing, without the macros of tokio.
+//! Combinators that wait for more than one future, without tokio's macros.
 //!
-//! Types, and not `async fn`s: those have their arguments in them twice, and these are nested.
+//! These are types rather than `async fn`s, because they are nested, and the future of an
+//! `async fn` contains its arguments twice.
 
 use std::{
     convert::Infallible,
@@ -12,13 +13,14 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-/// Which of two futures was first.
+/// The output of the future that was first.
 pub(crate) enum First<A, B> {
     Left(A),
     Right(B),
 }
 
-/// Waits for the first of two; the left one wins a tie. The other is dropped with this.
+/// Waits for the first of two futures; the left one wins a tie. The other one is dropped with the
+/// returned future.
 ///
 /// # Cancel safety
 ///
@@ -27,7 +29,7 @@ pub(crate) fn race<A: Future, B: Future>(left: A, right: B) -> Race<A, B> {
     Race { left, right }
 }
 
-/// Waits for `future`, with `aside`, which never ends, polled beside it.
+/// Waits for `future`, while `aside`, which never ends, is polled as well.
 ///
 /// # Cancel safety
 ///

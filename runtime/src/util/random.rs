@@ -1,6 +1,6 @@
-//! Random numbers for tests: the same in each run, so that a failure can be looked at.
+//! Random numbers for tests: the same in each run, so that a failure can be reproduced.
 
-/// A xorshift.
+/// A xorshift generator.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {

@@ -1,4 +1,4 @@
-//! The few primitives that the concurrent core is built from, so that loom can stand in for them.
+//! The primitives that the concurrent core is built on, so that loom can replace them.
 //!
 //! `LOOM_MAX_PREEMPTIONS=3 RUSTFLAGS="--cfg graceful_loom" cargo test -p graceful-main --lib --release loom`
 //! explores the models, which are the modules named `loom_models`.
@@ -21,7 +21,7 @@ pub(crate) use {
     },
 };
 
-/// Leaves `waker` in `slot` for the next `wake`.
+/// Registers `waker` in `slot` for the next `wake`.
 pub(crate) fn register(slot: &AtomicWaker, waker: &std::task::Waker) {
     #[cfg(graceful_loom)]
     slot.register_by_ref(waker);
@@ -29,14 +29,14 @@ pub(crate) fn register(slot: &AtomicWaker, waker: &std::task::Waker) {
     slot.register(waker);
 }
 
-/// Locks, whether or not another thread panicked while it held the lock: every critical section in
-/// this crate leaves its data whole, and a stop must not fail because something else did.
+/// Locks a mutex, poisoned or not: every critical section in this crate leaves its data consistent,
+/// and a stop must not fail because something else did.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     unpoisoned(mutex.lock())
 }
 
-/// The same for std's own locks, which loom need not know of: statics, and what a thread outside of
-/// the models waits on.
+/// Like `lock`, for std's own mutexes, which loom need not know about: statics, and those that
+/// threads outside of the models wait on.
 pub(crate) fn lock_std<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     unpoisoned(mutex.lock())
 }

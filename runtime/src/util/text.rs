@@ -1,4 +1,4 @@
-//! Text for people: escaped, short, in one line.
+//! Text for people: escaped, short, on one line.
 
 use std::{fmt, time::Duration};
 
@@ -18,12 +18,12 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Line ends that are no control characters (Unicode Annex 14, mandatory breaks).
+/// Line ends that are not control characters (Unicode Annex 14, mandatory breaks).
 fn is_line_end(c: char) -> bool {
     matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// Invisible characters that turn the direction of what follows (Unicode UAX #9).
+/// Invisible characters that change the direction of the text that follows (Unicode UAX #9).
 fn is_bidi(c: char) -> bool {
     matches!(
         c,
@@ -31,9 +31,10 @@ fn is_bidi(c: char) -> bool {
     )
 }
 
-/// Characters that show nothing and do not change how others are shown, so that two texts that look
-/// the same can be told apart: zero-width space, word joiner, invisible operators, the byte order
-/// mark, soft hyphen, and the tag characters (Unicode, sections 23.2, 23.8 and 23.9).
+/// Characters that are invisible and do not change how others are shown. They are escaped so that
+/// two texts that look the same can be told apart: zero-width space, word joiner, invisible
+/// operators, the byte order mark, soft hyphen, and the tag characters (Unicode, sections 23.2,
+/// 23.8 and 23.9).
 fn is_invisible(c: char) -> bool {
     matches!(
         c,
@@ -41,12 +42,12 @@ fn is_invisible(c: char) -> bool {
     )
 }
 
-/// The lines of `text` as one line.
+/// Joins the lines of `text` into one.
 pub(crate) fn one_line(text: &str) -> String {
     text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
-/// A duration as a person reads it: `0.4ms`, `350ms`, `1.2s`, `3s`, `2m5s`, `1h2m`.
+/// A human-readable duration: `0.4ms`, `350ms`, `1.2s`, `3s`, `2m5s`, `1h2m`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HumanDuration(pub(crate) Duration);
 

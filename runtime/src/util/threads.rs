@@ -1,17 +1,17 @@
-//! Threads: whether the system has any to give, and work that would block a worker.
+//! Threads: whether the system can spawn any more, and running code that would block a worker.
 
 use std::{io, sync::RwLock, thread};
 
-/// Runs `f` on a thread of its own. What may block must not block a worker, and not be in a pool
+/// Runs `f` on a separate thread. Code that may block must neither block a worker nor run in a pool
 /// that the end of a runtime waits for.
 ///
 /// # Errors
 ///
-/// If there is no thread to be had, or `f` panics.
+/// Returns an error if the thread cannot be spawned, or if `f` panics.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future changes nothing about the thread.
+/// Dropping the future does not affect the thread.
 #[cfg(any(feature = "tls", feature = "probes"))]
 pub(crate) async fn on_own_thread<T: Send + 'static>(
     name: &str,
@@ -23,18 +23,19 @@ pub(crate) async fn on_own_thread<T: Send + 'static>(
     result.await.map_err(|_| io::Error::other(format!("the thread {name} panicked")))
 }
 
-/// Checks that `workers` threads, and one more, can be started.
+/// Checks that `workers` threads, plus one, can be spawned.
 ///
-/// tokio panics where a worker's thread cannot be started, and on the way out waits forever for the
-/// workers it has: so this is asked first.
+/// tokio panics if a worker's thread cannot be spawned, and then waits forever for the workers it
+/// has, so this is checked first.
 ///
 /// # Errors
 ///
-/// If they cannot, as under a limit of the user or of the container (`RLIMIT_NPROC`, `pids.max`).
+/// Returns an error if they cannot, for example because of a limit of the user or of the container
+/// (`RLIMIT_NPROC`, `pids.max`).
 pub(crate) fn threads_can_be_had(workers: usize) -> io::Result<()> {
     let gate = RwLock::new(());
     thread::scope(|scope| {
-        // All of them wait until the last one has been started.
+        // All of them wait until the last one has been spawned.
         let closed = gate.write();
         let mut threads = Vec::with_capacity(workers + 1);
         let started = (0..=workers).try_for_each(|_| {
@@ -43,7 +44,8 @@ pub(crate) fn threads_can_be_had(workers: usize) -> io::Result<()> {
             Ok(())
         });
         drop(closed);
-        // Joined one by one, so that each thread is gone and not only done. None of them can panic.
+        // Joined one by one, so that each thread is gone and not merely done. None of them can
+        // panic.
         for thread in threads {
             drop(thread.join());
         }

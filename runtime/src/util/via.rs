@@ -1,5 +1,5 @@
-//! Markers for [`Main`](crate::Main) and its like: they tell the blanket implementations of one
-//! trait apart. The compiler finds them, no one writes them.
+//! Markers for [`Main`](crate::Main) and similar traits, which tell the blanket implementations of
+//! one trait apart. The compiler infers them; nobody writes them.
 
 /// It is a [`Serve`](crate::Serve).
 #[derive(Debug)]
@@ -7,7 +7,7 @@ pub struct Serve;
 /// It is a future whose outcome is `Outcome`.
 #[derive(Debug)]
 pub struct Future<Outcome>(Outcome);
-/// It is a `Result` of what is served by `Via`, with an error that converts by `Error`.
+/// It is a `Result` of something that is served by `Via`, with an error that converts by `Error`.
 #[derive(Debug)]
 pub struct Result<Via, Error>(Via, Error);
 /// It never returns.

@@ -11,9 +11,9 @@ pub(crate) enum WorkKind {
     Request,
     Connection,
     Task,
-    /// Waited for, but nothing that a report counts.
+    /// Waited for, but not counted in reports.
     Server,
-    /// As a server.
+    /// Like `Server`.
     Main,
 }
 
@@ -27,7 +27,7 @@ const KINDS: [(WorkKind, &str); 5] = [
 ];
 
 impl WorkKind {
-    /// Whether it is work of the program's clients or tasks, and not the program itself.
+    /// Returns whether it is work of the program's clients or tasks, and not the program itself.
     pub(super) fn is_counted(self) -> bool {
         !matches!(self, Self::Server | Self::Main)
     }
@@ -58,14 +58,14 @@ impl Counts {
         self.of(WorkKind::Task)
     }
 
-    /// Whether there is nothing to wait for but the program itself.
+    /// Returns whether there is nothing to wait for but the program itself.
     pub(crate) fn is_nothing(self) -> bool {
         KINDS.iter().all(|(kind, _)| !kind.is_counted() || self.of(*kind) == 0)
     }
 }
 
 impl fmt::Display for Counts {
-    /// `2 requests, 1 task`; servers and `main` are said only where there is nothing else to say.
+    /// Writes `2 requests, 1 task`. Servers and `main` are mentioned only if there is nothing else.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.of(WorkKind::Main) > 0 && self.is_nothing() {
             return f.write_str("main");
@@ -85,7 +85,7 @@ impl fmt::Display for Counts {
     }
 }
 
-/// Counts that any thread adds to.
+/// Counts that any thread can add to.
 #[derive(Debug)]
 pub(crate) struct AtomicCounts([AtomicUsize; KINDS.len()]);
 
@@ -95,7 +95,7 @@ impl AtomicCounts {
     }
 
     pub(crate) fn add(&self, kind: WorkKind) {
-        // Relaxed: read once all that counts has ended, which the wait for that orders.
+        // Relaxed: read once all counted work has ended, and the wait for that orders the accesses.
         self.0[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
 

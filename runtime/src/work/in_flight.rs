@@ -1,17 +1,17 @@
-//! A piece of work that is under way, or was cut, in words.
+//! A piece of work that is running or was cut, in words.
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
 use crate::util::{Escaped, HumanDuration};
 
-/// Something that runs now ([`Handle::in_flight`](crate::Handle::in_flight)) or was cut off
+/// A piece of work that is running ([`Handle::in_flight`](crate::Handle::in_flight)) or was cut off
 /// ([`Report::cut`](crate::Report::cut)).
 ///
-/// Its [`Display`](fmt::Display) form is one line, safe for a terminal: paths come without their
-/// query string, which may hold secrets, and control characters are escaped. The ages of
+/// Its [`Display`](fmt::Display) form is one line, safe for a terminal: paths are shown without
+/// their query string, which may contain secrets, and control characters are escaped. The ages of
 /// connections and of their requests are exact to a tick of the kernel's clock (1 to 10 ms).
 ///
-/// With the feature `serde` it serializes as what it is, with its age in milliseconds:
+/// With the feature `serde`, it serializes as its kind and fields, with its age in milliseconds:
 /// `{"kind":"task","name":"nightly report","age_ms":1200}`.
 ///
 /// # Examples
@@ -33,13 +33,13 @@ pub enum InFlight {
     Request {
         /// The method, such as `GET`.
         method: String,
-        /// The path, without the query; cut short with `…` where it is very long.
+        /// The path without the query, truncated with `…` if it is very long.
         path: String,
         /// The client's address.
         peer: String,
-        /// Since the head of the request was complete.
+        /// The time since the head of the request was complete.
         age: Duration,
-        /// How far the response is.
+        /// The progress of the response.
         progress: Progress,
     },
     /// A connection that has left HTTP, such as a WebSocket.
@@ -49,15 +49,15 @@ pub enum InFlight {
         path: String,
         /// The client's address.
         peer: String,
-        /// Since the upgrade was asked for.
+        /// The time since the upgrade was requested.
         age: Duration,
     },
-    /// A connection without a request that is under way.
+    /// A connection without a running request.
     #[non_exhaustive]
     Connection {
         /// The client's address.
         peer: String,
-        /// Since it was accepted.
+        /// The time since it was accepted.
         age: Duration,
         /// Its state.
         state: ConnectionState,
@@ -68,18 +68,18 @@ pub enum InFlight {
     Task {
         /// The name it was given, or `file:line:column` of the call that spawned it.
         name: String,
-        /// Since it was spawned.
+        /// The time since it was spawned.
         age: Duration,
     },
-    /// A server: an address, or the line of [`serve_fn`](crate::serve_fn).
+    /// A server.
     #[non_exhaustive]
     Server {
-        /// Its address or line.
+        /// Its address, or the line of [`serve_fn`](crate::serve_fn).
         name: String,
-        /// How many connections it has not accepted yet, as far as the kernel says: in the accept
-        /// queue, as behind [`max_connections`](crate::Server::max_connections).
+        /// How many connections it has not accepted yet, as far as the kernel reports: those in the
+        /// accept queue, for example beyond [`max_connections`](crate::Server::max_connections).
         waiting: usize,
-        /// Since it was started.
+        /// The time since it was started.
         age: Duration,
     },
     /// A cleanup hook of [`on_stop`](crate::on_stop).
@@ -87,60 +87,60 @@ pub enum InFlight {
     Hook {
         /// `file:line:column` of the call that registered it.
         name: String,
-        /// Since it was started.
+        /// The time since it was started.
         age: Duration,
     },
     /// The body of `main`.
     #[non_exhaustive]
     Main {
-        /// Since it was started.
+        /// The time since it was started.
         age: Duration,
-        /// Whether it can have known of the stop: it has asked for
-        /// [`shutdown()`](crate::shutdown()) at least once, or need not have, since it returns a
+        /// Whether it can know about the stop: either it has asked for
+        /// [`shutdown()`](crate::shutdown()) at least once, or it need not, because it returns a
         /// server.
         asked: bool,
     },
 }
 
-/// How far the response to a request is: [`InFlight::Request`].
+/// The progress of the response to a request, in [`InFlight::Request`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Progress {
-    /// There is none yet.
+    /// There is no response yet.
     NoResponse,
-    /// Its head has been handed on; or all of it has, and the body of the request is still being
-    /// read.
+    /// The head of the response has been passed on; or all of it has, and the body of the request
+    /// is still being read.
     Responding,
-    /// All of it has been written, and the client's system has not acknowledged so many bytes; with
-    /// 0 it has, and the client is still reading.
+    /// The whole response has been written, and the client's system has not acknowledged this many
+    /// bytes; with 0, it has acknowledged all of them, and the client is still reading.
     Delivering(u32),
 }
 
-/// The state of a connection without a request: [`InFlight::Connection`].
+/// The state of a connection without a request, in [`InFlight::Connection`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectionState {
-    /// Nothing: it is idle, and nothing is lost with it.
+    /// It is idle, and nothing is lost with it.
     Nothing,
-    /// Nothing, and it should have been closed by now: the threads are blocked, and whatever the
+    /// It is idle, but should have been closed by now: the threads are blocked, and whatever the
     /// client has sent was never read.
     Overdue,
-    /// Before the first request: the PROXY header, the TLS handshake, the
-    /// service that is made for the connection.
+    /// It is before the first request: in the PROXY header, the TLS handshake, or the creation of
+    /// its service.
     Handshake,
     /// The head of a request is being read.
     ReadingHead,
-    /// It is with the handler of [`listen`](crate::listen).
+    /// The handler of [`listen`](crate::listen) is running.
     Handling,
-    /// Its responses are written, and the client's system has not acknowledged so many bytes; with
-    /// 0 it has, and the client is still reading.
+    /// Its responses are written, and the client's system has not acknowledged this many bytes;
+    /// with 0, it has acknowledged all of them, and the client is still reading.
     Delivering(u32),
-    /// It is being closed, and the client goes on sending.
+    /// It is being closed, but the client keeps sending.
     Closing,
 }
 
 impl InFlight {
-    /// How long it had been running.
+    /// Returns how long it has been running, or had been when it was cut.
     #[must_use]
     pub fn age(&self) -> Duration {
         match self {
@@ -154,13 +154,13 @@ impl InFlight {
         }
     }
 
-    /// Whether both are requests for the same path.
+    /// Returns whether both are requests for the same path.
     #[cfg(feature = "net")]
     pub(crate) fn is_same_path(&self, other: &Self) -> bool {
         matches!((self, other), (Self::Request { path: one, .. }, Self::Request { path, .. }) if one == path)
     }
 
-    /// Whether it was under way; a hook may not have had its turn.
+    /// Returns whether it had begun: it may be a hook whose turn never came.
     pub(crate) fn has_begun(&self) -> bool {
         !matches!(self, Self::Hook { age: Duration::ZERO, .. })
     }
@@ -236,12 +236,13 @@ impl fmt::Display for Undelivered {
     }
 }
 
-// A piece of work in few words, for a line that has other things to say.
+// The short form of a piece of work, for lines that also contain other information.
 
-/// How much of a name is shown: with the counts and the time left it fits into 80 columns.
+/// How many characters of a name are shown: with the counts and the time left, the line fits into
+/// 80 columns.
 const LONGEST: usize = 28;
 
-/// `GET /export from 10.0.0.7, 12s`: without the port of the client, and without how far it is.
+/// Displays `GET /export from 10.0.0.7, 12s`: without the client's port and without the progress.
 pub(crate) struct Brief<'a>(pub(crate) &'a InFlight);
 
 impl fmt::Display for Brief<'_> {
@@ -250,7 +251,7 @@ impl fmt::Display for Brief<'_> {
     }
 }
 
-/// The same without its age: what stays as it is while it runs.
+/// Like `Brief`, without the age: the part that does not change while the work runs.
 pub(crate) struct Name<'a>(pub(crate) &'a InFlight);
 
 impl fmt::Display for Name<'_> {
@@ -271,7 +272,7 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-/// The end of a long name is where a path or a line number says most.
+/// Shows only the end of a long name, where a path or a line number says most.
 struct Short<'a>(&'a str);
 
 impl fmt::Display for Short<'_> {
@@ -297,8 +298,8 @@ impl fmt::Display for Host<'_> {
     }
 }
 
-/// A piece of work as a program reads it. By hand: the names are a format of their own, and nobody
-/// has to build a derive for them.
+/// The machine-readable form. Written by hand: the names are a separate format, and this avoids
+/// compiling a derive macro.
 #[cfg(feature = "serde")]
 mod serialize {
     use serde::{Serialize, Serializer, ser::SerializeMap};
@@ -306,7 +307,7 @@ mod serialize {
     use super::{ConnectionState, InFlight, Progress};
     use crate::log::millis;
 
-    /// `kind`, what belongs to that, and `age_ms`.
+    /// Serializes `kind`, the fields of that kind, and `age_ms`.
     impl Serialize for InFlight {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             let mut map = serializer.serialize_map(None)?;
@@ -353,7 +354,7 @@ mod serialize {
         }
     }
 
-    /// A word; what is being delivered is `{"delivering": …}`, with the bytes.
+    /// Serializes as a word, or as `{"delivering": …}` with the number of bytes.
     impl Serialize for Progress {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             match self {
@@ -364,7 +365,7 @@ mod serialize {
         }
     }
 
-    /// As [`Progress`].
+    /// Serializes like [`Progress`].
     impl Serialize for ConnectionState {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             let word = match self {

@@ -1,6 +1,6 @@
 //! Work that the drain waits for: every piece is counted, and listed so that it can be named.
 //!
-//! May use: `util`, `log`. Must not know: when a stop begins, and what follows from it.
+//! May use: `util`, `log`. Must not know: when a stop begins, and what it does.
 
 mod counts;
 mod in_flight;

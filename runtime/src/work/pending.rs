@@ -1,4 +1,4 @@
-//! How many pieces of work the drain still waits for, and "the last one out wakes the waiter".
+//! Counts the work that the drain still waits for: the last piece to end wakes the waiter.
 
 use std::{
     future::poll_fn,
@@ -7,14 +7,14 @@ use std::{
 
 use crate::util::sync::{AtomicUsize, AtomicWaker, Ordering, fence, register};
 
-/// Counts work; one waiter, the sentinel, learns when none is left.
+/// Counts work, and wakes one waiter, the sentinel, when none is left.
 ///
-/// Work that is under way and not worth waiting for takes itself off, and adds itself again before
-/// it looks at the phase: either the waiter sees it, or it sees that the drain is over.
+/// Running work that is not worth waiting for removes itself, and adds itself again before it
+/// checks the phase: either the waiter sees it, or it sees that the drain is over.
 ///
-/// Who owns what: each piece of work adds one before it becomes visible to other threads and takes
-/// it off when its guard is dropped. Work that begets work (an accept loop its connections, a task
-/// its children) adds the child before its own guard goes, so the count cannot touch zero in
+/// Each piece of work adds one before it becomes visible to other threads, and removes it when its
+/// guard is dropped. Work that starts other work (an accept loop its connections, a task its
+/// children) adds the child before its own guard is dropped, so the count cannot reach zero in
 /// between.
 #[derive(Debug)]
 pub(crate) struct Pending {
@@ -29,14 +29,14 @@ impl Pending {
 
     pub(crate) fn add(&self) {
         self.count.fetch_add(1, Ordering::Relaxed);
-        // With the fence in `poll_none`: a caller that looks at the phase after this sees what the
-        // waiter stored before it looked, or the waiter sees this work.
+        // Pairs with the fence in `poll_none`: either a caller that checks the phase after this
+        // sees what the waiter stored before its check, or the waiter sees this work.
         fence(Ordering::SeqCst);
     }
 
     pub(crate) fn remove(&self) {
-        // Release: all that this piece of work did happens before the waiter sees zero. The waiter
-        // acquires in `poll_none`. Only the last one out pays for the wake-up.
+        // Release: everything that this piece of work did happens before the waiter sees zero. The
+        // waiter acquires in `poll_none`. Only the last piece pays for the wake-up.
         if self.count.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.waiter.wake();
         }
@@ -47,18 +47,18 @@ impl Pending {
     }
 
     fn poll_none(&self, cx: &mut Context<'_>) -> Poll<()> {
-        // Registered before the check: a `remove` that the check misses finds the waker.
+        // Registered before the check, so that a `remove` that the check misses finds the waker.
         register(&self.waiter, cx.waker());
         fence(Ordering::SeqCst);
         // Acquire: pairs with the release of the last `remove`.
         if self.count.load(Ordering::Acquire) == 0 { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Resolves while there is no work.
+    /// Waits until there is no work.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe. There may be one waiter at a time: the sentinel.
+    /// This method is cancel safe. There may be only one waiter at a time: the sentinel.
     pub(crate) async fn none(&self) {
         poll_fn(|cx| self.poll_none(cx)).await;
     }
@@ -70,8 +70,8 @@ mod loom_models {
 
     use super::Pending;
 
-    /// A handshake that is not waited for any more completes while the drain comes to its end: it
-    /// is waited for again, or turned away.
+    /// A handshake that is no longer waited for completes while the drain ends: it is waited for
+    /// again, or turned away.
     #[test]
     fn loom_what_comes_back_is_waited_for_or_turned_away() {
         use loom::sync::atomic::{AtomicBool, Ordering};
@@ -98,7 +98,7 @@ mod loom_models {
         });
     }
 
-    /// An accept loop that ends while its connection still runs, against the waiter.
+    /// An accept loop that ends while its connection is still running, against the waiter.
     #[test]
     fn loom_last_one_out_wakes_the_waiter() {
         loom::model(|| {

@@ -1,4 +1,4 @@
-//! The table of work: all that the drain waits for.
+//! The table of work: everything that the drain waits for.
 
 use std::{fmt, sync::Arc, time::Instant};
 
@@ -29,7 +29,7 @@ pub(crate) struct Work {
     phase: AtomicU8,
     /// Counts of the work that ended by itself while draining.
     drained: AtomicCounts,
-    /// The latest of them.
+    /// The last piece of work that ended by itself while draining.
     last: Mutex<Option<InFlight>>,
     late: Late,
     #[cfg(feature = "http1")]
@@ -37,8 +37,9 @@ pub(crate) struct Work {
     log: Log,
 }
 
-/// How long work has to be idle to be asked for what it holds: a connection of HTTP, for hyper's
-/// buffers of some ten thousand bytes. To have them back costs it a few thousand instructions.
+/// How long work has to be idle before it is asked to release memory: an HTTP connection releases
+/// hyper's buffers of about ten thousand bytes. Getting them back costs it a few thousand
+/// instructions.
 #[cfg(feature = "http1")]
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -55,14 +56,14 @@ impl Sweep {
     }
 }
 
-/// How far the table is.
+/// The phase of the table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 enum WorkPhase {
     Open,
     /// Ended work is counted.
     Draining,
-    /// Remaining work is cut, and nothing begins any more.
+    /// Remaining work is cut, and no new work begins.
     Sealed,
 }
 
@@ -85,7 +86,7 @@ impl Work {
         &self.log
     }
 
-    /// Counts and lists `item`. The caller looks at the phase, or `is_sealed`, *afterwards*.
+    /// Counts and lists `item`. The caller must check the phase, or `is_sealed`, *afterwards*.
     pub(crate) fn add(&self, item: Arc<dyn WorkItem>) -> Key {
         self.pending.add();
         self.items.insert(item)
@@ -93,7 +94,7 @@ impl Work {
 
     /// Undoes `add`.
     pub(crate) fn finished(&self, key: Key) {
-        // Unlisted before it is uncounted: when nothing is pending, nothing is listed.
+        // Unlisted before it is uncounted, so that nothing is listed when nothing is pending.
         let item = self.items.remove(key);
         if self.is_draining() && item.is_drained() {
             self.drained.add(item.kind());
@@ -102,7 +103,7 @@ impl Work {
         self.pending.remove();
     }
 
-    /// A request has been answered to its end. Returns whether that was too late: after the limit.
+    /// Notes that a request has been completely answered. Returns whether that was after the limit.
     pub(crate) fn request_finished(&self, which: impl FnOnce() -> InFlight) -> bool {
         if self.is_draining() {
             self.drained.add(WorkKind::Request);
@@ -111,7 +112,7 @@ impl Work {
         self.is_sealed()
     }
 
-    /// A piece of work comes to its end by itself.
+    /// Notes that a piece of work ends by itself.
     pub(crate) fn piece_finished(&self, piece: impl FnOnce() -> InFlight) {
         if self.is_draining() {
             self.set_last(piece());
@@ -127,15 +128,15 @@ impl Work {
         lock(&self.last).clone()
     }
 
-    /// From here on what ends is counted as drained.
+    /// Counts work that ends from here on as drained.
     pub(crate) fn begin_drain(&self) {
         self.phase.fetch_max(WorkPhase::Draining as u8, Ordering::Relaxed);
     }
 
-    /// From here on nothing begins any more. Returns what still runs.
+    /// Lets no new work begin. Returns the work that is still running.
     ///
-    /// A piece of work is added first and looks at the phase then. If the walk below does not find
-    /// it, the walk held that shard's lock before the insertion did, so the look sees the phase.
+    /// Work is added first, and then checks the phase. If the walk below does not find it, the walk
+    /// held that shard's lock before the insertion did, so the check sees the phase.
     pub(crate) fn seal(&self) -> InFlightSnapshot {
         self.phase.fetch_max(WorkPhase::Sealed as u8, Ordering::Relaxed);
         self.snapshot()
@@ -149,8 +150,8 @@ impl Work {
         self.phase.load(Ordering::Relaxed) == WorkPhase::Sealed as u8
     }
 
-    /// Something has begun to hold what it will not need while idle: it is asked for that by a
-    /// sweep.
+    /// Notes that some work holds memory that it will not need while idle, so that a sweep asks for
+    /// it.
     #[cfg(feature = "http1")]
     pub(crate) fn begin_sweep(&self) {
         // Relaxed: the caller has a fence before this.
@@ -161,8 +162,8 @@ impl Work {
         }
     }
 
-    /// Sweeps for as long as there is something to ask for. One timer for all, on the sentinel's
-    /// thread: one on a worker's would make each of its turns longer.
+    /// Sweeps for as long as there is something to release. There is one timer for all work, on the
+    /// sentinel's thread: one on a worker would make each of that worker's turns longer.
     ///
     /// `others` sweeps tables of other contexts.
     #[cfg(feature = "http1")]
@@ -178,10 +179,10 @@ impl Work {
         }
     }
 
-    /// Returns whether another sweep is due.
+    /// Sweeps once. Returns whether another sweep is due.
     #[cfg(feature = "http1")]
     pub(crate) fn sweep_once(&self, others: impl Fn(Duration) -> bool) -> bool {
-        // Whoever begins from here on may be missed below, and sees this.
+        // Work that begins from here on may be missed below, but sees this.
         self.sweep.is_due.store(false, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         let left = self.sweep(IDLE) | others(IDLE);
@@ -196,8 +197,8 @@ impl Work {
         self.sweep.is_due.load(Ordering::Relaxed)
     }
 
-    /// Asks all work that has been idle for so long to release what it does not need meanwhile.
-    /// Returns whether something is left to let go of.
+    /// Asks all work that has been idle for this long to release what it does not need while idle.
+    /// Returns whether there is something left to release.
     #[cfg(feature = "http1")]
     pub(crate) fn sweep(&self, idle: Duration) -> bool {
         let mut left = false;
@@ -205,21 +206,21 @@ impl Work {
         left
     }
 
-    /// Wakes all work, which then looks at the phase.
+    /// Wakes all work, which then checks the phase.
     pub(crate) fn wake(&self) {
         self.items.for_each(|item| item.drain());
     }
 
-    /// Ends all work, as far as that can be done from outside.
+    /// Ends all work, as far as possible from outside.
     pub(crate) fn cut(&self) {
         self.items.for_each(|item| item.cut());
     }
 
-    /// Resolves while nothing is left. One waiter: the sentinel.
+    /// Waits until nothing is left. There may be only one waiter: the sentinel.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe.
+    /// This method is cancel safe.
     pub(crate) async fn none(&self) {
         self.pending.none().await;
     }
@@ -228,8 +229,8 @@ impl Work {
         self.pending.count() == 0
     }
 
-    /// Does not wait for a piece of work that is under way, as long as the guard exists; it stays
-    /// listed. Whoever drops the guard looks at the phase *afterwards*.
+    /// Stops waiting for a running piece of work for as long as the guard exists; it stays listed.
+    /// Whoever drops the guard must check the phase *afterwards*.
     #[cfg(feature = "net")]
     pub(crate) fn not_awaited(&self) -> NotAwaited<'_> {
         self.late.count.fetch_add(1, Ordering::Relaxed);
@@ -237,20 +238,21 @@ impl Work {
         NotAwaited(self)
     }
 
-    /// What begins when the first piece of work is not waited for: see `end_late`. Whether it was.
+    /// Returns whether this is the first call, for the first piece of work that is not waited for.
+    /// The caller then starts the watch that calls `end_late`.
     #[cfg(feature = "net")]
     pub(crate) fn begins_to_be_late(&self) -> bool {
         !self.late.is_watched.swap(true, Ordering::Relaxed)
     }
 
-    /// Whether a connection is open that is not late.
+    /// Returns whether a connection is open that is not late.
     #[cfg(feature = "net")]
     pub(crate) fn is_serving(&self) -> bool {
-        // In this order: one that stops being late in between counts as served.
+        // In this order, a connection that stops being late in between counts as served.
         self.counts().connections() > self.late.count.load(Ordering::Relaxed)
     }
 
-    /// What is late comes to its end, also that which will be.
+    /// Ends all late connections, including future ones.
     #[cfg(feature = "net")]
     pub(crate) fn end_late(&self) {
         self.late.is_over.store(true, Ordering::Release);
@@ -262,7 +264,7 @@ impl Work {
         self.late.is_over.load(Ordering::Acquire)
     }
 
-    /// Returns what runs now, the oldest first.
+    /// Returns the running work, oldest first.
     pub(crate) fn in_flight(&self) -> Vec<InFlight> {
         let now = Instant::now();
         let mut all = Vec::new();
@@ -271,7 +273,8 @@ impl Work {
         all
     }
 
-    /// Returns what a cut would cut off now. Idle connections are closed without a loss.
+    /// Returns the work that a cut would cut off now. Idle connections are left out, because they
+    /// are closed without loss.
     fn snapshot(&self) -> InFlightSnapshot {
         let then = Instant::now();
         let mut items = Vec::new();
@@ -286,7 +289,7 @@ impl Work {
         InFlightSnapshot { then, items }
     }
 
-    /// How much there is of each kind.
+    /// Returns how much work of each kind there is.
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         self.items.for_each(|item| {
@@ -296,7 +299,7 @@ impl Work {
         counts
     }
 
-    /// How much came to its end by itself while draining.
+    /// Returns how much work ended by itself while draining.
     pub(crate) fn drained(&self) -> Counts {
         self.drained.counts()
     }
@@ -337,14 +340,14 @@ impl fmt::Debug for Work {
     }
 }
 
-/// The work under way at one moment, and handles to ask what became of it.
+/// The running work at one moment, with handles to find out what became of it.
 pub(crate) struct InFlightSnapshot {
     then: Instant,
     items: Vec<(Arc<dyn WorkItem>, Vec<InFlight>)>,
 }
 
 impl InFlightSnapshot {
-    /// Without what has come to its end by itself since; the oldest first.
+    /// Returns the work that has not ended by itself since, oldest first.
     pub(crate) fn without_ended(self) -> Vec<InFlight> {
         let mut all = Vec::new();
         for (item, mut described) in self.items {
@@ -364,44 +367,43 @@ pub(super) fn sort_oldest_first(all: &mut [InFlight]) {
 
 /// A piece of work: a connection, a task, a server, `main`.
 pub(crate) trait WorkItem: Send + Sync {
-    /// Says what runs in it at `now`; an idle connection says nothing but that it is there.
+    /// Describes what is running in it at `now`; an idle connection describes itself as idle.
     fn describe(&self, now: Instant, out: &mut Vec<InFlight>);
 
-    /// Since when the oldest of what runs in it has been running; `None`: it is idle. Makes no
-    /// text.
+    /// Returns when the oldest work in it started; `None` if it is idle. Formats no text.
     fn oldest(&self) -> Option<Instant>;
 
-    /// Returns its kind, for counts in messages and in the report.
     fn kind(&self) -> WorkKind;
 
-    /// How many requests run in it.
+    /// Returns how many requests are running in it.
     fn requests(&self) -> usize {
         0
     }
 
-    /// Lets go of what is not needed while idle, if it has been idle for so long. Returns whether
-    /// there is still something to let go of.
+    /// Releases what is not needed while idle, if it has been idle for this long. Returns whether
+    /// there is something left to release.
     #[cfg(feature = "http1")]
     fn sweep(&self, _idle: Duration) -> bool {
         false
     }
 
-    /// The drain has started: wakes the task that has to act on it.
+    /// Wakes the task that has to act on the start of the drain.
     fn drain(&self) {}
 
-    /// The limit has cut the drain: ends the work as far as that can be done from outside.
+    /// Ends the work at the limit, as far as possible from outside.
     fn cut(&self) {}
 
-    /// Whether it has come to its end by itself, whatever the cut did meanwhile.
+    /// Returns whether it has ended by itself, whatever the cut did meanwhile.
     fn has_ended(&self) -> bool;
 
-    /// Whether it counts as drained, now that it is over and nothing has been cut by the limit.
+    /// Returns whether it counts as drained, now that it is over and the limit has not cut
+    /// anything.
     fn is_drained(&self) -> bool {
         true
     }
 
-    /// Takes out of `described`, which is what `describe` said at `then`, just before the cut,
-    /// whatever came to its end by itself all the same.
+    /// Removes from `described`, the output of `describe` at `then`, just before the cut, whatever
+    /// ended by itself nevertheless.
     fn forget_ended(&self, _then: Instant, described: &mut Vec<InFlight>) {
         if self.has_ended() {
             described.clear();
@@ -409,31 +411,32 @@ pub(crate) trait WorkItem: Send + Sync {
     }
 }
 
-// The table of what is in flight, so that it can be named, woken and aborted.
+// The table of work in flight, so that it can be named, woken and aborted.
 
-/// Power of two. Accepting and closing on different threads then rarely meet on one lock.
+/// A power of two. With several shards, accepting and closing on different threads rarely meet on
+/// one lock.
 #[cfg(not(graceful_loom))]
 const SHARDS: usize = 8;
 #[cfg(graceful_loom)]
 const SHARDS: usize = 2;
 
-/// Entries behind a few independent locks. Locked to insert, to remove and to look at everything:
-/// never per request and never per poll.
+/// Entries behind a few independent locks. Locked to insert, to remove and to walk over everything,
+/// never per request or per poll.
 ///
-/// It owns one reference to each entry from `insert` to `remove`. Its memory follows the largest
-/// number of entries there ever were at once, not how many there have been.
+/// It owns one reference to each entry from `insert` to `remove`. Its memory grows with the largest
+/// number of entries at any one time, not with the number of insertions.
 #[derive(Debug)]
 pub(crate) struct Registry<T: ?Sized> {
     shards: [Shard<T>; SHARDS],
     next: AtomicUsize,
 }
 
-/// A cache line of its own for each lock.
+/// A lock on its own cache line.
 #[derive(Debug)]
 #[repr(align(64))]
 struct Shard<T: ?Sized>(Mutex<Slab<Arc<T>>>);
 
-/// The key of an entry, to take it out again.
+/// The key of an entry, to remove it again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key(usize);
 
@@ -455,11 +458,11 @@ impl<T: ?Sized> Registry<T> {
         lock(&self.shards[key.0 % SHARDS].0).remove(key.0 / SHARDS)
     }
 
-    /// Calls `f` with each entry, outside of the locks: `f` may wake, abort or drop what removes
-    /// itself from this registry.
+    /// Calls `f` with each entry, outside of the locks, because `f` may wake, abort or drop work
+    /// that removes itself from this registry.
     ///
-    /// An entry inserted meanwhile may be missed. Its inserter looks at the phase *after* the
-    /// insertion; the lock orders that look after the phase that this walk was started by.
+    /// An entry inserted meanwhile may be missed. Its inserter checks the phase *after* the
+    /// insertion; the lock orders that check after the phase change that started this walk.
     pub(crate) fn for_each(&self, mut f: impl FnMut(&Arc<T>)) {
         for shard in &self.shards {
             let entries: Vec<_> = lock(&shard.0).iter().map(|(_, entry)| entry.clone()).collect();
@@ -468,13 +471,13 @@ impl<T: ?Sized> Registry<T> {
     }
 }
 
-// How much there is, and the oldest piece of it.
+// How much work there is, and its oldest piece.
 
 impl Work {
-    /// How much there is of each kind, and the oldest piece of it: that connection or task alone is
-    /// described. Requests and connections come first: a task that runs for as long as the program
-    /// is always the oldest, and is seldom what matters. Servers and `main` are one only where
-    /// there is nothing else.
+    /// Returns how much work of each kind there is, and its oldest piece. Only the connection or
+    /// task with that piece is described. Requests and connections come first: a task that runs as
+    /// long as the program is always the oldest, but seldom the one that matters. Servers and
+    /// `main` qualify only if there is nothing else.
     pub(crate) fn overview(&self) -> (Counts, Option<InFlight>) {
         let mut counts = Counts::default();
         let mut oldest: Option<((WorkRank, Instant), Arc<dyn WorkItem>)> = None;
@@ -518,7 +521,8 @@ impl WorkRank {
     }
 }
 
-/// `; oldest: GET /export from 10.0.0.7, 12s`, if there is one that says more than the counts.
+/// Displays `; oldest: GET /export from 10.0.0.7, 12s`, if there is one that says more than the
+/// counts.
 pub(crate) struct Oldest<'a>(pub(crate) Option<&'a InFlight>);
 
 impl fmt::Display for Oldest<'_> {
@@ -539,7 +543,7 @@ mod loom_models {
     use super::{super::counts::WorkKind, InFlight, Work, WorkItem};
     use crate::log::Log;
 
-    /// A task, as far as the table is concerned.
+    /// A task that never ends.
     struct Task;
 
     impl WorkItem for Task {
@@ -592,7 +596,7 @@ mod tests {
 
     static DESCRIBED: AtomicUsize = AtomicUsize::new(0);
 
-    /// A task that has been running for so many seconds.
+    /// A task that has been running for this many seconds.
     struct Task(Instant, u64);
 
     impl WorkItem for Task {
@@ -614,7 +618,7 @@ mod tests {
         }
     }
 
-    /// A task that runs for as long as the program hides no request.
+    /// A task that runs as long as the program hides no request.
     #[test]
     fn a_connection_comes_before_a_task_that_is_older() {
         struct Connection(Instant);

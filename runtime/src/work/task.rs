@@ -33,7 +33,7 @@ use crate::{
 /// The name of a task in messages and reports.
 #[derive(Clone, Debug)]
 pub(crate) enum TaskName {
-    /// The caller's line: kept as it is, made text only when it is read.
+    /// The caller's line, formatted only when it is read.
     Line(&'static Location<'static>),
     Text(Cow<'static, str>),
 }
@@ -47,24 +47,23 @@ impl fmt::Display for TaskName {
     }
 }
 
-/// The role of a tracked future.
 pub(crate) enum Role {
     Task,
-    /// With the clients that wait to be accepted, where that can be asked.
+    /// With a count of the clients waiting to be accepted, if available.
     Server(Option<CountWaiting>),
 }
 
-/// Counts the clients that wait to be accepted.
+/// Counts the clients waiting to be accepted.
 pub(crate) type CountWaiting = Box<dyn Fn() -> usize + Send + Sync>;
 
-/// A tracked future, as the table of work sees it.
+/// The entry of a tracked future in the table of work.
 struct Task {
     name: TaskName,
     role: Role,
     started: Instant,
-    /// Whether it came to its end by itself.
+    /// Whether it ended by itself.
     ended: AtomicBool,
-    /// Set right after the spawn. `None` for what cannot be aborted: blocking closures.
+    /// Set right after the spawn. `None` for blocking closures, which cannot be aborted.
     abort: Mutex<Option<AbortHandle>>,
 }
 
@@ -103,12 +102,13 @@ impl WorkItem for Task {
     }
 
     fn has_ended(&self) -> bool {
-        // Acquire, with the release in `TaskGuard::ended`: its last effects come before the report.
+        // Acquire: pairs with the release in `TaskGuard::ended`, so that its last effects come
+        // before the report.
         self.ended.load(Ordering::Acquire)
     }
 
     fn is_drained(&self) -> bool {
-        // Or aborted: by the program, or by the limit of its group.
+        // Otherwise it was aborted, by the program or by the limit of its group.
         self.has_ended()
     }
 
@@ -119,7 +119,7 @@ impl WorkItem for Task {
     }
 }
 
-/// Holds the drain, or the cleanup, until it is dropped.
+/// Holds the drain, or the cleanup, until dropped.
 pub(crate) struct TaskGuard {
     work: Arc<Work>,
     task: Arc<Task>,
@@ -134,7 +134,7 @@ impl TaskGuard {
         Self { work: work.clone(), task, key }
     }
 
-    /// It has come to its end by itself.
+    /// Notes that it has ended by itself.
     fn ended(&self) {
         self.task.ended.store(true, Ordering::Release);
     }
@@ -159,8 +159,8 @@ impl Drop for TaskGuard {
     }
 }
 
-/// Spawns `future` by `spawner`, so that `work` is not done before it, and the cut aborts it.
-/// Returns how it is listed, too.
+/// Spawns `future` with `spawner`, so that `work` waits for it and the cut aborts it. Also returns
+/// its entry in the table.
 pub(crate) fn spawn<F, T>(
     work: &Arc<Work>,
     role: Role,
@@ -175,15 +175,15 @@ where
     let task = guard.task.clone();
     let join = spawner(TrackedTask { future, guard });
     *lock(&task.abort) = Some(join.abort_handle());
-    // The cut walks the table once. Either it finds the abort handle, or its walk took this lock
-    // first, and then the stage is visible here.
+    // The cut walks the table once. Either it finds the abort handle, or it took this lock first,
+    // and then the phase is visible here.
     if work.is_sealed() {
         join.abort();
     }
     (join, task)
 }
 
-/// Runs `f` on a blocking thread of `runtime`. `work` is not done before it; nothing can abort it.
+/// Runs `f` on a blocking thread of `runtime`. `work` waits for it, and nothing can abort it.
 pub(crate) fn spawn_blocking<F, T>(
     work: &Arc<Work>,
     runtime: &Runtime,
@@ -196,7 +196,7 @@ where
 {
     let guard = TaskGuard::new(work, Role::Task, name);
     if work.is_sealed() {
-        // Nothing can abort it once it has begun, and it would be cut without a name.
+        // Once begun, it cannot be aborted, and it would be cut without being named.
         let never = runtime.spawn(std::future::pending());
         never.abort();
         return never;
@@ -210,16 +210,17 @@ where
         })
     });
     if work.is_sealed() {
-        // In time, if it has not begun yet.
+        // Takes effect only if it has not begun yet.
         join.abort();
     }
     join
 }
 
 pin_project! {
-    /// A future that is waited for.
+    /// A future that the drain waits for.
     pub(crate) struct TrackedTask<F> {
-        // Dropped before the guard: what the future owns is gone when the drain stops waiting.
+        // Dropped before the guard, so that everything it owns is gone when the drain stops
+        // waiting.
         #[pin]
         future: F,
         guard: TaskGuard,
@@ -232,7 +233,8 @@ impl<F: Future> Future for TrackedTask<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         if this.guard.work.is_sealed() {
-            // Aborted in this moment. What has not begun does not begin: it would be cut unnamed.
+            // It is being aborted. A future that has not begun must not begin now: it would be cut
+            // without being named.
             return Poll::Pending;
         }
         let result = catch_unwind(AssertUnwindSafe(|| this.future.poll(cx)));
@@ -240,7 +242,7 @@ impl<F: Future> Future for TrackedTask<F> {
             this.guard.ended();
         }
         result.unwrap_or_else(|panic| {
-            // Said here, because the handle may never be awaited; and passed on in case it is.
+            // Logged here, because the handle may never be awaited, and resumed in case it is.
             this.guard.log_panic(&*panic);
             resume_unwind(panic)
         })

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The folders in their order, as `lib.rs` and ARCHITECTURE.md have it.
+/// The folders in their order, as ARCHITECTURE.md has it.
 const LAYERS: [&str; 11] = [
     "util", "signal", "log", "manager", "work", "stop", "context", "net", "http", "serve", "config",
 ];

@@ -22,6 +22,9 @@ fn exchanges() -> Vec<Exchange> {
     let long = format!("x: {}\r\n{sized}", "y".repeat(2_050 - head - 5));
     let split = |text: &str, at: usize| vec![text[..at].to_owned(), text[at..].to_owned()];
     let get = "GET /body HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello";
+    // As from a client that puts it all into one write: the blank line is the last of it.
+    let long_get = get.replace("host: x", &format!("host: x\r\nx: {}", "y".repeat(5_000)));
+    let long_get = long_get.replace("hello", "o\r\n\r\n");
     let chunked = "transfer-encoding: chunked";
     vec![
         ("a head that ends in two reads", split(&upload, head - 2), &["53"]),
@@ -33,6 +36,7 @@ fn exchanges() -> Vec<Exchange> {
         ),
         ("a GET with a body that comes later", split(get, get.len() - 5), &["5"]),
         ("a GET with a body that comes later still", split(get, get.len() - 4), &["5"]),
+        ("a GET with a head of 5,000 bytes and a body", vec![long_get], &["5"]),
         ("trailers", vec![post(chunked, "5\r\nhello\r\n0\r\na: b\r\n\r\n")], &["5"]),
         ("an extension", vec![post(chunked, "5;a=b\r\nhello\r\n0\r\n\r\n")], &["5"]),
         ("two POSTs at once", vec![post("content-length: 2", "hi").repeat(2)], &["2", "2"]),

@@ -1,7 +1,7 @@
-//! Where the head of a request ends, and what it says about its body. The head ends at its first
-//! empty line, with or without CRs, as `httparse` takes it; the body's length is read from its
-//! fields as hyper does (RFC 9112, section 6.3). Whether the rest of it makes sense is left to
-//! hyper, which closes the connection where not.
+//! Finds the end of a request's head, and the length of its body. The head ends at its first empty
+//! line, with or without CRs, as in `httparse`; the body's length is taken from its fields as in
+//! hyper (RFC 9112, section 6.3). Whether the rest is valid is left to hyper, which closes the
+//! connection if it is not.
 
 #![allow(clippy::match_same_arms, reason = "a table: a line for each state")]
 
@@ -26,16 +26,16 @@ pub(super) enum Length {
 /// The position in a line of the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line {
-    /// Nothing in the rest of it matters.
+    /// Nothing in the rest of the line matters.
     Rest,
     Start,
     /// The CR of the empty line.
     EndCr,
-    /// So many bytes of the name were those of the field.
+    /// This many bytes of the name match that of the field.
     Name(Field, usize),
     /// The value of `content-length`: its digits, once there are any.
     Size(Option<u64>),
-    /// Blanks behind that value.
+    /// Blanks after that value.
     SizeEnd(u64),
     /// The value of `transfer-encoding`: its latest word.
     Coding(Word),
@@ -56,10 +56,10 @@ impl Field {
     }
 }
 
-/// How much of a word in a list is `chunked`.
+/// How much of a word in a list matches `chunked`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Word {
-    /// So many outbox.
+    /// This many letters.
     Part(usize),
     /// All of it, then blanks.
     Whole,
@@ -81,7 +81,7 @@ impl Head {
                 i = line_feed(bytes, i)? + 1;
                 self.line = Line::Start;
             }
-            // Mostly the beginning of a line.
+            // Usually the beginning of a line.
             let byte = *bytes.get(i)?;
             i += 1;
             match (self.line, byte) {
@@ -95,7 +95,7 @@ impl Head {
         }
     }
 
-    /// The next byte of a line that may matter.
+    /// Handles the next byte of a line that may matter.
     fn within(&mut self, byte: u8) -> Line {
         if byte == b'\n' {
             self.line_ends();
@@ -130,7 +130,7 @@ impl Head {
                 }
                 Word::Part(_) | Word::Whole | Word::Another => Word::Another,
             }),
-            // Not a number, or an empty line whose CR has no LF behind it: hyper rejects it.
+            // Not a number, or an empty line whose CR is not followed by an LF: hyper rejects it.
             Line::Size(_) | Line::SizeEnd(_) | Line::EndCr | Line::Rest | Line::Start => Line::Rest,
         }
     }
@@ -146,7 +146,7 @@ impl Head {
         }
     }
 
-    /// The length of the body behind the head.
+    /// The length of the body after the head.
     pub(super) fn length(&self) -> Length {
         match self.coded {
             None => Length::Sized(self.sized.unwrap_or(0)),
@@ -158,7 +158,7 @@ impl Head {
 
 const WORD: usize = size_of::<u64>();
 
-/// The highest bit of each byte that is an LF, and perhaps of some behind the first of them; the
+/// The highest bit of each byte that is an LF, and perhaps of some bytes after the first LF; the
 /// lowest byte comes first.
 #[inline]
 fn line_feeds(word: [u8; WORD]) -> u64 {
@@ -181,14 +181,15 @@ fn line_feed(bytes: &[u8], start: usize) -> Option<usize> {
     bytes.get(at..)?.iter().position(|&byte| byte == b'\n').map(|offset| at + offset)
 }
 
-// Where a chunked body ends (RFC 9112, section 7.1): chunk sizes with extensions, data, trailers.
-// As strict as hyper is: what it rejects needs no end, for it closes the connection.
+// Finds the end of a chunked body (RFC 9112, section 7.1): chunk sizes with extensions, data,
+// trailers. As strict as hyper: input that it rejects needs no end, because it closes the
+// connection.
 
 /// How far a chunked body has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Chunks {
     at: At,
-    /// Of the chunk that is being read: its size so far, or what is left of its data.
+    /// For the current chunk: its size so far, or how much of its data is left.
     size: u64,
 }
 
@@ -197,14 +198,14 @@ enum At {
     /// The first digit of a chunk's size.
     Start,
     Size,
-    /// Blanks behind the size.
+    /// Blanks after the size.
     Blank,
     Extension,
     SizeLf,
     Data,
     DataCr,
     DataLf,
-    /// The beginning of a line of the trailers, or of the empty line behind them.
+    /// The beginning of a line of the trailers, or of the empty line after them.
     TrailerStart,
     Trailer,
     TrailerLf,
@@ -214,11 +215,11 @@ enum At {
 /// The result of `feed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fed {
-    /// All bytes belong to the body, and it goes on.
+    /// All bytes belong to the body, which continues.
     More,
-    /// So many bytes belonged to it, and were its last ones.
+    /// The body ended after this many bytes.
     Ended(usize),
-    /// This is no chunked body.
+    /// This is not a chunked body.
     Broken,
 }
 
@@ -278,7 +279,7 @@ impl Chunks {
         Fed::More
     }
 
-    /// One more digit of the size; `None`: it is too large for any body.
+    /// Adds a digit to the size; `None` if it is too large for any body.
     fn digit(&mut self, byte: u8) -> Option<At> {
         let digit = char::from(byte).to_digit(16)?;
         let before = if self.at == At::Start { 0 } else { self.size };

@@ -1,16 +1,15 @@
-//! Where the messages on an HTTP/1 connection begin and end, known from the bytes themselves,
-//! however the network splits them. hyper does not say whether half a head lies in its buffer;
-//! whether it does decides between closing an idle connection and waiting for the rest of a
-//! request.
+//! Finds where the messages on an HTTP/1 connection begin and end from the bytes themselves,
+//! however the network splits them. hyper does not say whether half a head is in its buffer, and
+//! that decides between closing an idle connection and waiting for the rest of a request.
 //!
-//! Most reads need not be looked through. One that begins with GET or HEAD, where no message is
-//! under way, and ends with an empty line, is *plain*: whatever hyper leaves of it would again end
-//! with an empty line, and so be a head that hyper takes (or rejects) before it reads on. As long
-//! as none of these requests has a body, nothing of the read is left when hyper asks for more.
-//! Where one does have a body, the read is looked through after all.
+//! Most reads need not be looked through. A read that starts between messages with GET or HEAD and
+//! ends with an empty line is *plain*: whatever hyper leaves of it would also end with an empty
+//! line, and so be a head that hyper takes (or rejects) before it reads on. As long as none of
+//! these requests has a body, nothing of the read is left when hyper asks for more. If one does
+//! have a body, the read is looked through after all.
 //!
-//! The tests beside this compare it with hyper itself, at every byte, and so does the fuzz target
-//! in `fuzz/`.
+//! The tests next to this file, and the fuzz target in `fuzz/`, compare it with hyper itself at
+//! every byte.
 
 mod head;
 #[cfg(any(all(test, not(graceful_loom)), fuzzing))]
@@ -29,14 +28,14 @@ pub(super) use plain::PlainRead;
 /// The position after the bytes read so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum At {
-    /// Nothing: every message is complete. CRs and LFs before a request are nothing, too (RFC 9112,
-    /// section 2.2).
+    /// Every message is complete. CRs and LFs before a request do not count (RFC 9112, section
+    /// 2.2).
     #[default]
     Between,
-    /// A plain read: nothing, as soon as hyper asks for more.
+    /// After a plain read: between messages, as soon as hyper asks for more.
     Plain,
     Head(Head),
-    /// A body of which so many bytes are missing.
+    /// A body with this many bytes missing.
     Body(u64),
     Chunked(Chunks),
     /// Bytes that hyper rejects: it will close the connection.
@@ -54,15 +53,15 @@ pub(crate) struct Framing {
 /// Summary of one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReadSummary {
-    /// The rest of a message, or a part of it, or nothing but line breaks.
+    /// The rest of a message, part of it, or only line breaks.
     NoHead,
     /// A part of a head, which is still incomplete.
     PartOfHead,
-    /// One head, whole; it begins at this place. A body may follow.
+    /// One whole head, beginning at this offset. A body may follow.
     WholeHead(usize),
-    /// A plain read: heads without bodies, of which the first begins it.
+    /// A plain read: heads without bodies, beginning with the first.
     Plain,
-    /// The end of a head that had begun before, or more than one.
+    /// The end of a head that had begun before, or more than one head.
     OtherHeads,
 }
 
@@ -107,7 +106,7 @@ impl Framing {
         }
     }
 
-    /// `bytes` have been read; hyper has called the service so many times before.
+    /// Follows `bytes`, which have been read after hyper had called the service `calls` times.
     #[inline]
     pub(crate) fn read(&mut self, bytes: &[u8], calls: u32) -> ReadSummary {
         if matches!(self.at, At::Between | At::Plain) {
@@ -124,7 +123,7 @@ impl Framing {
         self.read_on(bytes)
     }
 
-    /// `bytes` were the latest read, a plain one, and a request of it has a body.
+    /// Looks through `bytes`, the latest read: it was plain, but a request in it has a body.
     pub(crate) fn look_through(&mut self, bytes: &[u8]) {
         self.at = At::Between;
         self.read_on(bytes);
@@ -210,9 +209,13 @@ impl Framing {
     }
 }
 
-/// Whether a read is plain, if it begins where no message is under way: four bytes at either end.
+/// Whether a read that begins between messages is plain: compares four bytes at either end. A read
+/// that is too long to be copied is followed instead.
 #[inline]
 fn is_plain(bytes: &[u8]) -> bool {
+    if bytes.len() > plain::LONGEST {
+        return false;
+    }
     let number = u32::from_ne_bytes;
     match (bytes.first_chunk(), bytes.last_chunk()) {
         (Some(first), Some(last)) => {
@@ -228,7 +231,7 @@ fn is_line_break(byte: u8) -> bool {
     matches!(byte, b'\r' | b'\n')
 }
 
-/// Behind the last response: what is read is not for hyper, which has taken all it wanted.
+/// For bytes after the last response: hyper has taken all it wanted, so they are not for it.
 impl Follow for Framing {
     fn read(&mut self, bytes: &[u8]) {
         Self::read(self, bytes, self.heads);

@@ -1,4 +1,4 @@
-//! Runs hyper on the same bytes: for the tests, and for the fuzz target in `fuzz/`.
+//! Runs hyper on the same bytes, for the tests and for the fuzz target in `fuzz/`.
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,27 +15,27 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// How hyper takes a connection on which these bytes are read.
+/// How hyper treats a connection on which these bytes are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
     /// How many requests the service was called with.
     pub(crate) calls: u32,
     /// Method and path of each.
     pub(crate) names: Vec<(String, String)>,
-    /// Of these, how many had a body that came to its end.
+    /// How many of these had a body that came to its end.
     pub(crate) complete: u32,
-    /// Whether it has closed the connection by itself: it rejects what it has read.
+    /// Whether hyper has closed the connection by itself, rejecting what it read.
     pub(crate) rejects: bool,
-    /// Whether it takes an end of the stream for a clean one: between two messages.
+    /// Whether hyper considers the end of the stream clean, between two messages.
     pub(crate) ends_well: bool,
 }
 
-/// Bytes in pieces, then nothing, then an end; takes whatever is written.
+/// Yields bytes in pieces, then pends, then ends; accepts whatever is written.
 struct Script<'a> {
     pieces: &'a [&'a [u8]],
     piece: &'a [u8],
     at_end: &'a Cell<bool>,
-    /// Does what our own stream does.
+    /// Updated like that of our own stream.
     framing: &'a RefCell<Framing>,
     calls: &'a Cell<u32>,
     latest: &'a RefCell<&'a [u8]>,
@@ -120,7 +120,7 @@ pub(crate) fn ask(pieces: &[&[u8]]) -> (Verdict, Framing) {
     let io = TokioIo::new(script);
     let mut connection = pin!(http1::Builder::new().serve_connection(io, service));
     let mut cx = Context::from_waker(Waker::noop());
-    // Each poll goes on for as long as it can; what it wakes itself for comes with the next.
+    // Each poll goes on as long as it can; what it wakes itself for comes with the next.
     let mut poll = || {
         (0..4 + pieces.len()).find_map(|_| match connection.as_mut().poll(&mut cx) {
             Poll::Ready(result) => Some(result),
@@ -135,12 +135,12 @@ pub(crate) fn ask(pieces: &[&[u8]]) -> (Verdict, Framing) {
     (Verdict { calls, names, complete, rejects, ends_well }, framing.take())
 }
 
-/// Compares the two after the whole of `pieces`. Returns whether there is something to know: not
-/// where hyper rejects them, and closes the connection.
+/// Compares the two after all of `pieces`. Returns whether there was anything to compare, which is
+/// not the case if hyper rejects them and closes the connection.
 ///
 /// # Errors
 ///
-/// Says how the two differ.
+/// The error says how the two differ.
 #[allow(unreachable_pub, reason = "for the fuzz target")]
 pub fn compare(pieces: &[&[u8]]) -> Result<bool, String> {
     let (verdict, framing) = ask(pieces);
@@ -153,7 +153,7 @@ pub fn compare(pieces: &[&[u8]]) -> Result<bool, String> {
         Position::Between => (calls, complete, ends_well) == (heads, heads, true),
         Position::Plain => (complete, ends_well) == (calls, true),
         Position::InHead => (calls, complete, ends_well) == (heads, heads, false),
-        // How the connection ends is up to the service, which is told of half a body.
+        // How the connection ends is up to the service, which learns about half a body.
         Position::InBody => (calls, complete + 1) == (heads, heads),
         Position::Invalid => false,
     };

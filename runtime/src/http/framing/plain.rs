@@ -1,27 +1,27 @@
-//! The latest plain read (see `framing`), for as long as it may turn out that it has to be looked
-//! through after all: when a request of it has a body. That is known within the same poll, so one
-//! copy a thread is enough.
+//! The latest plain read (see `framing`), kept while it may turn out that it has to be looked
+//! through after all, because a request in it has a body. That is known within the same poll, so
+//! one copy per thread is enough.
 
 use std::cell::RefCell;
 
 use crate::util::sync::{AtomicU8, Mutex, Ordering, lock};
 
-/// Longer ones are not copied: a GET with so long a head, and a body, is the last request of its
-/// connection.
-const LONGEST: usize = 4096;
+/// The length of the longest read that may be plain and is copied.
+pub(super) const LONGEST: usize = 4096;
 
 thread_local! {
     static LATEST: RefCell<Copied> = const { RefCell::new(Copied { whose: 0, length: 0, bytes: [0; LONGEST] }) };
 }
 
-/// A copy of a read. Plain memory: a thread-local that has to be dropped is slower.
+/// A copy of a read. Plain memory, because a thread-local that has to be dropped is slower.
 struct Copied {
     whose: usize,
     length: usize,
     bytes: [u8; LONGEST],
 }
 
-/// The state of the latest read. Only the connection's own task reads and writes it: relaxed.
+/// The state of the latest read. Relaxed, because only the connection's own task reads and writes
+/// it.
 #[derive(Debug)]
 pub(in crate::http) struct PlainRead {
     what: AtomicU8,
@@ -32,9 +32,11 @@ pub(in crate::http) struct PlainRead {
 const FOLLOWED: u8 = 0;
 /// It was plain.
 const PLAIN: u8 = 1;
-/// It has a request with a body, and is to be looked through: `copy` is all of it.
+/// A request in it has a body, so it has to be looked through: `copy` is all of it.
 const COPIED: u8 = 2;
-/// It has a request with a body, and is not there any more.
+/// A request in it has a body, but the read is no longer there: the request was pipelined, and
+/// hyper got to it in a later poll, after another connection had read. Its response is the
+/// connection's last.
 const LOST: u8 = 3;
 
 impl PlainRead {
@@ -46,12 +48,9 @@ impl PlainRead {
     pub(in crate::http) fn is(&self, bytes: &[u8]) {
         self.what.store(PLAIN, Ordering::Relaxed);
         LATEST.with_borrow_mut(|latest| {
-            latest.whose = 0;
-            if let Some(copy) = latest.bytes.get_mut(..bytes.len()) {
-                copy.copy_from_slice(bytes);
-                latest.length = bytes.len();
-                latest.whose = self.id();
-            }
+            latest.bytes[..bytes.len()].copy_from_slice(bytes);
+            latest.length = bytes.len();
+            latest.whose = self.id();
         });
     }
 
@@ -60,7 +59,7 @@ impl PlainRead {
         self.what.store(FOLLOWED, Ordering::Relaxed);
     }
 
-    /// A request of the latest read has a body.
+    /// Called when a request in the latest read has a body.
     #[cold]
     pub(in crate::http) fn has_body(&self) {
         if self.what.load(Ordering::Relaxed) != PLAIN {
@@ -73,8 +72,8 @@ impl PlainRead {
         *lock(&self.copy) = copy;
     }
 
-    /// Whether it is not known where the message ends that has been read last: the connection ends
-    /// with its answer.
+    /// Whether the end of the latest message is unknown, so that the connection ends with its
+    /// response.
     #[inline]
     pub(in crate::http) fn is_lost(&self) -> bool {
         self.what.load(Ordering::Relaxed) == LOST
@@ -85,7 +84,7 @@ impl PlainRead {
         self.what.load(Ordering::Relaxed) == COPIED
     }
 
-    /// The read that has to be looked through, once.
+    /// Takes the read that has to be looked through.
     pub(in crate::http) fn take(&self) -> Box<[u8]> {
         self.is_not();
         lock(&self.copy).take().unwrap_or_default()

@@ -1,13 +1,13 @@
 use super::{Framing, Position, ReadSummary, oracle};
 use crate::util::Random;
 
-/// The two agree on `pieces`; whether there was anything to agree on.
+/// Asserts that the two agree on `pieces`; returns whether there was anything to compare.
 #[track_caller]
 fn compare(pieces: &[&[u8]]) -> bool {
     oracle::compare(pieces).unwrap_or_else(|difference| panic!("{difference}"))
 }
 
-/// Every prefix of `stream`, in one piece, byte by byte, and in two pieces.
+/// Compares every prefix of `stream`, in one piece, byte by byte, and in two pieces.
 fn every_prefix(stream: &[u8]) {
     for end in 0..=stream.len() {
         let prefix = &stream[..end];
@@ -37,7 +37,7 @@ fn agrees_with_hyper_at_every_byte() {
     }
 }
 
-/// hyper goes by the coding, and may close the connection after the answer (RFC 9112, section 6.3).
+/// hyper uses the coding, and may close the connection after the response (RFC 9112, section 6.3).
 #[test]
 fn a_coding_overrides_a_length() {
     let streams: [&[u8]; 2] = [
@@ -77,7 +77,7 @@ fn says_what_a_read_has_brought() {
     let post = b"POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\n";
     let mut framing = Framing::new();
     assert_eq!(framing.read(&[&head[..], head].concat(), 0), ReadSummary::Plain);
-    // By then hyper has found two of them.
+    // By then, hyper has found two heads.
     assert_eq!(framing.read(head, 2), ReadSummary::Plain);
     assert_eq!(framing.read(b"\r\n", 3), ReadSummary::NoHead);
     assert_eq!(framing.read(&[b"\r\n", &head[..]].concat(), 3), ReadSummary::WholeHead(2));
@@ -94,7 +94,7 @@ fn says_what_a_read_has_brought() {
 
 /// Requests that clients may send.
 impl Random {
-    /// A message that hyper takes.
+    /// Generates a message that hyper accepts.
     fn message(&mut self, out: &mut Vec<u8>) {
         let end = self.of(&["\r\n", "\r\n", "\n"]);
         out.extend(self.of(&["", "", "\r\n", "\n", "\r\n\r\n"]).bytes());
@@ -147,7 +147,7 @@ impl Random {
     }
 }
 
-/// Pipelines of sound messages, cut off anywhere, split anyhow.
+/// Pipelines of valid messages, truncated anywhere, split anyhow.
 #[test]
 fn agrees_with_hyper_on_random_pipelines() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
@@ -161,11 +161,11 @@ fn agrees_with_hyper_on_random_pipelines() {
     }
 }
 
-/// The same with a few bytes changed: most of it is rejected somewhere.
+/// The same with a few bytes changed: most pipelines are rejected somewhere.
 #[test]
 fn agrees_with_hyper_on_broken_pipelines() {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
-    let mut rejected = 0;
+    let mut accepted = 0;
     for _ in 0..4_000 {
         let mut stream = Vec::new();
         for _ in 0..=random.below(3) {
@@ -175,7 +175,7 @@ fn agrees_with_hyper_on_broken_pipelines() {
             let at = random.below(stream.len());
             stream[at] = random.of(b"\r\n :;,0aCcTt\t\x00\x80");
         }
-        rejected += u32::from(compare(&random.split(&stream)));
+        accepted += u32::from(compare(&random.split(&stream)));
     }
-    assert!((400..3_600).contains(&rejected), "{rejected} of 4,000");
+    assert!((400..3_600).contains(&accepted), "{accepted} of 4,000");
 }

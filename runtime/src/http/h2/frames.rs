@@ -1,15 +1,16 @@
-//! The frames of an HTTP/2 connection as they pass (RFC 9113, section 4.1): which streams are open
-//! on the wire, whether what was written last is an answer, and whether half a frame has been read.
+//! Follows the frames of an HTTP/2 connection (RFC 9113, section 4.1): which streams are open on
+//! the wire, whether the last bytes written are part of a response, and whether half a frame has
+//! been read.
 //!
-//! h2 keeps what it is given until the client's windows have room for it, and says nothing of that.
-//! A response that is in its hands is not written; the frame that ends its stream says when it is.
+//! h2 buffers data until the client's windows have room for it, without reporting that. So a
+//! response that h2 has taken is not yet written; the frame that ends its stream shows when it is.
 
-/// How long the head of a frame is.
+/// The length of a frame header.
 const HEAD: usize = 9;
 /// How much of GOAWAY is read beyond that: the last stream that is served.
 const LAST_STREAM: usize = 4;
 
-/// The connection preface, before any frame (section 3.4).
+/// The length of the connection preface, which comes before any frame (section 3.4).
 const PREFACE: usize = 24;
 
 const DATA: u8 = 0;
@@ -26,15 +27,15 @@ const END_HEADERS: u8 = 0x4;
 pub(in crate::http) struct Wire {
     reads: Walk,
     writes: Walk,
-    /// The streams that the client has opened and that we have not ended.
+    /// The streams that the client has opened and we have not ended.
     open: Vec<u32>,
-    /// The highest that the client has opened.
+    /// The highest stream that the client has opened.
     latest: u32,
-    /// One of which the head is not complete: `CONTINUATION` follows.
+    /// A stream whose head is not complete: `CONTINUATION` follows.
     opening: Option<u32>,
-    /// The highest that is served, once GOAWAY has said so.
+    /// The highest stream that is served, once GOAWAY has said so.
     last: u32,
-    /// Whether something of an answer has been written since that was asked for.
+    /// Whether part of a response has been written since the last `take_answered`.
     answered: bool,
 }
 
@@ -51,7 +52,7 @@ impl Wire {
         }
     }
 
-    /// How many streams are open: a client has asked for something, and the end of the answer has
+    /// How many streams are open: the client has sent a request, and the end of the response has
     /// not been written.
     pub(in crate::http) fn open(&self) -> usize {
         self.open.len()
@@ -62,12 +63,12 @@ impl Wire {
         self.reads.is_inside()
     }
 
-    /// Whether something of an answer has been written since the last `take_answered`.
+    /// Whether part of a response has been written since the last `take_answered`.
     pub(in crate::http) fn has_answered(&self) -> bool {
         self.answered
     }
 
-    /// Whether something of an answer has been written since the last call.
+    /// Whether part of a response has been written since the last call.
     pub(in crate::http) fn take_answered(&mut self) -> bool {
         std::mem::take(&mut self.answered)
     }
@@ -106,7 +107,7 @@ impl Wire {
                 RST_STREAM => true,
                 GOAWAY => {
                     *last = frame.last_stream;
-                    // What is above that is not answered, by anything.
+                    // Streams above it are not answered at all.
                     open.retain(|stream| *stream <= *last);
                     false
                 }
@@ -116,27 +117,27 @@ impl Wire {
                 open.retain(|stream| *stream != frame.stream);
             }
         });
-        // The beginning of one is something of an answer, too.
+        // The beginning of a frame is part of a response, too.
         self.answered |= self.writes.is_inside_answer();
     }
 }
 
-/// A frame that has passed.
+/// A complete frame.
 struct Frame {
     kind: u8,
     flags: u8,
     stream: u32,
-    /// Of GOAWAY alone.
+    /// Only for GOAWAY.
     last_stream: u32,
 }
 
-/// How far into the frames of one direction.
+/// The position in the frames of one direction.
 #[derive(Debug, Default)]
 struct Walk {
     head: [u8; HEAD + LAST_STREAM],
-    /// How much of that has been read of the current frame.
+    /// How much of `head` has been read for the current frame.
     read: usize,
-    /// How much is missing of the current frame, once its head is complete.
+    /// How much of the current frame is missing, once `head` is complete.
     skip: usize,
 }
 
@@ -149,10 +150,10 @@ impl Walk {
         self.read >= HEAD && matches!(self.head[3], DATA | HEADERS | CONTINUATION)
     }
 
-    /// How long the beginning of a frame is that is kept.
+    /// How much of the beginning of a frame is kept.
     fn wanted(&self) -> usize {
         let is_goaway = self.read >= HEAD && self.head[3] == GOAWAY;
-        // Any GOAWAY is longer; one that is not is an error, after which nothing matters.
+        // Every valid GOAWAY is longer; a shorter one is an error, after which nothing matters.
         if is_goaway && self.length() >= LAST_STREAM { HEAD + LAST_STREAM } else { HEAD }
     }
 
@@ -189,13 +190,13 @@ impl Walk {
     }
 
     fn end(&mut self, on: &mut impl FnMut(Frame)) {
-        // The preface is no frame.
+        // The preface is not a frame.
         if std::mem::take(&mut self.read) == 0 {
             return;
         }
         let word = |at: usize| {
             let bytes = [self.head[at], self.head[at + 1], self.head[at + 2], self.head[at + 3]];
-            // Without the bit that is reserved.
+            // Without the reserved bit.
             u32::from_be_bytes(bytes) & (u32::MAX >> 1)
         };
         on(Frame {
@@ -220,7 +221,7 @@ mod tests {
         frame
     }
 
-    /// The same whatever the splits are.
+    /// Checks every split of `bytes` into three pieces.
     fn each_split(bytes: &[u8], check: impl Fn(&[&[u8]])) {
         for first in 0..=bytes.len() {
             for second in first..=bytes.len() {
@@ -280,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_head_in_pieces_opens_its_stream_with_the_last() {
-        // Each byte of it counts.
+        // Every byte of it matters.
         const STREAM: u32 = 0x0102_0305;
         let mut wire = Wire::new();
         wire.read(&[b'x'; PREFACE]);
@@ -329,7 +330,7 @@ mod tests {
         wire.read(&frame(HEADERS, 0, 9, b"he"));
         wire.read(&frame(CONTINUATION, END_HEADERS, 9, b"ad"));
         assert_eq!(wire.open(), 2);
-        // The first half of an answer is something of it.
+        // The first half of a frame is part of a response.
         wire.write(&frame(DATA, 0, 1, b"data")[..11]);
         assert!(wire.take_answered());
     }

@@ -1,4 +1,4 @@
-//! HTTP/2: what is done around each call of the service.
+//! HTTP/2: follows the frames, and wraps each call of the service.
 
 mod frames;
 mod service;

@@ -55,9 +55,9 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Http2<S> {
 }
 
 pin_project! {
-    /// The response to come.
+    /// The pending response.
     pub(crate) struct Http2Future<F> {
-        // `None`: `probe` is all there is to say.
+        // `None` if `probe` is the answer.
         #[pin]
         future: Option<F>,
         probe: Option<StatusCode>,
@@ -78,7 +78,7 @@ where
             Some(future) => ready!(future.poll(cx))?.map(MaybeBody::new),
             None => without_body(this.probe.unwrap_or_default()),
         };
-        // A future that is polled after it was ready has nothing to answer with.
+        // A future polled after completion has nothing to answer with.
         let Some(mut guard) = this.guard.take() else {
             return Poll::Pending;
         };
@@ -92,17 +92,17 @@ where
     }
 }
 
-// An HTTP/2 request, for as long as anything of it exists.
+// An HTTP/2 request, as long as any part of it exists.
 
-/// Stands for a request from its head until the end of its response.
+/// Represents a request from its head until the end of its response.
 pub(super) struct RequestGuard {
     conn: Arc<HttpConn>,
-    /// The place of its stream.
+    /// The index of its stream in the table.
     stream: usize,
     rule: ResponseRule,
     /// Whether all of the body has been handed to h2.
     pub(super) body_ended: bool,
-    /// Whether a piece of it was dropped before it was written.
+    /// Whether a piece of the body was dropped before it was written.
     pub(super) piece_lost: bool,
     is_upgrade_over: bool,
 }
@@ -110,7 +110,7 @@ pub(super) struct RequestGuard {
 /// The effect of the method on the response.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ResponseRule {
-    /// HEAD: the body is described, and not sent.
+    /// HEAD: the body is described, but not sent.
     WithoutBody,
     /// CONNECT: success turns the stream into a tunnel (RFC 9110, section 9.3.6; RFC 8441).
     Tunnel,
@@ -136,7 +136,8 @@ impl RequestGuard {
         }
     }
 
-    /// The head of the response is about to be written. Returns whether it leaves HTTP.
+    /// Called when the head of the response is about to be written. Returns whether the stream
+    /// leaves HTTP.
     pub(super) fn responds(&mut self, status: StatusCode) -> bool {
         let upgraded = self.rule == ResponseRule::Tunnel && status.is_success();
         self.body_ended = self.rule == ResponseRule::WithoutBody;
@@ -146,8 +147,8 @@ impl RequestGuard {
 }
 
 impl RequestGuard {
-    /// The task of the upgraded stream has ended. From here on what is on the wire says when it is
-    /// over.
+    /// Called when the task of the upgraded stream has ended. From here on, the frames on the wire
+    /// show when it is over.
     pub(super) fn upgrade_ended(mut self) {
         self.is_upgrade_over = true;
         self.conn.upgrade_ended(self.stream);
@@ -170,8 +171,8 @@ impl fmt::Debug for RequestGuard {
     }
 }
 
-// Runs what hyper spawns for an HTTP/2 connection: a task for each stream, and one for each stream
-// that has been upgraded.
+// Runs the tasks that hyper spawns for an HTTP/2 connection: one for each stream, and one for each
+// upgraded stream.
 
 thread_local! {
     /// The guard of a request that is being upgraded on this thread. hyper spawns the task of the
@@ -184,7 +185,8 @@ pub(super) fn hand_over(guard: RequestGuard) {
     UPGRADING.set(Some(guard));
 }
 
-/// Spawns so that the connection counts as held while the task runs, and the cut aborts it.
+/// Spawns hyper's tasks so that the connection counts as held while they run, and the cut aborts
+/// them.
 #[derive(Clone, Debug)]
 pub struct ConnExecutor(pub(in crate::http) ConnGuard<HttpConn>);
 
@@ -204,8 +206,8 @@ where
 }
 
 pin_project! {
-    /// What hyper has spawned. Not an async block, which has its future in it twice: once as it was
-    /// given, and once where it is polled.
+    /// A task spawned by hyper. Not an async block, which would contain its future twice: once as
+    /// captured, and once where it is polled.
     struct StreamTask<F> {
         #[pin]
         future: F,
@@ -219,7 +221,7 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let poll = self.project().future.poll(cx);
-        // Not taken: hyper has turned the upgrade down.
+        // If the guard was not taken, hyper has rejected the upgrade.
         drop(UPGRADING.take());
         poll
     }
@@ -234,7 +236,8 @@ struct HeldConn {
 
 impl Drop for HeldConn {
     fn drop(&mut self) {
-        // In this order: until its bytes are written, something is left.
+        // In this order, so that the table is not empty until the upgraded stream's bytes are
+        // written.
         if let Some(guard) = self.upgraded.take() {
             guard.upgrade_ended();
         }
@@ -242,10 +245,10 @@ impl Drop for HeldConn {
     }
 }
 
-// The body of an HTTP/2 response. It is handed to h2 long before its bytes are written, so each
-// piece of its data keeps the request in the table. A response is complete when its body has come
-// to an end and h2 has written every piece of it: a piece that is dropped before, as at the limit
-// or when the client resets the stream, was not delivered.
+// The body of an HTTP/2 response. h2 takes it long before its bytes are written, so each piece of
+// its data keeps the request in the table. A response is complete when its body has ended and h2
+// has written every piece of it: a piece dropped before that, at the limit or because the client
+// resets the stream, was not delivered.
 
 /// Keeps a request in the table.
 enum Held {
@@ -263,20 +266,20 @@ impl Held {
         }
     }
 
-    /// The response is complete as soon as nothing holds the request any more, unless a piece is
-    /// lost.
+    /// Marks the end of the body: the response is complete once nothing holds the request any more,
+    /// unless a piece is lost.
     fn body_ended(&mut self) {
         self.change(|guard| guard.body_ended = true);
     }
 }
 
 pin_project! {
-    /// A body of which each piece holds on to the request.
+    /// A body whose pieces each hold on to the request.
     pub(crate) struct Http2Body<B> {
         #[pin]
         body: MaybeBody<B>,
         ended: bool,
-        // `None`: it is not a request any more, or the last piece of the body holds on to it.
+        // `None` if the stream was upgraded, or the last piece of the body holds on to the request.
         held: Option<Held>,
     }
 
@@ -306,7 +309,7 @@ impl<B: Body> Body for Http2Body<B> {
     ) -> Poll<Option<Result<Frame<Self::Data>, B::Error>>> {
         let mut this = self.project();
         let frame = ready!(this.body.as_mut().poll_frame(cx));
-        // Trailers are the last that hyper asks for.
+        // Trailers are the last frame that hyper asks for.
         let is_last =
             |frame: &Result<Frame<B::Data>, _>| frame.as_ref().is_ok_and(Frame::is_trailers);
         *this.ended = frame.as_ref().is_none_or(is_last) || this.body.is_end_stream();
@@ -324,8 +327,8 @@ impl<B: Body> Body for Http2Body<B> {
     }
 }
 
-/// For one piece of the body. Most bodies are of one piece, which can have the guard itself:
-/// shared, it takes an allocation.
+/// Returns the hold for one piece of the body. Most bodies have a single piece, which can take the
+/// guard itself: sharing it needs an allocation.
 fn hold(held: &mut Option<Held>, is_last: bool) -> Option<Held> {
     match held.take()? {
         mut last if is_last => {
@@ -344,7 +347,7 @@ fn hold(held: &mut Option<Held>, is_last: bool) -> Option<Held> {
     }
 }
 
-/// Data of a body, and the request that it answers.
+/// A piece of a body, and the request that it answers.
 pub(crate) struct GuardedData<D: Buf> {
     data: D,
     held: Option<Held>,

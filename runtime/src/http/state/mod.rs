@@ -1,25 +1,24 @@
-//! The states of a connection, their transitions and their deadlines. The
-//! transitions are `ConnState::after`, the bounds `ConnState::deadline`; both are
-//! pure functions.
+//! The states of a connection, their transitions and their deadlines. The transitions are in
+//! `ConnState::after`, the bounds in `ConnState::deadline`; both are pure functions.
 //!
-//! | state | it is | becomes | bound while serving | bound in the drain |
+//! | state | meaning | becomes | bound while serving | bound in the drain |
 //! |---|---|---|---|---|
-//! | `Fresh` | idle: accepted (and the TLS handshake over), nothing read | `Head`, `Named`, `Queued` by what is read; `Http2` | `header_timeout` from the accept | `linger` and two round trips from then |
-//! | `Head` | half a head | `Queued` by the rest of it; `Http2` | `header_timeout` from the accept, or from the head's first byte | a second more, or that |
+//! | `Fresh` | idle: accepted (TLS handshake done), nothing read | `Head`, `Named`, `Queued` depending on what is read; `Http2` | `header_timeout` from the accept | `linger` and two round trips from then |
+//! | `Head` | half a head | `Queued` with the rest of it; `Http2` | `header_timeout` from the accept, or from the head's first byte | one more second, or `header_timeout` if that ends first |
 //! | `Named`, `Queued` | a whole head, which hyper is about to take | `Busy` when the service is called; `Http2` | none: hyper takes it in the same poll, or rejects it | a second |
 //! | `Busy` | work: with the service | `Responding` | none | the limit |
 //! | `Responding` | work: the head of the response is out | `Flushing`, `Upgraded` when the body has ended | none | the limit |
-//! | `Flushing` | work: the response's last bytes are not yet with the kernel | `Idle`, `Answered`, `Head`, `Queued` by what has been read behind it | none | the limit |
-//! | `Answered` | work: answered, and its body still being read | the same, when the body ends | none | the limit |
-//! | `Idle` | idle | `Head`, `Named`, `Queued` by what is read; `Delivering` by what the kernel says | none | `linger` from the last activity that either side has seen |
-//! | `Delivering` | work: answered, and not all has reached the client's kernel | `Idle` when it has; else as `Idle` | not while serving | the limit; asked about each round trip |
-//! | `Http2` | work while there are streams, or something is not delivered | `Closing` | none | the limit; a second after the last of either |
-//! | `Upgraded` | work, in the hands of the program | - | none | the limit |
-//! | `Closing` | our side is shut: what the client still sends is dropped. Work while something is not delivered | - | by its own clock | by its own clock: `net::Closing` |
+//! | `Flushing` | work: the response's last bytes are not yet with the kernel | `Idle`, `Answered`, `Head`, `Queued` depending on what has been read after it | none | the limit |
+//! | `Answered` | work: answered, but its body is still being read | the same, when the body ends | none | the limit |
+//! | `Idle` | idle | `Head`, `Named`, `Queued` depending on what is read; `Delivering` if the kernel says so | none | `linger` from the last activity that either side has seen |
+//! | `Delivering` | work: answered, but not all has reached the client's kernel | `Idle` when it has; otherwise like `Idle` | not while serving | the limit; asked about each round trip |
+//! | `Http2` | work while there are streams or undelivered data | `Closing` | none | the limit; a second after the last of either |
+//! | `Upgraded` | work, owned by the program | - | none | the limit |
+//! | `Closing` | our side is shut, and what the client still sends is discarded; work while data is undelivered | - | its own deadline | its own deadline: `net::Closing` |
 //! | `Closed` | nothing | - | none | none |
 //!
-//! Every state but `Upgraded` becomes `Closing` when the protocol is over and `Closed` when the
-//! stream is gone; an event that a state is not listed with leaves it as it is.
+//! Every state but `Upgraded` becomes `Closing` when the protocol is over, and every state becomes
+//! `Closed` when the stream is gone; an event that is not listed for a state leaves it as it is.
 
 #![allow(
     clippy::inline_always,
@@ -45,10 +44,9 @@ use crate::net::{KernelView, TICK};
 pub(crate) enum ConnState {
     Fresh,
     Head,
-    /// The head was read alone, in one piece: the beginning of it is kept as the name of the
-    /// request.
+    /// The head was read alone, in one piece: its beginning is kept as the name of the request.
     Named,
-    /// The head came in pieces, or behind another.
+    /// The head came in pieces, or after another.
     Queued,
     Busy,
     Responding,
@@ -79,26 +77,26 @@ pub(crate) enum ConnEvent {
     Responds,
     /// The body of the response has ended.
     ResponseEnds,
-    /// The response was the last of HTTP/1: the stream has a new owner.
+    /// The response was the last one of HTTP/1: the stream has a new owner.
     Upgrades,
-    /// All that was written is with the kernel, and the bytes read so far end as said.
+    /// Everything written is with the kernel, and the bytes read so far end as given.
     Flushed(Behind),
     /// The kernel says that the client has not acknowledged all of the response, or that it has.
     Unacknowledged,
     Acknowledged,
     /// The preface of HTTP/2 has been read.
     SpeaksHttp2,
-    /// The protocol is over, and the stream has to be closed with care.
+    /// The protocol is over, and the stream has to be closed carefully.
     Closes,
     /// The stream is gone.
     Gone,
 }
 
-/// The input behind an answered request.
+/// The input after an answered request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Behind {
     Nothing,
-    /// Its own body is not complete.
+    /// The request's own body is not complete.
     RestOfBody,
     PartOfHead,
     /// A whole head, or more than one.
@@ -122,7 +120,7 @@ impl ConnState {
             10 => Http2,
             11 => Upgraded,
             12 => Closing,
-            // Bytes are made from states alone.
+            // Bytes only come from states.
             _ => Closed,
         }
     }
@@ -169,7 +167,7 @@ impl ConnState {
         }
     }
 
-    /// A head, or a part of one, where nothing was: `next`.
+    /// Moves to `next` if a head, or part of one, begins between messages.
     #[inline(always)]
     const fn reads(self, next: Self) -> Self {
         match self {
@@ -179,8 +177,7 @@ impl ConnState {
         }
     }
 
-    /// The next step of an HTTP/1 exchange: which one it is, hyper says, and takes one after the
-    /// other.
+    /// Moves to the next step of an HTTP/1 exchange. hyper takes one after the other.
     #[inline(always)]
     const fn within_http1(self, next: Self) -> Self {
         match self {
@@ -200,20 +197,20 @@ impl ConnState {
         }
     }
 
-    /// Whether the time is noted when `event` comes: where a bound begins, or an age.
+    /// Whether the time is noted on `event`, because a bound or an age begins.
     #[inline(always)]
     pub(crate) const fn notes_time(self, event: ConnEvent) -> bool {
         match event {
             ConnEvent::PartOfHead => match self {
                 Idle | Delivering => true,
-                // The first head has had its time since the accept.
+                // The time of the first head runs from the accept.
                 Fresh => false,
                 Head | Named | Queued | Busy | Responding | Flushing | Answered => false,
                 Http2 | Upgraded | Closing | Closed => false,
             },
             ConnEvent::Flushed(behind) => match behind {
                 Behind::Nothing | Behind::PartOfHead => true,
-                // A request that is answered and still read is as old as its head.
+                // A request that is answered but still being read is as old as its head.
                 Behind::RestOfBody | Behind::Head => false,
             },
             ConnEvent::HandshakeDone
@@ -229,7 +226,7 @@ impl ConnState {
         }
     }
 
-    /// Whether it may not last, even while nothing drains.
+    /// Whether the state has a deadline even while serving.
     #[inline]
     pub(crate) const fn is_bounded_while_serving(self) -> bool {
         match self {
@@ -239,7 +236,7 @@ impl ConnState {
         }
     }
 
-    /// Whether what is read is HTTP/1, or may become it, and nothing else is to be seen to.
+    /// Whether a read is nothing but HTTP/1, or bytes that may become it.
     #[inline]
     pub(crate) const fn reads_http1(self) -> bool {
         match self {
@@ -249,9 +246,8 @@ impl ConnState {
         }
     }
 
-    /// Whether it says nothing of a message: neither one that is under way nor one that may be
-    /// missing at the client. What was found out about a connection before it did something else is
-    /// void.
+    /// Whether no message is in progress, and none may be missing at the client. In the other
+    /// states, what was found out about the connection before is void.
     pub(crate) const fn is_between_messages(self) -> bool {
         match self {
             Fresh | Idle | Delivering | Closing | Http2 => true,
@@ -263,51 +259,52 @@ impl ConnState {
 
 #[cfg(test)]
 impl ConnState {
-    /// All of them, by their bytes.
+    /// All states, in the order of their bytes.
     pub(super) const ALL: [Self; 14] = [
         Fresh, Head, Named, Queued, Busy, Responding, Flushing, Answered, Idle, Delivering, Http2,
         Upgraded, Closing, Closed,
     ];
 }
 
-// From a state to the moment at which something has to happen without anything from the client:
-// the last two columns of the table above.
+// The deadline of each state: the last two columns of the table above.
 
 /// How long a head may take to become complete once the drain has started.
 const HEAD_GRACE: Duration = Duration::from_secs(1);
 
 /// How long an HTTP/2 client may take to answer the PING that comes with GOAWAY, once it has
-/// received all.
+/// received everything.
 const PONG_GRACE: Duration = Duration::from_secs(1);
 
-/// How often the kernel is asked for an answer that it has yet to give.
+/// How often to ask the kernel again for a pending answer.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 
-/// All that a bound may depend on.
+/// Everything that a deadline may depend on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timestamps {
     pub(crate) accepted: Instant,
-    /// When the state was entered, or what it goes on with began: see `ConnState::notes_time`.
+    /// When the state was entered, or when the activity that it continues began: see
+    /// `ConnState::notes_time`.
     pub(crate) since: Instant,
-    /// When this connection has learned of the drain.
+    /// When this connection learned about the drain.
     pub(crate) draining: Option<Instant>,
     pub(crate) header_timeout: Option<Duration>,
     pub(crate) serving: ServingLimits,
     pub(crate) linger: Duration,
-    /// The kernel's last view; `None` if there is none that still holds.
+    /// The kernel's last view, if it is still valid.
     pub(crate) view: Option<KernelView>,
-    /// Whether an HTTP/2 stream is still worked on, or its response not yet all written.
+    /// Whether an HTTP/2 stream is still being worked on, or its response is not completely
+    /// written.
     pub(crate) has_streams: bool,
-    /// Since when half a record of TLS has been there, or half a frame of HTTP/2.
+    /// Since when half a TLS record, or half an HTTP/2 frame, has been there.
     pub(crate) partial: Option<Instant>,
 }
 
-/// Limits while nothing drains, where the program has set them.
+/// Limits while serving, if the program has set them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ServingLimits {
-    /// How long it may be idle.
+    /// How long the connection may be idle.
     pub(crate) keep_alive: Option<Duration>,
-    /// When it is old enough.
+    /// When the connection is old enough to be closed.
     pub(crate) retires: Option<Instant>,
 }
 
@@ -315,26 +312,26 @@ pub(crate) struct ServingLimits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     AskKernel,
-    /// The connection is to end as in the drain, although nothing drains.
+    /// End the connection as in the drain, although the process keeps serving.
     Retire,
-    /// The connection is over, whatever it is at.
+    /// End the connection, whatever it is doing.
     End,
 }
 
 impl Timestamps {
-    /// When a grace begins: with the state or with the drain, whichever is later, and not before
-    /// the client has read what there is.
+    /// When a grace period begins: with the state or with the drain, whichever is later, but not
+    /// before the client has read everything.
     fn after_reading(&self, draining: Instant, view: &KernelView) -> Instant {
         let entered = self.since.max(draining);
         view.last_unread.map_or(entered, |seen| seen.max(entered))
     }
 
-    /// Half a record where nothing is under way is half a head.
+    /// Half a record between messages is half a head.
     fn half_a_head(&self, state: ConnState) -> Option<Instant> {
         self.partial.filter(|_| matches!(state, Fresh | Idle | Delivering))
     }
 
-    /// How long half a head of this moment may take, once the drain has started.
+    /// The deadline for half a head that began at `since`, once the drain has started.
     fn head_grace(&self, since: Instant, draining: Instant) -> Instant {
         let grace = since.max(draining) + HEAD_GRACE;
         self.header_deadline(since).map_or(grace, |limit| limit.min(grace))
@@ -346,7 +343,8 @@ impl Timestamps {
 }
 
 impl ConnState {
-    /// When something is to happen without anything from the client; `None`: not before the limit.
+    /// When something has to happen even if nothing comes from the client; `None` if not before the
+    /// limit.
     pub(crate) fn deadline(self, timestamps: &Timestamps) -> Option<Instant> {
         let Timestamps { accepted, since, linger, .. } = *timestamps;
         let Some(draining) = timestamps.draining else {
@@ -363,7 +361,7 @@ impl ConnState {
             return Some(timestamps.head_grace(since, draining));
         }
         let entered = since.max(draining);
-        // Where the kernel has not been asked yet, that comes first.
+        // If the kernel has not been asked yet, do that first.
         let known = |deadline: &dyn Fn(&KernelView) -> Instant| {
             Some(match &timestamps.view {
                 None => draining,
@@ -376,8 +374,8 @@ impl ConnState {
             Head => Some(timestamps.head_grace(since, draining)),
             Named | Queued => Some(entered + HEAD_GRACE),
             Idle => known(&|view| {
-                // As the client sees it: its next request takes as long to come here as this took
-                // to get there.
+                // From the client's point of view: its next request takes as long to get here as
+                // the response took to get there.
                 let seen = [Some(since + view.round_trip), view.last_ack, view.last_unread];
                 seen.into_iter().flatten().max().unwrap_or(since) + linger
             }),
@@ -391,8 +389,8 @@ impl ConnState {
         }
     }
 
-    /// By what the program has set. Work that is under way is left alone; when the connection is
-    /// old enough, it learns that this was its last.
+    /// The deadline from the program's own limits. Work in progress is left alone; on a connection
+    /// that is old enough, it becomes the last.
     fn deadline_while_serving(self, timestamps: &Timestamps) -> Option<Instant> {
         let Timestamps { since, serving, has_streams, .. } = timestamps;
         let own = match self {
@@ -406,7 +404,7 @@ impl ConnState {
         own.into_iter().chain(serving.retires).min()
     }
 
-    /// Returns the action when that has passed.
+    /// Returns the action to take when the deadline has passed.
     pub(crate) fn action(self, timestamps: &Timestamps) -> Action {
         let serving = timestamps.draining.is_none();
         let known = timestamps.view.as_ref().filter(|view| !view.is_to_come);
@@ -420,10 +418,10 @@ impl ConnState {
             Http2 if serving => Action::Retire,
             Fresh | Idle | Http2 | Delivering if known.is_none() => Action::AskKernel,
             Delivering => Action::AskKernel,
-            // Something may have been written since then, or read.
+            // Something may have been written or read since then.
             Http2 if known.map(|view| view.at) < self.deadline(timestamps) => Action::AskKernel,
             Fresh | Head | Named | Queued | Idle | Http2 => Action::End,
-            // They have no deadline of their own.
+            // These have no deadline of their own.
             Busy | Responding | Flushing | Answered | Upgraded | Closing | Closed => Action::End,
         }
     }
@@ -442,7 +440,7 @@ mod tests {
     }
 }
 
-/// The deadlines of every state, each moment at a time of its own.
+/// The deadlines of every state, with all times distinct.
 #[cfg(test)]
 mod bounds_tests {
     use super::*;
@@ -451,7 +449,7 @@ mod bounds_tests {
         Duration::from_millis(millis)
     }
 
-    /// Each of them at a time of its own, so that none is taken for another.
+    /// All times are distinct, so that none is taken for another.
     fn timestamps(start: Instant) -> Timestamps {
         Timestamps {
             accepted: start,
@@ -513,7 +511,7 @@ mod bounds_tests {
         for state in [Idle, Busy, Http2] {
             assert_eq!((state.deadline(&old), state.action(&old)), (at(12_000), Action::Retire));
         }
-        // States with a bound of their own, or outside of HTTP, are not affected.
+        // States with a bound of their own, or outside HTTP, are not affected.
         assert_eq!((Head.action(&old), Upgraded.deadline(&old)), (Action::End, None));
     }
 
@@ -529,7 +527,7 @@ mod bounds_tests {
         let others = deadlines(&draining).into_iter().filter(|(it, _)| !asked_first.contains(it));
         let expected = [(Head, 21_000), (Named, 21_000), (Queued, 21_000)];
         assert_eq!(others.collect::<Vec<_>>(), expected);
-        // Entered after the drain; and a header timeout that is nearer than the second.
+        // Entered after the drain began, and a header timeout that ends before the second does.
         let late =
             Timestamps { since: start + ms(20_400), header_timeout: Some(ms(300)), ..draining };
         assert_eq!(Named.deadline(&late), Some(start + ms(21_400)));
@@ -542,8 +540,8 @@ mod bounds_tests {
         let at = |millis| Some(start + ms(millis));
         let known =
             Timestamps { draining: at(20_000), view: Some(view(start)), ..timestamps(start) };
-        // From the accept, or the handshake, two round trips more; from the last acknowledgement
-        // the linger.
+        // From the accept, or the handshake, the linger and two round trips; from the last
+        // acknowledgement, the linger.
         assert_eq!(
             (Fresh.deadline(&known), Fresh.action(&known)),
             (at(10_000 + 250 + 140), Action::End)
@@ -553,7 +551,7 @@ mod bounds_tests {
             (Delivering.deadline(&known), Delivering.action(&known)),
             (at(20_170), Action::AskKernel)
         );
-        // A look that is older than the deadline is void by then; one that is younger is the last.
+        // A view that is older than the deadline is void by then; a younger one is the last.
         assert_eq!((Http2.deadline(&known), Http2.action(&known)), (at(21_000), Action::AskKernel));
         let viewed = |change: &dyn Fn(&mut KernelView)| {
             let mut view = view(start);
@@ -575,7 +573,7 @@ mod bounds_tests {
         assert_eq!(Http2.deadline(&busy), None);
     }
 
-    /// Half a record of TLS, or half a frame of HTTP/2, is half a head.
+    /// Half a TLS record, or half an HTTP/2 frame, is half a head.
     #[test]
     fn half_a_record_has_the_time_of_half_a_head() {
         let start = Instant::now();
@@ -587,7 +585,7 @@ mod bounds_tests {
                 (at(40_400), Action::End)
             );
         }
-        // A new one has had its time since the accept; what is under way does not care.
+        // A new connection's time runs from the accept; work in progress is not affected.
         assert_eq!((Fresh.deadline(&partial), Busy.deadline(&partial)), (at(30_000), None));
         let idle = ServingLimits { keep_alive: Some(ms(5_000)), ..ServingLimits::default() };
         let timed = Timestamps { serving: idle, ..partial };
@@ -606,7 +604,7 @@ mod bounds_tests {
         assert_eq!(Idle.deadline(&short), at(21_000));
     }
 
-    /// Without netlink the kernel's answer may have yet to come.
+    /// Without netlink, the kernel's answer may be pending.
     #[test]
     fn an_answer_that_is_to_come_is_asked_for_again() {
         let start = Instant::now();

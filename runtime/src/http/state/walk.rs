@@ -1,4 +1,5 @@
-//! Random walks through the states: what the table in `mod.rs` promises of every one of them.
+//! Random walks through the states, to check what the table in `mod.rs` promises about each of
+//! them.
 
 use std::time::{Duration, Instant};
 
@@ -16,9 +17,8 @@ const LINGER: Duration = Duration::from_millis(250);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const ROUND_TRIP: Duration = Duration::from_millis(100);
 
-/// The longest that a silent client may hold the drain with anything that is not work: a head's
-/// second, then the lingering close's; each no later than a look at the kernel after what it waits
-/// for.
+/// The longest that a silent client may hold the drain with anything but work: a head's second,
+/// then the lingering close's, each at most one kernel query late.
 const SILENCE: Duration = Duration::from_millis(2_500);
 
 const EVENTS: [ConnEvent; 18] = [
@@ -39,7 +39,7 @@ const EVENTS: [ConnEvent; 18] = [
     ConnEvent::SpeaksHttp2,
     ConnEvent::Closes,
     ConnEvent::Gone,
-    // Once more: what most clients do.
+    // Listed twice, because most clients do this.
     ConnEvent::WholeHead,
 ];
 
@@ -47,13 +47,13 @@ fn all() -> impl Iterator<Item = ConnState> {
     (0..=Closed as u8).map(ConnState::from_byte)
 }
 
-/// A connection without its stream: what `task.rs` does about states and deadlines.
+/// A connection without its stream: does what `task.rs` does about states and deadlines.
 #[derive(Debug)]
 struct Walk {
     state: ConnState,
     now: Instant,
     timestamps: Timestamps,
-    /// Whether the client has acknowledged all there is.
+    /// Whether the client has acknowledged everything.
     delivered: bool,
     ended: bool,
 }
@@ -75,7 +75,7 @@ impl Walk {
         Self { state, now, timestamps, delivered: true, ended: false }
     }
 
-    /// Whether a person would miss it.
+    /// Whether ending it would lose work.
     fn is_work(&self) -> bool {
         match self.state {
             Busy | Responding | Flushing | Answered | Upgraded => true,
@@ -102,7 +102,7 @@ impl Walk {
         };
         self.now = self.now.max(deadline);
         self.see_to_it();
-        // As a poll goes on: what a look has found is due at once.
+        // As in a poll: what a query has found is acted on immediately.
         while self.state.deadline(&self.timestamps).is_some_and(|at| at <= self.now) && !self.ended
         {
             self.see_to_it();
@@ -216,7 +216,7 @@ fn random_walks_end_in_time_and_never_in_the_middle_of_work() {
                     walk.timestamps.draining = Some(walk.now);
                     walk.timestamps.view = None;
                 }
-                // Something is written, or has arrived.
+                // Something is written, or has been delivered.
                 1 => {
                     walk.delivered =
                         !matches!(walk.state, Responding | Flushing | Answered | Http2);
@@ -240,7 +240,7 @@ fn random_walks_end_in_time_and_never_in_the_middle_of_work() {
                 break;
             }
         }
-        // From here on the client is silent, and the service is done.
+        // From here on, the client is silent and the service is done.
         walk.timestamps.draining.get_or_insert(walk.now);
         let start = walk.now;
         walk.delivered = true;

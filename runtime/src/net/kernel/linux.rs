@@ -1,4 +1,4 @@
-//! The questions, and which way they are asked.
+//! The queries, through netlink or `/proc/net/tcp`.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,9 +19,9 @@ use crate::util::sync::{Mutex, lock};
 #[derive(Debug)]
 pub(crate) struct Kernel {
     listener: SocketAddr,
-    /// The listening socket's; `None`: not known.
+    /// The inode of the listening socket, if known.
     inode: Option<u64>,
-    /// `None`: netlink is not to be had (seccomp, `RestrictAddressFamilies=`).
+    /// `None` if netlink is not available (seccomp, `RestrictAddressFamilies=`).
     diag: Option<Mutex<SockDiag>>,
     /// All connections as of the start of the drain.
     table: OnceLock<Option<Table>>,
@@ -31,7 +31,7 @@ pub(crate) struct Kernel {
 type Table = HashMap<SocketAddr, TcpInfo>;
 
 impl Kernel {
-    /// For the listener that is bound to `listener`; `inode` is its socket's.
+    /// Creates the view for the listener bound to `listener`, whose socket has this `inode`.
     pub(crate) fn new(listener: SocketAddr, inode: Option<u64>) -> Self {
         let diag = SockDiag::open().ok().map(Mutex::new);
         if diag.is_none() {
@@ -40,15 +40,15 @@ impl Kernel {
         Self { listener, inode, diag, table: OnceLock::new() }
     }
 
-    /// The clients whose handshake with the listener is under way.
+    /// Returns the clients whose handshake with the listener is in progress.
     pub(crate) fn arriving(&self) -> Option<HashSet<SocketAddr>> {
-        // A dump passes every socket of the machine, so it is not asked for in vain.
+        // A dump walks every socket of the machine, so avoid it if there are no clients.
         if self.listening().is_some_and(|listening| !listening.has_clients) {
             return Some(HashSet::new());
         }
         let Some(diag) = &self.diag else {
-            // Somebody, whoever it is: new clients are turned away by now, so it is nobody else the
-            // next time.
+            // Someone is, but the table does not say who, so the listener's address stands in. New
+            // clients are turned away by now, so nobody else joins.
             return self.listening().map(|_| HashSet::from([self.listener]));
         };
         let mut arriving = HashSet::new();
@@ -62,11 +62,11 @@ impl Kernel {
         Some(arriving)
     }
 
-    /// How many clients wait in the queue of the listener.
+    /// Counts the clients that wait in the queue of the listener.
     pub(crate) fn waiting(&self) -> usize {
         let mut waiting = None;
         if let (Some(diag), Some(inode)) = (&self.diag, self.inode) {
-            // Falls back to reading the table below.
+            // On failure, the table is read below.
             let _ = lock(diag).dump(self.listener, States::LISTEN, |entry| {
                 if entry.inode == inode {
                     waiting = Some(entry.received);
@@ -83,13 +83,14 @@ impl Kernel {
         waiting.unwrap_or(0) as usize
     }
 
-    /// The beginning of the kernel's table, where the listeners are: cheap, however long that is.
+    /// Reads the beginning of the kernel's table, where the listeners are; cheap, however long the
+    /// table is.
     fn listening(&self) -> Option<proc_net::Listening> {
         proc_net::listening(self.listener, self.inode?)
     }
 
-    /// The state of the connection to `peer` soon after the drain started. The first call
-    /// asks, for all connections at once. `active`: when the connection has last done anything.
+    /// Returns the state of the connection to `peer` soon after the drain started. The first call
+    /// queries all connections at once. `active` is when the connection last did anything.
     pub(crate) fn at_the_drain(&self, peer: SocketAddr, active: Instant) -> Answer {
         let Some(diag) = &self.diag else {
             return self.read(None, peer, active);
@@ -99,7 +100,7 @@ impl Kernel {
         facts.map_or(Answer::Unknown, |facts| Answer::Known(*facts))
     }
 
-    /// The state of a connection now, or at least at a moment after `active`.
+    /// Returns the state of a connection now, or at least at a moment after `active`.
     pub(crate) fn ask(&self, local: SocketAddr, peer: SocketAddr, active: Instant) -> Answer {
         match &self.diag {
             Some(diag) => ask_now(diag, local, peer).map_or(Answer::Unknown, Answer::Known),
@@ -107,7 +108,7 @@ impl Kernel {
         }
     }
 
-    /// By `/proc/net/tcp`.
+    /// Answers from `/proc/net/tcp`.
     fn read(&self, local: Option<SocketAddr>, peer: SocketAddr, active: Instant) -> Answer {
         let snapshot = match proc_net::newer_than(self.listener, active) {
             Read::Done(snapshot) => snapshot,
@@ -134,8 +135,8 @@ impl Kernel {
                 return;
             }
             let facts = facts(&entry, &asked);
-            // A client may have one port at two addresses of ours: then what holds for either holds
-            // for both.
+            // A client may use the same port with two of our addresses. The merged facts then have
+            // to hold for either connection.
             let both = table.entry(entry.peer).or_insert(facts);
             both.unread |= facts.unread;
             both.undelivered = both.undelivered.max(facts.undelivered);
@@ -152,13 +153,13 @@ impl Kernel {
     }
 }
 
-/// The state of a connection now.
+/// Returns the current state of a connection.
 fn ask_now(diag: &Mutex<SockDiag>, local: SocketAddr, peer: SocketAddr) -> Option<TcpInfo> {
     let asked = Asked::now();
     let entry = one(diag, local, peer)?;
     let mut facts = facts(&entry, &asked);
-    // All that was sent to this very host has arrived: loopback hands it over within the call.
-    // A peer that is slow to acknowledge, as Linux is by up to 40 ms, need not be waited for.
+    // On the same host, everything sent has arrived: loopback delivers it within the call. There is
+    // no need to wait for a peer that delays its acknowledgements, as Linux does by up to 40 ms.
     let all_sent = entry.timing.is_some_and(|timing| timing.unsent == Some(0));
     if facts.undelivered > 0 && all_sent && one(diag, peer, local).is_some() {
         facts.undelivered = 0;
@@ -167,7 +168,7 @@ fn ask_now(diag: &Mutex<SockDiag>, local: SocketAddr, peer: SocketAddr) -> Optio
     Some(facts)
 }
 
-/// The socket of a connection.
+/// Looks up the socket of a connection.
 fn one(diag: &Mutex<SockDiag>, local: SocketAddr, peer: SocketAddr) -> Option<Entry> {
     let (at, to) = (canonical(local), canonical(peer));
     let entry = lock(diag).one(at, to).ok()??;
@@ -212,7 +213,7 @@ mod tests {
         (listener, client, server)
     }
 
-    /// As with netlink, and as without.
+    /// With netlink, and without.
     fn both(listener: &TcpListener) -> [Kernel; 2] {
         let inode =
             std::fs::metadata(format!("/proc/self/fd/{}", listener.as_raw_fd())).unwrap().ino();
@@ -292,7 +293,7 @@ mod tests {
                     assert_eq!((facts.local, facts.undelivered), (listed.local, 0));
                 }
                 assert_eq!(kernel.arriving().unwrap().len(), 0);
-                // The listener would take such a connection, and is none.
+                // The listener would accept such a connection, but is not one.
                 let nobody = SocketAddr::new(peer.ip(), 1);
                 assert_eq!(known(&|| kernel.ask(local, nobody, active)), None);
                 assert_eq!(known(&|| kernel.at_the_drain(nobody, active)), None);

@@ -1,9 +1,9 @@
-//! The kernel's view of one listener's connections: who is on the way in, how far away
-//! each client is, and what has not reached it yet. Asked when the drain starts, and while it
-//! lasts; never before.
+//! The kernel's view of one listener's connections: who is on the way in, how far away each client
+//! is, and what has not reached it yet. Queried when the drain starts and while it lasts, or when a
+//! single connection is retired.
 //!
-//! By `sock_diag`, else from `/proc/net/tcp`, which is read as seldom as can be, by a thread of its
-//! own; where neither is to be had, and on other systems than Linux, nothing is known.
+//! Uses `sock_diag`, or else `/proc/net/tcp`, which a separate thread reads as seldom as possible.
+//! If neither is available, and on systems other than Linux, nothing is known.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -28,25 +28,26 @@ pub(crate) enum Answer {
     Known(TcpInfo),
     /// Not known yet: ask again.
     Later,
-    /// There is no such connection, or it cannot be found out.
+    /// There is no such connection, or the kernel cannot be asked.
     Unknown,
 }
 
 /// The kernel's facts about one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TcpInfo {
-    /// A moment before it was asked: what a connection has done until then is in the answer.
+    /// A moment before the query: everything that a connection did until then is in the answer.
     pub(crate) at: Instant,
-    /// The local address of the connection: with the peer's, its name in the next question.
+    /// The local address of the connection; together with the peer's, it identifies the connection
+    /// in the next query.
     pub(crate) local: SocketAddr,
-    /// Whether bytes of the peer wait to be read.
+    /// Whether bytes from the peer are waiting to be read.
     pub(crate) unread: bool,
     /// Bytes of responses that have not reached the peer's kernel, as far as this one can tell.
     pub(crate) undelivered: u32,
-    /// How much the peer has room for, where that is known: it grows as the client reads.
+    /// The peer's receive window, if known; it grows as the client reads.
     pub(crate) window: Option<u32>,
     pub(crate) round_trip: Duration,
-    /// When the peer has last acknowledged something, where that is known.
+    /// When the peer last acknowledged something, if known.
     pub(crate) last_ack: Option<Instant>,
 }
 

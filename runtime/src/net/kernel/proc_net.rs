@@ -1,7 +1,7 @@
 //! `/proc/net/tcp` and `/proc/net/tcp6` (`proc_pid_net(5)`): the same table as text, for processes
-//! that may not use netlink. The kernel formats every socket of the machine: with 50,000 of them a
-//! look takes a tenth of a second. So a thread of its own reads it, for all connections of the
-//! process at once, and at most a fifth of the time.
+//! that may not use netlink. The kernel formats every socket of the machine, which takes a tenth of
+//! a second for 50,000 of them. So a separate thread reads it, for all connections of the process
+//! at once, and at most a fifth of the time.
 
 use std::{
     collections::HashMap,
@@ -14,32 +14,32 @@ use std::{
 
 use crate::{net::clock, util::sync::lock_std};
 
-/// How long a read may take until nobody waits for it any more.
+/// How long to wait for a read before giving up.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long it is at least from the end of one read to the next, and how much longer than that
-/// took.
+/// The minimum pause between two reads, and the pause as a multiple of the duration of the last
+/// read.
 const LEAST_PAUSE: Duration = Duration::from_millis(50);
 const PAUSE: u32 = 4;
 
-/// One reader for each family.
+/// One reader per address family.
 static V4: Mutex<Reader> = Mutex::new(Reader::new("/proc/net/tcp"));
-/// IPv4 clients of a dual-stack listener are in this file, too; where there is no IPv6 there is no
-/// such file, and no such listener.
+/// Also contains the IPv4 clients of dual-stack listeners. Without IPv6, there is neither such a
+/// file nor such a listener.
 static V6: Mutex<Reader> = Mutex::new(Reader::new("/proc/net/tcp6"));
 
 struct Reader {
     file: &'static str,
-    /// The ports of the process: nobody asks for others.
+    /// The ports of the process; no others are queried.
     ports: Vec<u16>,
     latest: Option<Arc<Snapshot>>,
-    /// Since when a thread reads.
+    /// Since when a thread has been reading.
     reading: Option<Instant>,
     /// When the next read may begin.
     next: Option<Instant>,
 }
 
-/// All sockets at the ports of the process, at one moment.
+/// All sockets at the ports of the process at one moment.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) asked: Asked,
@@ -49,7 +49,7 @@ pub(super) struct Snapshot {
 /// The state of a request for the table.
 pub(super) enum Read {
     Done(Arc<Snapshot>),
-    /// A read is under way or queued.
+    /// A read is in progress or queued.
     Later,
     Impossible,
 }
@@ -61,7 +61,7 @@ impl Reader {
 }
 
 impl Snapshot {
-    /// The connections with this peer.
+    /// Returns the connections with this peer.
     pub(super) fn of(&self, peer: SocketAddr) -> &[Entry] {
         self.by_peer.get(&peer).map_or(&[], Vec::as_slice)
     }
@@ -74,7 +74,7 @@ fn reader(listener: SocketAddr) -> &'static Mutex<Reader> {
     }
 }
 
-/// Connections of this listener will be asked for.
+/// Announces that connections of this listener will be queried.
 pub(super) fn watch(listener: SocketAddr) {
     let mut reader = lock_std(reader(listener));
     if !reader.ports.contains(&listener.port()) {
@@ -82,7 +82,8 @@ pub(super) fn watch(listener: SocketAddr) {
     }
 }
 
-/// The table as of a moment after `active`. Returns at once; what is not known yet is read.
+/// Returns the table as of a moment after `active`. Never blocks: starts a read if there is no such
+/// table yet.
 pub(super) fn newer_than(listener: SocketAddr, active: Instant) -> Read {
     let this = reader(listener);
     let mut reader = lock_std(this);
@@ -124,13 +125,13 @@ fn read(reader: &'static Mutex<Reader>) {
     }));
 }
 
-/// A tick of the times in there: `USER_HZ` is 100 on every architecture that tokio runs on.
+/// The tick of the times in the table: `USER_HZ` is 100 on every architecture that tokio runs on.
 const TICK_US: u32 = 10_000;
 
-/// The kernel's retransmission timeout is the round-trip time and at least this (`TCP_RTO_MIN`).
+/// The kernel's retransmission timeout is the round-trip time plus at least this (`TCP_RTO_MIN`).
 const LEAST_VARIANCE_US: u32 = 200_000;
 
-/// Every socket of the machine's network namespace at one of these local ports.
+/// Calls `each` with every socket of the machine's network namespace at one of these local ports.
 fn dump(file: &str, ports: &[u16], mut each: impl FnMut(Entry)) -> io::Result<()> {
     let mut text = Vec::new();
     File::open(file)?.read_to_end(&mut text)?;
@@ -139,7 +140,7 @@ fn dump(file: &str, ports: &[u16], mut each: impl FnMut(Entry)) -> io::Result<()
         let local = line.split_ascii_whitespace().nth(1);
         let port = local.and_then(|local| local.rsplit_once(':'));
         let port = port.and_then(|(_, port)| u16::from_str_radix(port, 16).ok());
-        // Most lines are of others, and need not be read further.
+        // Most lines belong to other ports and need not be parsed further.
         if port.is_some_and(|port| ports.contains(&port)) {
             parse(line).into_iter().for_each(&mut each);
         }
@@ -152,16 +153,16 @@ fn dump(file: &str, ports: &[u16], mut each: impl FnMut(Entry)) -> io::Result<()
 pub(super) struct Listening {
     /// The connections in its queue.
     pub(super) waiting: u32,
-    /// Whether any client is on the way to it, or waits in its queue.
+    /// Whether any client is on the way to it or waits in its queue.
     pub(super) has_clients: bool,
 }
 
-/// The listener with this inode; `None`: it is not listed.
+/// Finds the listener with this inode; `None` if it is not listed.
 ///
-/// Each client holds a reference to the listening socket (`inet_reqsk_alloc()` in the kernel,
-/// since Linux 4.4), whose count is in this table; the process holds one. Listeners come first in
-/// it, so that it need not be read to its end: cheap where the whole table is large, as it is with
-/// many sockets in `TIME_WAIT`.
+/// Each client holds a reference to the listening socket (`inet_reqsk_alloc()` in the kernel, since
+/// Linux 4.4), and the table shows the count; the process holds one itself. Listeners come first,
+/// so the table need not be read to its end, which matters when it is large, as with many sockets
+/// in `TIME_WAIT`.
 pub(super) fn listening(local: SocketAddr, inode: u64) -> Option<Listening> {
     const LISTEN: &str = "0A";
     let file = if local.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
@@ -172,7 +173,7 @@ pub(super) fn listening(local: SocketAddr, inode: u64) -> Option<Listening> {
             return None;
         }
         let (_, waiting) = fields.next()?.split_once(':')?;
-        // Behind timer, retransmissions, user, timeout.
+        // After timer, retransmissions, user and timeout.
         let own = fields.nth(4).and_then(|it| it.parse::<u64>().ok()) == Some(inode);
         if own {
             let references: u32 = fields.next()?.parse().ok()?;
@@ -189,9 +190,9 @@ fn parse(line: &str) -> Option<Entry> {
     let peer = address(fields.next()?)?;
     let state = TcpState::from_number(u8::from_str_radix(fields.next()?, 16).ok()?);
     let (unacknowledged, received) = fields.next()?.split_once(':')?;
-    // Behind timer, retransmissions, user, timeout.
+    // After timer, retransmissions, user and timeout.
     let inode = fields.nth(4).and_then(|inode| inode.parse().ok()).unwrap_or(0);
-    // Behind references, address.
+    // After references and address.
     let timeout = fields.nth(2).and_then(|ticks| ticks.parse::<u32>().ok());
     let timing = timeout.map(|ticks| Timing {
         round_trip_us: ticks.saturating_mul(TICK_US).saturating_sub(LEAST_VARIANCE_US),
@@ -204,7 +205,7 @@ fn parse(line: &str) -> Option<Entry> {
     Some(Entry { local, peer, state, inode, received, unacknowledged, timing })
 }
 
-/// Words of 32 bits, each in the machine's byte order, in hexadecimal.
+/// Parses an address: hexadecimal words of 32 bits, each in the machine's byte order.
 fn address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let word = |at: usize| {
@@ -223,7 +224,7 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip.to_canonical(), u16::from_str_radix(port, 16).ok()?))
 }
 
-// A line of the kernel's table of TCP sockets, however it was read.
+// An entry of the kernel's table of TCP sockets, however it was read.
 
 /// One socket. Addresses are canonical: an IPv4 client of a dual-stack listener has its IPv4
 /// address.
@@ -232,12 +233,12 @@ pub(super) struct Entry {
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
     pub(super) state: TcpState,
-    /// The socket's inode; 0: it is not known.
+    /// The socket's inode; 0 if unknown.
     pub(super) inode: u64,
-    /// Bytes that were received and not read; of a listener, the connections in its queue.
+    /// Bytes received but not read; for a listener, the connections in its queue.
     pub(super) received: u32,
-    /// Bytes that were written and that the peer's kernel has not acknowledged (`SIOCOUTQ`,
-    /// tcp(7)). A FIN counts as one.
+    /// Bytes written but not acknowledged by the peer's kernel (`SIOCOUTQ`, tcp(7)). A FIN counts
+    /// as one.
     pub(super) unacknowledged: u32,
     pub(super) timing: Option<Timing>,
 }
@@ -246,18 +247,18 @@ pub(super) struct Entry {
 pub(super) struct Timing {
     /// The smoothed round-trip time, in microseconds.
     pub(super) round_trip_us: u32,
-    /// How long ago the peer has acknowledged something, in milliseconds.
+    /// How long ago the peer last acknowledged something, in milliseconds.
     pub(super) since_last_ack_ms: Option<u32>,
     /// How many of the unacknowledged bytes were never sent.
     pub(super) unsent: Option<u32>,
-    /// How much the peer has room for.
+    /// The peer's receive window.
     pub(super) window: Option<u32>,
 }
 
 /// The states that matter here, of those in `include/net/tcp_states.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TcpState {
-    /// A handshake under way: the SYN has been answered, the final ACK has not come.
+    /// A handshake in progress: the SYN has been answered, the final ACK has not come.
     SynRecv,
     Listen,
     /// Our side is shut and the FIN not yet acknowledged (`FIN_WAIT1`, `LAST_ACK`, `CLOSING`).
@@ -276,7 +277,7 @@ impl TcpState {
     }
 }
 
-/// A set of states, as the kernel takes it.
+/// A set of states, in the kernel's format.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct States(u32);
 
@@ -284,8 +285,8 @@ impl States {
     pub(super) const ALL: Self = Self(u32::MAX);
     pub(super) const SYN_RECV: Self = Self(1 << 3);
     pub(super) const LISTEN: Self = Self(1 << 10);
-    /// Whoever may still receive something: not the listener, and not `TIME_WAIT`, of which a busy
-    /// machine has many.
+    /// Connections that may still receive something: not listeners, and not `TIME_WAIT`, of which a
+    /// busy machine has many.
     pub(super) const CONNECTED: Self = Self(!(1 << 10) & !(1 << 6) & !(1 << 7));
 
     pub(super) fn bits(self) -> u32 {
@@ -301,12 +302,12 @@ impl Entry {
     }
 }
 
-/// The moment before a question: what a connection does later is not in the answer.
+/// The moment before a query: what a connection does later is not in the answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
     pub(super) exact: Instant,
-    /// By the clock that connections note their times by: what is before this was before the
-    /// question.
+    /// By the clock that connections record their times with: anything before this was before the
+    /// query.
     pub(super) at: Instant,
 }
 

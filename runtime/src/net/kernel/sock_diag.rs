@@ -1,5 +1,5 @@
-//! `sock_diag(7)`: questions about TCP sockets over netlink, answered from the kernel's own tables.
-//! Needs no privilege.
+//! `sock_diag(7)`: queries about sockets over netlink, answered from the kernel's own tables. Needs
+//! no privilege.
 
 use std::{
     io::{self, Read, Write},
@@ -10,10 +10,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::proc_net::{Entry, States, TcpState, Timing};
 
-/// `netlink(7)`, `linux/netlink.h`: the family and the protocol of the socket.
+/// `netlink(7)`, `linux/netlink.h`: family and protocol of the socket.
 const AF_NETLINK: i32 = 16;
 const NETLINK_SOCK_DIAG: i32 = 4;
-/// `linux/sock_diag.h`, `linux/netlink.h`, `linux/inet_diag.h`: the numbers of the messages.
+/// `linux/sock_diag.h`, `linux/netlink.h`, `linux/inet_diag.h`: message numbers.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -24,28 +24,29 @@ const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
 const INET_DIAG_INFO: u16 = 2;
 
-/// `struct nlmsghdr`, `struct inet_diag_req_v2`, `struct inet_diag_msg`: their sizes.
+/// The sizes of `struct nlmsghdr`, `struct inet_diag_req_v2` and `struct inet_diag_msg`.
 const HEADER: usize = 16;
 const REQUEST: usize = 56;
 const MESSAGE: usize = 72;
 /// Offset of the sequence number in a header.
 const SEQUENCE: usize = 8;
 
-/// A part of a dump is 32 KiB at most (`netlink_dump()` in the kernel).
+/// A part of a dump is at most 32 KiB (`netlink_dump()` in the kernel).
 const BUFFER: usize = 64 * 1024;
 
-/// A netlink socket. One question at a time.
+/// A netlink socket; one query at a time.
 #[derive(Debug)]
 pub(super) struct SockDiag {
     socket: Socket,
-    /// Allocated by the first question.
+    /// Allocated by the first query.
     buffer: Vec<u8>,
-    /// The number of the latest question, which its answers bear.
+    /// The sequence number of the latest query, which its answers carry.
     sequence: u32,
 }
 
 impl SockDiag {
-    /// Opens the socket: once, early, so that a process without descriptors can still ask.
+    /// Opens the socket. Do this once and early, so that a process without free descriptors can
+    /// still ask.
     pub(super) fn open() -> io::Result<Self> {
         let protocol = Protocol::from(NETLINK_SOCK_DIAG);
         let socket = Socket::new(Domain::from(AF_NETLINK), Type::RAW, Some(protocol))?;
@@ -53,7 +54,8 @@ impl SockDiag {
         Ok(Self { socket, buffer: Vec::new(), sequence: 0 })
     }
 
-    /// All sockets of the family of `local`, at its port, that are in one of `states`.
+    /// Calls `each` with all sockets of the family of `local`, at its port, that are in one of
+    /// `states`.
     pub(super) fn dump(
         &mut self,
         local: SocketAddr,
@@ -65,8 +67,8 @@ impl SockDiag {
         self.ask(request(local, anybody, states, NLM_F_DUMP), each)
     }
 
-    /// Looks up these addresses in the kernel: the socket of that connection or, where there is
-    /// none, a listener that would take it.
+    /// Looks up the socket of this connection or, if there is none, a listener that would accept
+    /// it.
     pub(super) fn one(&mut self, local: SocketAddr, peer: SocketAddr) -> io::Result<Option<Entry>> {
         let mut found = None;
         match self.ask(request(local, peer, States::ALL, 0), |entry| found = Some(entry)) {
@@ -76,8 +78,7 @@ impl SockDiag {
         }
     }
 
-    /// How many clients are in the queue of the Unix listener with this inode
-    /// (`linux/unix_diag.h`).
+    /// Counts the clients in the queue of the Unix listener with this inode (`linux/unix_diag.h`).
     pub(super) fn unix_queue(&mut self, inode: u64) -> io::Result<u32> {
         const AF_UNIX: u8 = 1;
         const UDIAG_SHOW_RQLEN: u32 = 0x10;
@@ -106,7 +107,8 @@ impl SockDiag {
         self.exchange(request, |body| parse(body).map(&mut each))
     }
 
-    /// Sends a question and hands on the body of each answer; `None`: it makes no sense.
+    /// Sends a query and passes the body of each answer to `each`, which returns `None` if it makes
+    /// no sense.
     fn exchange(
         &mut self,
         mut request: Vec<u8>,
@@ -116,15 +118,15 @@ impl SockDiag {
         buffer.resize(BUFFER, 0);
         *sequence = sequence.wrapping_add(1);
         request[SEQUENCE..][..4].copy_from_slice(&sequence.to_ne_bytes());
-        // A datagram: all of it, or none.
+        // A datagram is sent whole or not at all.
         let _ = socket.write(&request)?;
         loop {
-            // The kernel answers within the call: what is not there will not come.
+            // The kernel answers within the call: what is not there now will not come.
             let length = socket.read(buffer)?;
             let mut rest = buffer.get(..length).ok_or(io::ErrorKind::InvalidData)?;
             while let Some(message) = take_message(&mut rest) {
                 match message.kind {
-                    // The rest of an answer that could not be read to its end.
+                    // Left over from an answer that was not read to its end.
                     _ if message.sequence != *sequence => {}
                     SOCK_DIAG_BY_FAMILY => {
                         each(message.body).ok_or(io::ErrorKind::InvalidData)?;
@@ -163,13 +165,13 @@ fn take_message<'a>(rest: &mut &'a [u8]) -> Option<Message<'a>> {
     Some(Message { kind, multipart, sequence, body })
 }
 
-/// The header of a question of this length.
+/// The header of a query of this length.
 fn header(length: usize, flags: u16) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(length);
     bytes.extend(u32::try_from(length).unwrap_or_default().to_ne_bytes());
     bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     bytes.extend((NLM_F_REQUEST | flags).to_ne_bytes());
-    // The sequence number, which `exchange` fills in, and the sender, which the kernel does.
+    // The sequence number, which `exchange` fills in, and the sender, which the kernel fills in.
     bytes.extend([0; 8]);
     bytes
 }
@@ -210,7 +212,7 @@ fn unspecified_like(addr: SocketAddr) -> IpAddr {
     }
 }
 
-/// `struct inet_diag_msg`, and among its attributes `struct tcp_info`.
+/// Parses `struct inet_diag_msg` and, among its attributes, `struct tcp_info`.
 fn parse(body: &[u8]) -> Option<Entry> {
     let is_v4 = *body.first()? == AF_INET;
     let addr = |port: usize, at: usize| {
@@ -232,7 +234,7 @@ fn parse(body: &[u8]) -> Option<Entry> {
     Some(entry)
 }
 
-/// The value of the attribute of this kind (`struct rtattr`, rtnetlink(7)).
+/// Returns the value of the attribute of this kind (`struct rtattr`, rtnetlink(7)).
 fn attribute(mut rest: &[u8], wanted: u16) -> Option<&[u8]> {
     loop {
         let (length, kind) = (read_u16(rest, 0)?, read_u16(rest, 2)?);
@@ -244,8 +246,8 @@ fn attribute(mut rest: &[u8], wanted: u16) -> Option<&[u8]> {
     }
 }
 
-/// The fields of `struct tcp_info` (`linux/tcp.h`) that are asked for; `tcpi_notsent_bytes` is
-/// there since Linux 4.6, `tcpi_snd_wnd` since 5.4.
+/// Parses the fields of `struct tcp_info` (`linux/tcp.h`) that are used here; `tcpi_notsent_bytes`
+/// is there since Linux 4.6, `tcpi_snd_wnd` since 5.4.
 fn parse_tcp_info(info: &[u8]) -> Option<Timing> {
     const LAST_ACK_RECV: usize = 56;
     const RTT: usize = 68;

@@ -1,4 +1,4 @@
-//! A certificate and its key in files, which are read again when they change.
+//! A certificate and its key in files, which are reloaded when they change.
 
 use std::{
     fmt,
@@ -18,15 +18,39 @@ use tokio_rustls::rustls::{
 };
 
 use crate::{
+    context::Handle,
     log::say,
-    stop::Shared,
+    stop::{Phase, Shared},
     util::{Failure, sync::lock_std},
 };
 
-/// The files are looked at no more often than this.
+/// The minimum interval between checks of the files.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Paths of the certificate (its chain, its own first) and the key, both in PEM.
+/// The resolvers of all programs in this process.
+static RESOLVERS: Mutex<Vec<Weak<Resolver>>> = Mutex::new(Vec::new());
+
+impl Handle {
+    /// Reloads the certificates of [`Server::tls_files`](crate::Server::tls_files) without waiting
+    /// for a check to notice a change. Returns immediately: a thread reads the files and logs when
+    /// they are in use.
+    pub fn reload_tls(&self) {
+        let program = self.shared().program();
+        let resolvers: Vec<_> = lock_std(&RESOLVERS).iter().filter_map(Weak::upgrade).collect();
+        let is_own = |shared: Arc<Shared>| Arc::ptr_eq(shared.program(), program);
+        for resolver in resolvers {
+            if resolver.shared.upgrade().is_some_and(is_own) {
+                resolver.look(true);
+            }
+        }
+        // Before the program is ready, and while it stops, there is no service to resume.
+        if program.phase.now() == Phase::Serving {
+            program.manager.reloads();
+        }
+    }
+}
+
+/// Paths of the certificate chain (leaf first) and the key, both in PEM.
 #[derive(Debug)]
 pub(crate) struct CertifiedFiles {
     pub(crate) certificate: PathBuf,
@@ -36,7 +60,7 @@ pub(crate) struct CertifiedFiles {
 impl CertifiedFiles {
     /// # Errors
     ///
-    /// Name the file, and say what is wrong with it.
+    /// The error names the file and says what is wrong with it.
     pub(super) fn config(self, shared: &Arc<Shared>) -> Result<ServerConfig, Failure> {
         let Some(provider) = CryptoProvider::get_default() else {
             return Err(Failure::new(
@@ -46,7 +70,7 @@ impl CertifiedFiles {
             ));
         };
         let provider = provider.clone();
-        // In this order: what changes while they are read is seen by the first look.
+        // In this order, so that the first check sees a change made during the read.
         let stamps = self.stamps();
         let current = self.read(&provider)?;
         let look =
@@ -58,19 +82,18 @@ impl CertifiedFiles {
             current: Mutex::new(current),
             look: Mutex::new(look),
         });
-        let reloaded = Arc::downgrade(&resolver);
-        shared.on_reload(Box::new(move || {
-            if let Some(resolver) = reloaded.upgrade() {
-                resolver.look(true);
-            }
-        }));
+        let mut resolvers = lock_std(&RESOLVERS);
+        resolvers.retain(|resolver| resolver.strong_count() > 0);
+        resolvers.push(Arc::downgrade(&resolver));
+        drop(resolvers);
         let builder = ServerConfig::builder_with_provider(provider);
         let builder = builder.with_safe_default_protocol_versions().map_err(Failure::from_error)?;
         Ok(builder.with_no_client_auth().with_cert_resolver(Arc::new(Certificates(resolver))))
     }
 
-    /// The same once the server runs: the end of a FIFO may never come, and until then nothing else
-    /// would be read. At the start whoever waits for it sees that.
+    /// Reads the files again while the server runs. Only regular files are read: a FIFO may never
+    /// end, and nothing else would be read until it does. At startup, such a wait does not go
+    /// unnoticed.
     fn read_again(&self, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, Failure> {
         for path in [&self.certificate, &self.key] {
             if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
@@ -108,7 +131,7 @@ impl CertifiedFiles {
         })?;
         let certified = CertifiedKey::new(chain, key);
         match certified.keys_match() {
-            // A key of a kind that does not tell.
+            // Some kinds of keys cannot be compared.
             Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
                 Ok(Arc::new(certified))
             }
@@ -120,19 +143,19 @@ impl CertifiedFiles {
         }
     }
 
-    /// No client takes a certificate outside of its dates.
+    /// Rejects a certificate outside its validity period, which no client accepts.
     fn check_dates(
         &self,
         certificate: &CertificateDer<'_>,
         provider: &CryptoProvider,
     ) -> Result<(), Failure> {
         let name = self.certificate.display();
-        // One of a form that is not known here, such as version 1, may please its clients.
+        // Clients may accept a form that is unknown here, such as version 1.
         let Ok(parsed) = ParsedCertificate::try_from(certificate) else {
             return Ok(());
         };
-        // Who has signed it is the clients' affair: that nobody is trusted here is what is said of
-        // every certificate whose dates are right.
+        // The issuer is for the clients to judge: with no trusted roots, every certificate whose
+        // dates are right fails because of its issuer.
         let verified = verify_server_cert_signed_by_trust_anchor(
             &parsed,
             &RootCertStore::empty(),
@@ -156,9 +179,10 @@ impl CertifiedFiles {
         }
     }
 
-    /// By which a change is seen. Certbot replaces a link, cert-manager the folder that it leads
-    /// into: both are seen through the links. A copy may keep the time of its original, and a file
-    /// may be written twice within a tick of its clock: hence all of these.
+    /// Returns the metadata that reveals a change. Certbot replaces a link, cert-manager the
+    /// directory that it leads into: both are seen through the links. All fields are needed,
+    /// because a copy may keep the time of its original, and a file may be written twice within a
+    /// tick of its clock.
     fn stamps(&self) -> Stamps {
         [&self.certificate, &self.key].map(|path| {
             let metadata = std::fs::metadata(path).ok()?;
@@ -172,7 +196,8 @@ impl CertifiedFiles {
     }
 }
 
-/// Of the certificate and of the key; `None`: there is no such file, or it cannot be looked at.
+/// The stamps of the certificate and the key; `None` if there is no such file or it cannot be
+/// inspected.
 type Stamps = [Option<Stamp>; 2];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,8 +208,7 @@ struct Stamp {
     changed: (i64, i64),
 }
 
-/// The certificate in use, and how it comes to be read again: by a thread of its own, since files
-/// may be slow.
+/// The certificate in use. A separate thread reads it again, since files may be slow.
 struct Resolver {
     files: CertifiedFiles,
     provider: Arc<CryptoProvider>,
@@ -193,22 +217,23 @@ struct Resolver {
     look: Mutex<Look>,
 }
 
-/// The state of the files.
+/// The state of the checks.
 struct Look {
-    /// As of what is in use.
+    /// The stamps of the certificate in use.
     stamps: Stamps,
-    /// When they were last looked at.
+    /// When the files were last checked.
     at: Instant,
-    /// Whether a thread looks at them now.
+    /// Whether a thread is checking them now.
     is_running: bool,
     /// The error of the last read, which has been logged.
     failure: Option<String>,
-    /// Whether the program has asked for another look since the last one began.
+    /// Whether the program has asked for another check since the last one began.
     is_due: bool,
 }
 
 impl Resolver {
-    /// Starts a thread that checks the files, unless one does, or has a moment ago.
+    /// Starts a thread that checks the files, unless one is running or, if not `due`, ran a moment
+    /// ago.
     fn look(self: &Arc<Self>, due: bool) {
         {
             let mut look = lock_std(&self.look);
@@ -221,7 +246,7 @@ impl Resolver {
         let this = self.clone();
         let thread = std::thread::Builder::new().name("graceful-tls".to_owned());
         if thread.spawn(move || this.look_now()).is_err() {
-            // No thread can be had now: the next handshake is another try.
+            // No thread could be spawned; the next handshake tries again.
             lock_std(&self.look).is_running = false;
         }
     }

@@ -1,6 +1,6 @@
-//! TLS by rustls, one acceptor among others; the crypto provider is the program's choice.
+//! TLS with rustls, one acceptor among others. The crypto provider is the program's choice.
 //!
-//! May use: `acceptor` and `transport` of `net`.
+//! May use: `acceptor`, `stream` and `tls_info` of `net`.
 
 mod files;
 mod records;

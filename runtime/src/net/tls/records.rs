@@ -1,8 +1,8 @@
-//! Where the records of TLS begin and end (RFC 8446, section 5.1), so that it is known whether a
-//! part of one has been read: rustls keeps it, and nobody above can tell.
+//! Follows where TLS records begin and end (RFC 8446, section 5.1) to know whether part of one has
+//! been read: rustls buffers it, and nothing above can tell.
 
 use std::{
-    io::{self, IoSlice},
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -15,30 +15,30 @@ use super::files::CertifiedFiles;
 use crate::{
     net::{
         acceptor::{AnyAcceptor, HandshakeFuture},
-        stream::{Layered, PendingInput, Transport},
+        stream::{Layered, PendingInput, Transport, forward_write},
         tls_info::TlsInfo,
     },
     stop::Shared,
     util::Failure,
 };
 
-/// Type, version and length.
+/// The header: type, version and length.
 const HEADER: usize = 5;
 
-/// The socket below TLS, which follows the records that are read.
+/// The socket beneath TLS; follows the records that are read.
 #[derive(Debug)]
 pub(super) struct Records {
     transport: Transport,
     position: Position,
 }
 
-/// How far into a record.
+/// The position within a record.
 #[derive(Debug, Default)]
 struct Position {
     header: [u8; HEADER],
     /// How much of the header has been read.
     read: usize,
-    /// How much of the record behind the header is missing.
+    /// How much of the record after the header is missing.
     missing: usize,
 }
 
@@ -51,7 +51,7 @@ impl Records {
         &self.transport
     }
 
-    /// Whether a part of a record has been read.
+    /// Whether part of a record has been read.
     pub(super) fn is_inside(&self) -> bool {
         self.position.is_inside()
     }
@@ -97,44 +97,18 @@ impl AsyncRead for Records {
 }
 
 impl AsyncWrite for Records {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().transport).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().transport).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.transport.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().transport).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().transport).poll_shutdown(cx)
-    }
+    forward_write!(all => transport);
 }
 
-// The handshake by rustls, and its stream.
+// The rustls handshake and its stream.
 
-/// The protocols that are offered by ALPN (RFC 7301), the better one first.
+/// The protocols offered through ALPN (RFC 7301), the preferred one first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// The source of the certificate.
 #[derive(Debug)]
 pub(crate) enum TlsSource {
-    /// All is the program's.
+    /// A complete configuration from the program.
     Config(Arc<ServerConfig>),
     /// From files, which are read when the server is bound.
     Files(CertifiedFiles),
@@ -143,11 +117,11 @@ pub(crate) enum TlsSource {
 pub(crate) struct RustlsAcceptor(TlsAcceptor);
 
 impl TlsSource {
-    /// `alpn`: whether the protocol behind it is HTTP.
+    /// `alpn` is whether the protocol above TLS is HTTP.
     ///
     /// # Errors
     ///
-    /// If a file cannot be read, or does not have what it should.
+    /// If a file cannot be read or does not contain what it should.
     pub(crate) fn acceptor(
         self,
         shared: &Arc<Shared>,
@@ -178,7 +152,7 @@ impl Layered for TlsStream<Records> {
     }
 
     fn pending_input(&self) -> PendingInput {
-        // Of whole records rustls has made plaintext, or they were for it alone.
+        // rustls has already decrypted whole records, or they were meant for it alone.
         if self.get_ref().0.is_inside() {
             PendingInput::PartOfRecord
         } else {
