@@ -499,7 +499,10 @@ impl RequestLine {
     /// Keeps the request line of a head that did not arrive in one piece.
     #[cold]
     pub(crate) fn write(&self, method: &str, path: &str) {
-        self.write_head(format!("{method} {path} ").as_bytes());
+        let mut line = lock(&self.0);
+        let parts = [method.as_bytes(), b" ", path.as_bytes(), b" "];
+        let bytes = parts.iter().copied().flatten();
+        line.length = line.bytes.iter_mut().zip(bytes).map(|(to, from)| *to = *from).count();
     }
 
     /// Returns method and path as last written.
