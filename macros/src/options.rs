@@ -18,6 +18,8 @@ pub(crate) enum Kind {
     Name,
     /// `true` or `false`.
     Bool,
+    /// `"/run/app/handover.sock"`, `env("NAME", "/run/app/handover.sock")` or an expression.
+    Path,
     /// The path of the crate.
     Crate,
 }
@@ -70,6 +72,9 @@ pub(crate) const OPTIONS: &[Spec] = options! {
     "delay", Kind::Duration, "\"0s\"", "delay = \"5s\"";
     "linger", Kind::Duration, "\"250ms\"", "linger = \"250ms\"";
     "cleanup", Kind::Limit, "\"5s\"", "cleanup = \"5s\"";
+    "upgrade", Kind::Signals, "[]", "upgrade = [SIGUSR2]";
+    "upgrade_timeout", Kind::Limit, "\"30s\"", "upgrade_timeout = \"30s\"";
+    "handover", Kind::Path, "none", "handover = \"/run/app/handover.sock\"";
     "flavor", Kind::OneOf(FLAVORS), "\"multi_thread\"", "flavor = \"current_thread\"";
     "worker_threads", Kind::Count, "one per core", "worker_threads = 4";
     "name", Kind::Name, "none", "name = \"web\"";

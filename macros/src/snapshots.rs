@@ -49,7 +49,7 @@ fn bare() {
 
 #[test]
 fn every_option() {
-    let args = "timeout = \"none\", signals = [SIGTERM, SIGINT], dump = [SIGUSR1], quiet = true, delay = \"1m30s\", linger = \"100ms\", \
+    let args = "timeout = \"none\", signals = [SIGTERM, SIGINT], dump = [SIGUSR1], upgrade = [SIGUSR2], upgrade_timeout = \"10s\", handover = env(\"HANDOVER\", \"/run/app/handover.sock\"), quiet = true, delay = \"1m30s\", linger = \"100ms\", \
                 cleanup = env(\"CLEANUP\", \"5s\"), flavor = \"current_thread\", name = \"web\", \
                 start_paused = true, unhandled_panic = \"shutdown_runtime\", crate = \"renamed\"";
     let item = format!("/// The program.\n#[allow(unused)]\npub(crate) {HELLO}");

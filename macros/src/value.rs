@@ -49,7 +49,7 @@ pub(crate) fn calls(
     errors: &mut Errors,
 ) -> Vec<TokenStream> {
     check_together(args, attribute, errors);
-    check_dump(args, errors);
+    check_signals(args, errors);
     let settings = args.iter().filter(|arg| arg.spec.kind != Kind::Crate);
     let calls = settings.filter_map(|arg| {
         let value = errors.take(value(arg, krate))?;
@@ -76,6 +76,9 @@ fn check_together(args: &[Arg], attribute: Attribute, errors: &mut Errors) {
             "dump" if attribute == Attribute::Test => {
                 "a test gets no signals: delete this, and look at `Handle::in_flight`".to_owned()
             }
+            name @ ("upgrade" | "upgrade_timeout" | "handover") if attribute == Attribute::Test => {
+                format!("a test has no next version: delete `{name}`")
+            }
             "worker_threads" if current_thread && flavor.is_none() => {
                 "`worker_threads` needs several: add `flavor = \"multi_thread\"`".to_owned()
             }
@@ -92,21 +95,28 @@ fn check_together(args: &[Arg], attribute: Attribute, errors: &mut Errors) {
     }
 }
 
-/// Reports signals that would both start the drain and print what is in flight.
-fn check_dump(args: &[Arg], errors: &mut Errors) {
+/// Reports signals that would have two meanings.
+fn check_signals(args: &[Arg], errors: &mut Errors) {
     let of =
         |name: &str| args.iter().find(|arg| arg.spec.name == name).map(|arg| idents(&arg.value));
     let stops = |name: &str| match of("signals") {
         Some(signals) => signals.iter().any(|signal| signal == name),
         None => SIGNAL_NAMES.iter().any(|signal| signal.is_default && signal.name == name),
     };
-    for dump in of("dump").into_iter().flatten() {
-        if stops(&dump.to_string()) {
-            let free = ["SIGUSR1", "SIGUSR2"].into_iter().find(|name| !stops(name));
+    let dumps: Vec<_> = of("dump").into_iter().flatten().collect();
+    let upgrades: Vec<_> = of("upgrade").into_iter().flatten().collect();
+    for other in dumps.iter().chain(&upgrades) {
+        if stops(&other.to_string()) {
+            let is_free = |name: &&str| !stops(name) && !dumps.iter().any(|dump| dump == name);
+            let free = ["SIGUSR1", "SIGUSR2"].into_iter().find(is_free);
             let instead = free.map_or(String::new(), |free| format!("take `{free}`, or "));
-            let message = format!("`{dump}` starts the drain: {instead}leave it out of `signals`");
-            errors.at(dump.span(), message);
+            let message = format!("`{other}` starts the drain: {instead}leave it out of `signals`");
+            errors.at(other.span(), message);
         }
+    }
+    for upgrade in upgrades.iter().filter(|upgrade| dumps.contains(upgrade)) {
+        let message = format!("`{upgrade}` prints what is in flight: leave it out of `dump`");
+        errors.at(upgrade.span(), message);
     }
 }
 
@@ -157,12 +167,30 @@ fn value(arg: &Arg, krate: &TokenStream) -> syn::Result<TokenStream> {
             Some(text) => Ok(text.to_token_stream()),
             None => Err(wrong("a string")),
         },
+        Kind::Path => path_of_socket(value, krate).ok_or_else(|| wrong("the path of a socket")),
         Kind::Bool => match value {
             Expr::Lit(ExprLit { lit: Lit::Bool(on), .. }) => Ok(on.to_token_stream()),
             _ => Err(wrong("`true` or `false`")),
         },
         // Not a method call: `crate_path` reads it.
         Kind::Crate => Ok(TokenStream::new()),
+    }
+}
+
+/// Expands a path, or `env("NAME", "/path")`; `None` if it is something else.
+fn path_of_socket(value: &Expr, krate: &TokenStream) -> Option<TokenStream> {
+    match value {
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => {
+            (!text.value().is_empty()).then(|| text.to_token_stream())
+        }
+        Expr::Lit(_) => None,
+        Expr::Call(call) if is_env(call, krate) => {
+            let (name, default) = (string(&call.args[0])?, string(&call.args[1])?);
+            Some(quote!(
+                ::std::env::var_os(#name).unwrap_or_else(|| ::std::ffi::OsString::from(#default))
+            ))
+        }
+        expression => Some(expression.to_token_stream()),
     }
 }
 
@@ -281,6 +309,7 @@ fn signals(arg: &Arg, krate: &TokenStream) -> Result<TokenStream, Option<syn::Er
         let name = arg.spec.name;
         let nothing = match name {
             "signals" => "no signal would ever start the drain",
+            "upgrade" => "no signal would start the next version",
             _ => "no signal would print what is in flight",
         };
         let message = format!(

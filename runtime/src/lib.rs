@@ -157,6 +157,8 @@
 // `tests/tests/fast/layers.rs` checks which of these may use which.
 mod config;
 mod context;
+#[cfg(feature = "handover")]
+mod handover;
 #[cfg(feature = "http1")]
 mod http;
 mod log;
@@ -201,11 +203,14 @@ pub mod guides {
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing {
+    pub use crate::handover::message::read_all;
     pub use crate::http::framing::oracle::compare;
 }
 
 #[cfg(feature = "tokio-util")]
 pub use self::context::cancellation_token;
+#[cfg(feature = "handover")]
+pub use self::handover::UpgradeError;
 #[cfg(feature = "http2")]
 #[doc(hidden)]
 pub use self::http::Http2Builder;

@@ -81,6 +81,7 @@ impl Far {
         let style = match habits.style {
             Style::KeepAlive => "keep-alive",
             Style::ConnectionEach => "connection-each",
+            Style::OneConnection => "one-connection",
         };
         let mut child = Command::new("ip")
             .args([
@@ -105,6 +106,7 @@ impl Far {
                 Some(("enough", _)) => enough.take().into_iter().for_each(|enough| enough()),
                 Some(("answered", count)) => tally.answered = count.parse().expect("a number"),
                 Some(("refused", count)) => tally.refused = count.parse().expect("a number"),
+                Some(("closed", count)) => tally.closed = count.parse().expect("a number"),
                 Some(("late", count)) => tally.late = count.parse().expect("a number"),
                 Some(("lost", how)) => tally.lost.push(how.to_owned()),
                 _ => panic!("{line:?}"),

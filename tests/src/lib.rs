@@ -8,6 +8,7 @@ pub mod balanced;
 pub mod client;
 pub mod container;
 pub mod far;
+pub mod generations;
 pub mod grpc;
 pub mod http2;
 pub mod load;
@@ -19,6 +20,7 @@ pub mod systemd;
 
 pub use self::{
     client::Client,
+    generations::Generations,
     http2::Http2,
     process::{Fixture, Process},
 };

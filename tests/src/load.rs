@@ -23,6 +23,8 @@ pub enum Style {
     KeepAlive,
     /// One for each request.
     ConnectionEach,
+    /// One, and never another: its end is counted.
+    OneConnection,
 }
 
 /// How a client behaves.
@@ -57,6 +59,8 @@ pub struct Tally {
     /// Neither, after a pause that was longer than the linger of 250 ms, whatever it was meant to
     /// be: the machine was elsewhere. That is no loss: the connection was idle for too long.
     pub late: usize,
+    /// One connection, which the server has closed, or has said that it will.
+    pub closed: usize,
     /// Over HTTP/2: the server had gone away before the request began, and says that it has not
     /// processed it (RFC 9113, section 6.8). Sent again on the next connection, as clients do.
     pub turned_away: usize,
@@ -68,6 +72,7 @@ impl AddAssign for Tally {
         self.refused += other.refused;
         self.lost.extend(other.lost);
         self.late += other.late;
+        self.closed += other.closed;
         self.turned_away += other.turned_away;
     }
 }
@@ -106,12 +111,20 @@ impl Client {
     async fn run(mut self, answered: impl Fn() -> ControlFlow<()>) -> Tally {
         let mut tally = Tally::default();
         let mut answered_at = Instant::now();
+        let mut is_first = true;
         loop {
             let pause = u64::try_from(self.habits.pause.as_micros()).unwrap_or(u64::MAX);
             sleep(Duration::from_micros(self.random.below(pause))).await;
             let Some((mut connection, reused)) = self.connect(&mut tally).await else {
                 return tally;
             };
+            if self.habits.style == Style::OneConnection
+                && !reused
+                && !std::mem::replace(&mut is_first, false)
+            {
+                tally.closed += 1;
+                return tally;
+            }
             let paused = answered_at.elapsed();
             let outcome = timeout(PATIENCE, self.exchange(&mut connection)).await;
             answered_at = Instant::now();
@@ -160,7 +173,7 @@ impl Client {
     /// One request; whether the connection can be used again.
     async fn exchange(&mut self, connection: &mut TcpStream) -> io::Result<bool> {
         let close = match self.habits.style {
-            Style::KeepAlive => "",
+            Style::KeepAlive | Style::OneConnection => "",
             Style::ConnectionEach => "connection: close\r\n",
         };
         let (request, expected) = if self.random.below(2) == 0 {
@@ -189,9 +202,8 @@ impl Client {
                 if !right {
                     return Err(io::Error::other(format!("a wrong answer: {head}")));
                 }
-                return Ok(
-                    !head.contains("connection: close") && self.habits.style == Style::KeepAlive
-                );
+                let keeps = self.habits.style != Style::ConnectionEach;
+                return Ok(keeps && !head.contains("connection: close"));
             }
         }
     }

@@ -4,6 +4,8 @@ use std::{fmt, future::Future, io, num::NonZero, sync::Arc, thread, time::Durati
 
 use tokio::runtime::{Builder, Handle as RuntimeHandle, LocalOptions, LocalRuntime, Runtime};
 
+#[cfg(feature = "handover")]
+use super::handover::ConfiguredHandover;
 use super::limits::{ConfiguredLimits, IntoLimit, IntoWait, Source};
 use crate::{
     context::adopt,
@@ -36,6 +38,8 @@ pub struct Config {
     pub(super) signals: Vec<Signal>,
     pub(super) dump: Vec<Signal>,
     pub(super) quiet: bool,
+    #[cfg(feature = "handover")]
+    pub(super) handover: ConfiguredHandover,
     pub(super) runtime: RuntimeSettings,
 }
 
@@ -54,6 +58,8 @@ impl Config {
             signals: Signal::DEFAULT.to_vec(),
             dump: Vec::new(),
             quiet: false,
+            #[cfg(feature = "handover")]
+            handover: ConfiguredHandover::default(),
             runtime: RuntimeSettings::default(),
         }
     }
@@ -137,10 +143,20 @@ impl Config {
 
     /// Returns an error if a signal has two meanings.
     pub(super) fn ambiguous_signal(&self) -> Option<Failure> {
-        let both = self.dump.iter().find(|dump| self.signals.contains(dump))?;
-        Some(Failure::new(format!(
-            "{both} is in `signals` and in `dump`: it can start the drain, or print what is in flight"
-        )))
+        if let Some(both) = self.dump.iter().find(|dump| self.signals.contains(dump)) {
+            return Some(Failure::new(format!(
+                "{both} is in `signals` and in `dump`: it can start the drain, or print what is in flight"
+            )));
+        }
+        #[cfg(feature = "handover")]
+        for (name, others) in [("signals", &self.signals), ("dump", &self.dump)] {
+            if let Some(both) = self.handover.signals.iter().find(|it| others.contains(it)) {
+                return Some(Failure::new(format!(
+                    "{both} is in `upgrade` and in `{name}`: it can have one meaning"
+                )));
+            }
+        }
+        None
     }
 
     /// Returns how long a stop takes at most, from the first signal to the end of the process: the

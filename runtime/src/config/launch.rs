@@ -5,6 +5,8 @@ use std::{io, sync::Arc};
 use tokio::{runtime::Handle as Runtime, sync::mpsc::unbounded_channel};
 
 use super::builder::{AnyRuntime, Config};
+#[cfg(feature = "handover")]
+use crate::handover::Handover;
 use crate::{
     context::{Handle, adopt},
     log::Log,
@@ -20,6 +22,8 @@ pub(super) struct Surroundings {
     pub(super) propagation: Propagation,
     /// Whether signal handlers are installed.
     pub(super) has_signals: bool,
+    #[cfg(feature = "handover")]
+    pub(super) handover: Option<Handover>,
 }
 
 pub(super) trait AsRuntime {
@@ -52,7 +56,13 @@ impl Config {
         runtime: impl FnOnce(&Arc<Shared>) -> io::Result<R>,
         end: impl FnOnce(Ended) + Send + 'static,
     ) -> Result<(Handle, R), Failure> {
-        let Surroundings { log, manager, propagation, has_signals } = surroundings;
+        let Surroundings { log, manager, propagation, has_signals, .. } = surroundings;
+        #[cfg(feature = "handover")]
+        let handover = surroundings.handover;
+        #[cfg(feature = "handover")]
+        let companion = |shared| handover.map(|handover| handover.run(shared)).transpose();
+        #[cfg(not(feature = "handover"))]
+        let companion = |_| Ok(None);
         let limits = self.limits.resolve()?;
         let mut signals = (&self.signals[..], &self.dump[..]);
         if !has_signals {
@@ -66,9 +76,10 @@ impl Config {
         let runtime = runtime(shared)
             .map_err(|error| Failure::from_error(error).context("cannot build the runtime"))?;
         shared.set_runtime(runtime.as_handle().clone());
-        stop::spawn(shared.clone(), inbox, signals.0, signals.1, adopt, end).map_err(|error| {
-            Failure::from_error(error).context("cannot install the signal handlers")
-        })?;
+        let (shared, handlers) = (shared.clone(), signals);
+        stop::spawn(shared, inbox, handlers.0, handlers.1, adopt, companion, end).map_err(
+            |error| Failure::from_error(error).context("cannot install the signal handlers"),
+        )?;
         Ok((handle, runtime))
     }
 }

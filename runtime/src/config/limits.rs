@@ -117,7 +117,7 @@ impl ConfiguredLimits {
 }
 
 impl Source {
-    fn resolve(&self, may_be_none: bool) -> Result<Option<Duration>, Failure> {
+    pub(super) fn resolve(&self, may_be_none: bool) -> Result<Option<Duration>, Failure> {
         match self {
             Self::Fixed(fixed) => Ok(*fixed),
             Self::Env(Env { name, default }) => match std::env::var_os(name) {

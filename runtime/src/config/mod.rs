@@ -4,6 +4,7 @@
 //! May use: everything.
 
 mod builder;
+mod handover;
 mod launch;
 mod limits;
 mod preflight;

@@ -22,6 +22,8 @@ use super::{
     launch::Surroundings,
     preflight,
 };
+#[cfg(feature = "handover")]
+use crate::handover::Handover;
 use crate::{
     context::{self, Handle, as_main},
     log::{Log, say},
@@ -121,10 +123,17 @@ impl Config {
         Fut: Future<Output: Main<Via>>,
     {
         // First, while no other thread can be reading the environment.
+        #[cfg(feature = "handover")]
+        let handover = self.handover.resolve().and_then(Handover::begin);
         let manager = Manager::take();
         let log = match Log::start(true, self.quiet) {
             Ok(log) => log,
             Err(error) => return fail_without_log(&error),
+        };
+        #[cfg(feature = "handover")]
+        let handover = match handover {
+            Ok(handover) => handover,
+            Err(failure) => return fail(&log, &failure),
         };
         let (report, over) = oneshot::channel();
         let (over_to, end) = mpsc::channel();
@@ -132,8 +141,14 @@ impl Config {
         let (tearing_down, torn_down) = mpsc::channel::<()>();
         let end_of_sentinel =
             move |ended: Ended| teardown(ended, report, &over_to, &released, tearing_down);
-        let surroundings =
-            Surroundings { log: log.clone(), manager, propagation, has_signals: true };
+        let surroundings = Surroundings {
+            log: log.clone(),
+            manager,
+            propagation,
+            has_signals: true,
+            #[cfg(feature = "handover")]
+            handover: Some(handover),
+        };
         let (handle, runtime) = match self.launch(surroundings, build, end_of_sentinel) {
             Ok(launched) => launched,
             Err(failure) => return fail(&log, &failure),
@@ -441,6 +456,8 @@ impl Config {
             manager: Manager::nobody(),
             propagation: Propagation::Threads,
             has_signals: false,
+            #[cfg(feature = "handover")]
+            handover: None,
         };
         let settings = self.runtime.clone();
         let launched = self.launch(surroundings, |shared| settings.build(shared), end);

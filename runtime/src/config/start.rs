@@ -139,6 +139,8 @@ async fn start(
         manager: Manager::nobody(),
         propagation: Propagation::Futures,
         has_signals: with_signals,
+        #[cfg(feature = "handover")]
+        handover: None,
     };
     let (report, over) = oneshot::channel();
     let runtime = tokio::runtime::Handle::current();

@@ -20,7 +20,10 @@ use super::{
     stream_table::StreamTable,
 };
 use crate::{
-    net::{ConnCore, ConnGuard, GuardedConn, Kernel, Slot, clock},
+    net::{
+        ConnCore, ConnGuard, GuardedConn, Origin, Slot, clock,
+        moving::{self, Details},
+    },
     stop::{Phase, Shared},
     util::{
         Peer,
@@ -62,6 +65,10 @@ pub(crate) struct HttpConn {
     awaits_input: AtomicBool,
     /// Whether hyper has begun to close.
     shuts: AtomicBool,
+    /// Whether the connection ends in this process, whatever becomes of the others.
+    stays: AtomicBool,
+    /// Whether it has gone to the next process.
+    has_moved: AtomicBool,
 }
 
 impl GuardedConn for HttpConn {
@@ -84,10 +91,14 @@ impl HttpConn {
     pub(super) fn accepted(
         shared: &Arc<Shared>,
         peer: Peer,
-        kernel: Option<Arc<Kernel>>,
+        origin: Option<Arc<Origin>>,
         slot: Option<Slot>,
+        moved: Option<&Details>,
     ) -> ConnGuard<Self> {
-        let core = ConnCore::new(shared, peer, kernel, slot);
+        let mut core = ConnCore::new(shared, peer, origin, slot);
+        if let Some(details) = moved {
+            core.continues(details);
+        }
         ConnGuard::first(Self {
             state: AtomicU8::new(ConnState::Fresh as u8),
             since: AtomicU64::new(core.accepted_on_the_clock()),
@@ -101,6 +112,8 @@ impl HttpConn {
             hyper: AtomicU8::new(PARKED),
             awaits_input: AtomicBool::new(false),
             shuts: AtomicBool::new(false),
+            stays: AtomicBool::new(false),
+            has_moved: AtomicBool::new(false),
         })
     }
 
@@ -242,7 +255,29 @@ impl HttpConn {
     #[inline]
     pub(super) fn closes_after_response(&self) -> bool {
         // Relaxed: written by the connection's own task.
-        self.phase() >= Phase::Stopping || self.retires.load(Ordering::Relaxed)
+        self.phase() >= Phase::Stopping && !self.moves() || self.retires.load(Ordering::Relaxed)
+    }
+
+    /// Whether the connection goes to the next process as soon as it is between messages.
+    pub(super) fn moves(&self) -> bool {
+        moving::is_giving() && !self.stays.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn stays(&self) {
+        self.stays.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_moved(&self) {
+        self.has_moved.store(true, Ordering::Relaxed);
+        self.core.shared().work.piece_moved();
+    }
+
+    /// Continues a connection of the process before, in its state and since as long.
+    pub(super) fn continues(&self, idle: Duration, speaks_http1: bool) {
+        if speaks_http1 && self.is(Fresh) {
+            self.state.store(Idle as u8, Ordering::Release);
+        }
+        self.since.store(clock::ago(idle), Ordering::Relaxed);
     }
 
     pub(super) fn retire(&self) {
@@ -454,6 +489,10 @@ impl WorkItem for HttpConn {
 
     fn has_ended(&self) -> bool {
         self.has_answered_late()
+    }
+
+    fn is_drained(&self) -> bool {
+        !self.has_moved.load(Ordering::Relaxed)
     }
 
     fn forget_ended(&self, then: Instant, described: &mut Vec<InFlight>) {

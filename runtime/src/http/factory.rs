@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     context::InContext,
-    net::{Accepted, ConnGuard, ConnectInfo, GuardedConn, MakeConnection, Stream, before_protocol},
+    net::{
+        Accepted, ConnGuard, ConnectInfo, GuardedConn, MakeConnection, Stream, before_protocol,
+        moving::Details,
+    },
     stop::Shared,
     util::{
         Sealed,
@@ -148,22 +151,24 @@ struct CloneService<S> {
 
 impl<S: Service> MakeConnection for CloneService<S> {
     fn make(&self, accepted: Accepted) {
-        let (stream, guard) = begin(&self.shared, accepted);
+        let (stream, guard, moved) = begin(&self.shared, accepted);
         let Some(service) = clone_of(&self.service) else {
             return;
         };
         if self.options.preamble.is_empty() {
             let info = self.options.info(&stream, &guard);
-            let mut task = ConnTask::new(Io::new(stream, guard), service, &self.options, info);
+            let io = Io::new(stream, guard);
+            let mut task = ConnTask::new(io, service, &self.options, info, moved);
             return spawn(&self.shared, poll_fn(move |cx| task.poll(cx)));
         }
         let options = self.options.clone();
         spawn(&self.shared, async move {
-            let Some(stream) = options.handshake(stream, &guard).await else {
+            let Some(stream) = options.handshake(stream, &guard, moved.is_some()).await else {
                 return;
             };
             let info = options.info(&stream, &guard);
-            let mut task = ConnTask::new(Io::new(stream, guard), service, &options, info);
+            let io = Io::new(stream, guard);
+            let mut task = ConnTask::new(io, service, &options, info, moved);
             poll_fn(|cx| task.poll(cx)).await;
         });
     }
@@ -183,13 +188,13 @@ where
     Via: 'static,
 {
     fn make(&self, accepted: Accepted) {
-        let (stream, guard) = begin(&self.shared, accepted);
+        let (stream, guard, moved) = begin(&self.shared, accepted);
         let Some(mut make) = clone_of(&self.make) else {
             return;
         };
         let options = self.options.clone();
         spawn(&self.shared, async move {
-            let Some(stream) = options.handshake(stream, &guard).await else {
+            let Some(stream) = options.handshake(stream, &guard, moved.is_some()).await else {
                 return;
             };
             let info = ConnectInfo::of(&stream, guard.conn().core());
@@ -208,22 +213,36 @@ where
             guard.conn().on(ConnEvent::HandshakeDone);
             let info = options.connect_info.then_some(info);
             let service = service.into_service(Sealed);
-            let mut task = ConnTask::new(Io::new(stream, guard), service, &options, info);
+            let io = Io::new(stream, guard);
+            let mut task = ConnTask::new(io, service, &options, info, moved);
             poll_fn(|cx| task.poll(cx)).await;
         });
     }
 }
 
 /// Registers a connection, which is counted and listed from here on.
-fn begin(shared: &Arc<Shared>, accepted: Accepted) -> (Stream, ConnGuard<HttpConn>) {
-    let Accepted { stream, peer, kernel, slot } = accepted;
-    (stream, HttpConn::accepted(shared, peer, kernel, slot))
+fn begin(
+    shared: &Arc<Shared>,
+    accepted: Accepted,
+) -> (Stream, ConnGuard<HttpConn>, Option<Box<Details>>) {
+    let Accepted { stream, peer, origin, slot, moved } = accepted;
+    let guard = HttpConn::accepted(shared, peer, origin, slot, moved.as_deref());
+    (stream, guard, moved)
 }
 
 impl Options {
     /// Runs the steps before HTTP. Returns `None` if the connection is to be dropped.
-    async fn handshake(&self, stream: Stream, guard: &ConnGuard<HttpConn>) -> Option<Stream> {
+    async fn handshake(
+        &self,
+        stream: Stream,
+        guard: &ConnGuard<HttpConn>,
+        is_moved: bool,
+    ) -> Option<Stream> {
         let conn = guard.conn();
+        if is_moved {
+            // It was plain in the process before. Where this one wants TLS, it does not go on.
+            return self.preamble.acceptor.is_none().then_some(stream);
+        }
         let stream = self.preamble.handshake(conn.core(), stream, self.header_timeout).await?;
         // From here on, it counts as just accepted.
         conn.on(ConnEvent::HandshakeDone);

@@ -3,6 +3,7 @@
 
 use std::{
     io::{self, IoSlice},
+    os::fd::OwnedFd,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -193,6 +194,21 @@ impl Io {
         conn.look_through(&mut self.framing);
         let summary = self.framing.read(bytes, conn.calls());
         conn.bytes_read(summary, bytes);
+    }
+
+    /// Takes the socket out; see `Stream::take_socket`.
+    pub(super) fn take_socket(&mut self) -> Option<OwnedFd> {
+        self.guarded.take_socket()
+    }
+
+    /// Puts a socket back that has been taken out.
+    ///
+    /// # Errors
+    ///
+    /// If it is not connected any more.
+    pub(super) fn put_back(&mut self, socket: OwnedFd) -> io::Result<()> {
+        self.guarded.put_back(Stream::of_socket(socket)?.0);
+        Ok(())
     }
 
     pub(super) fn stream(&self) -> &Stream {

@@ -25,7 +25,7 @@ fn handle() -> Handle {
 }
 
 fn accepted(handle: &Handle) -> ConnGuard<HttpConn> {
-    HttpConn::accepted(handle.shared(), Peer::Unix, None, None)
+    HttpConn::accepted(handle.shared(), Peer::Unix, None, None, None)
 }
 
 /// Stands in for a connection's task: ends when it sees `last`.

@@ -38,6 +38,8 @@ pub(super) struct Parked<S> {
     pub(super) service: S,
     /// Bytes that were read before hyper took over.
     read: Vec<u8>,
+    /// The protocol of a message whose beginning was read by the process before.
+    begun: Option<Version>,
     /// Whether the protocol is already known to be HTTP/1.
     speaks_http1: bool,
 }
@@ -45,18 +47,45 @@ pub(super) struct Parked<S> {
 impl<S> Parked<S> {
     /// A connection that has just been accepted.
     pub(super) fn fresh(io: Io, service: S) -> Self {
-        Self { io, service, read: Vec::new(), speaks_http1: false }
+        Self { io, service, read: Vec::new(), begun: None, speaks_http1: false }
     }
 
     /// An HTTP/1 connection that hyper has released. `read` is the excess that it had read: line
     /// breaks after the last message, if anything.
     pub(super) fn idle(io: Io, service: S, read: &Bytes) -> Self {
-        Self { io, service, read: read.to_vec(), speaks_http1: true }
+        Self { io, service, read: read.to_vec(), begun: None, speaks_http1: true }
+    }
+
+    /// Continues a connection of the process before, which has read the beginning of a message, or
+    /// line breaks behind the last one.
+    pub(super) fn continues(&mut self, read: Vec<u8>, speaks_http1: bool) {
+        self.speaks_http1 = speaks_http1;
+        if read.is_empty() {
+            return;
+        }
+        self.io.note_read(&read);
+        let is_blank = read.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
+        self.begun = match speaks_http1 {
+            true if is_blank => None,
+            true => Some(Version::Http1),
+            false => version_of(&read),
+        };
+        self.read = read;
+    }
+
+    /// Returns what the next process has to know: the bytes of the next message, and whether
+    /// HTTP/1 has been spoken.
+    pub(super) fn state(&self) -> (Vec<u8>, bool) {
+        (self.read.clone(), self.speaks_http1)
     }
 
     /// Reads until the protocol of the next message is known; `None` if the client has gone. After
     /// that, `io` first returns all that was read here.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Version>> {
+        if let Some(version) = self.begun.take() {
+            self.io.set_prefix(&std::mem::take(&mut self.read));
+            return Poll::Ready(Some(version));
+        }
         let mut space = [MaybeUninit::uninit(); 2048];
         loop {
             let mut buf = ReadBuf::uninit(&mut space);
@@ -114,7 +143,7 @@ mod tests {
         let (mut client, server) = UnixStream::pair().unwrap();
         let io = Io::new(
             Stream::Unix(server),
-            HttpConn::accepted(handle.shared(), Peer::Unix, None, None),
+            HttpConn::accepted(handle.shared(), Peer::Unix, None, None, None),
         );
         let mut parked = Parked::fresh(io, ());
         let mut found = None;

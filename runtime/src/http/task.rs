@@ -14,6 +14,7 @@ use std::{
     hash::{BuildHasher, Hasher, RandomState},
     mem,
     net::SocketAddr,
+    os::fd::OwnedFd,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -24,7 +25,6 @@ use hyper::server::conn::http1;
 #[cfg(feature = "http2")]
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioIo;
-#[cfg(feature = "http2")]
 use tokio::sync::oneshot;
 
 #[cfg(feature = "http2")]
@@ -40,7 +40,10 @@ use super::{
     state::{Action, ConnEvent, ConnState, ServingLimits, Timestamps},
 };
 use crate::{
-    net::{Closing, ConnDrain, ConnGuard, ConnectInfo, GuardedConn, Received, Timer},
+    net::{
+        Closing, ConnDrain, ConnGuard, ConnectInfo, GuardedConn, Received, Timer,
+        moving::{self, Details, Moved},
+    },
     stop::Phase,
 };
 
@@ -56,6 +59,8 @@ type Http2Conn<S> = http2::Connection<TokioIo<Io>, Http2<S>, ConnExecutor>;
 )]
 enum Stage<S: Service> {
     Parked(Parked<S>),
+    /// On its way to the next process; without its socket until that comes back, if it does.
+    Moving(Box<Parked<S>>, oneshot::Receiver<Option<OwnedFd>>),
     Http1(Box<Http1Conn<S>>),
     /// hyper cannot take this connection apart: the stream comes back through the channel when it
     /// is dropped.
@@ -98,6 +103,7 @@ impl<S: Service> ConnTask<S> {
         service: S,
         options: &Arc<Options>,
         info: Option<ConnectInfo>,
+        moved: Option<Box<Details>>,
     ) -> Self {
         let guard = io.guard().clone();
         let timed = options.is_timed().then(|| {
@@ -108,8 +114,17 @@ impl<S: Service> ConnTask<S> {
             })
         });
         let is_layered = io.stream().is_layered();
+        let mut parked = Parked::fresh(io, service);
+        if let Some(details) = moved {
+            let Details { read, idle, speaks_http1, .. } = *details;
+            parked.continues(read, speaks_http1);
+            guard.conn().continues(idle, speaks_http1);
+        }
+        if is_layered {
+            guard.conn().stays();
+        }
         Self {
-            stage: Stage::Parked(Parked::fresh(io, service)),
+            stage: Stage::Parked(parked),
             timer: Timer::default(),
             options: options.clone(),
             info,
@@ -142,6 +157,13 @@ impl<S: Service> ConnTask<S> {
                 if self.finish(false).is_ready() {
                     return Poll::Ready(());
                 }
+                continue;
+            }
+            if matches!(self.stage, Stage::Moving(..)) {
+                // Whoever sends it has an end of its own.
+                return Poll::Pending;
+            }
+            if self.draining.is_some() && self.conn().moves() && self.give() {
                 continue;
             }
             if self.conn().is_to_park() {
@@ -190,6 +212,9 @@ impl<S: Service> ConnTask<S> {
         }
         self.draining = Some(Box::new(ConnDrain::new(Instant::now())));
         self.say_goaway();
+        if self.conn().moves() {
+            return;
+        }
         self.park();
         if self.conn().is(ConnState::Idle) {
             // Long idle, like most connections: only the kernel's answer is still missing.
@@ -257,6 +282,15 @@ impl<S: Service> ConnTask<S> {
                 },
                 // Whether a connection ends well or badly is the client's problem.
                 Stage::Http1(http1) => return Pin::new(&mut **http1).poll(cx).map(drop),
+                Stage::Moving(_, answer) => match std::task::ready!(Pin::new(answer).poll(cx)) {
+                    Ok(Some(socket)) => self.put_back(socket),
+                    Ok(None) => {
+                        self.conn().has_moved();
+                        self.stage = Stage::Done;
+                    }
+                    // The socket is gone with whoever had it.
+                    Err(_) => self.stage = Stage::Done,
+                },
                 #[cfg(feature = "http2")]
                 Stage::Http2(http2, _) => return http2.as_mut().poll(cx).map(drop),
                 Stage::Closing(closing) => return closing.poll(self.guard.conn().core(), cx),
@@ -299,7 +333,13 @@ impl<S: Service> ConnTask<S> {
     /// Takes an idle connection back from hyper, unless hyper still has input in its buffer (it
     /// yields in the middle of a long pipeline) or is about to close.
     fn park(&mut self) {
-        if !matches!(self.conn().state(), ConnState::Idle | ConnState::Delivering)
+        let is_between = match self.conn().state() {
+            ConnState::Idle | ConnState::Delivering => true,
+            // hyper has not begun with it, and returns what it has read.
+            ConnState::Head => self.conn().moves(),
+            _ => false,
+        };
+        if !is_between
             || !self.conn().awaits_input()
             || self.conn().shuts()
             || !matches!(self.stage, Stage::Http1(_))
@@ -314,6 +354,46 @@ impl<S: Service> ConnTask<S> {
             self.info = info;
             let (io, read) = (parts.io.into_inner(), parts.read_buf);
             self.stage = Stage::Parked(Parked::idle(io, service, &read));
+        }
+    }
+
+    /// Sends the connection to the next process if it is between messages. Returns whether it is
+    /// on its way.
+    fn give(&mut self) -> bool {
+        self.park();
+        let Stage::Parked(parked) = &mut self.stage else { return false };
+        let conn = self.guard.conn();
+        let is_wanted = conn.core().listener().is_some_and(moving::is_wanted);
+        let Some(socket) = is_wanted.then(|| parked.io.take_socket()).flatten() else {
+            // From here on as in any drain.
+            conn.stays();
+            self.look_at_the_drain();
+            return false;
+        };
+        let (read, speaks_http1) = parked.state();
+        let details = Details { read, speaks_http1, ..conn.core().details(conn.since().elapsed()) };
+        let answer = moving::give(Moved { socket, details });
+        if let Stage::Parked(parked) = mem::replace(&mut self.stage, Stage::Done) {
+            self.stage = Stage::Moving(Box::new(parked), answer);
+        }
+        true
+    }
+
+    /// The connection could not be sent: it ends here, as in any drain.
+    fn put_back(&mut self, socket: OwnedFd) {
+        self.conn().stays();
+        if let Stage::Moving(mut parked, _) = mem::replace(&mut self.stage, Stage::Done)
+            && parked.io.put_back(socket).is_ok()
+        {
+            self.stage = Stage::Parked(*parked);
+            self.look_at_the_drain();
+        }
+    }
+
+    /// Long idle, as most are: what the kernel says is all that is still to be known.
+    fn look_at_the_drain(&mut self) {
+        if self.conn().is(ConnState::Idle) {
+            self.ask_kernel();
         }
     }
 
@@ -364,7 +444,7 @@ impl<S: Service> ConnTask<S> {
                 drop(http2);
                 returned.try_recv().ok()
             }
-            Stage::Closing(_) | Stage::Done => None,
+            Stage::Moving(..) | Stage::Closing(_) | Stage::Done => None,
         };
         match closing {
             Some(closing) => {
@@ -436,13 +516,13 @@ mod tests {
     fn connected_with(handle: &Handle, options: Options) -> (UnixStream, ConnTask<impl Service>) {
         handle.shared().set_runtime(tokio::runtime::Handle::current());
         let (client, server) = UnixStream::pair().unwrap();
-        let guard = HttpConn::accepted(handle.shared(), Peer::Unix, None, None);
+        let guard = HttpConn::accepted(handle.shared(), Peer::Unix, None, None, None);
         let service = service_fn(async |request: Request<Incoming>| {
             Ok::<_, Infallible>(Response::new(request.uri().path().to_owned()))
         });
         let service = service.into_service(Sealed);
         let io = Io::new(Stream::Unix(server), guard);
-        (client, ConnTask::new(io, service, &Arc::new(options), None))
+        (client, ConnTask::new(io, service, &Arc::new(options), None, None))
     }
 
     /// Runs the task until the client has read a response that ends with `end`.

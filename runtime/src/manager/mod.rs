@@ -41,6 +41,9 @@ mod systemd {
 
         pub(crate) fn status(&self, _: &str) {}
 
+        #[cfg(feature = "handover")]
+        pub(crate) fn main_process(&self, _: u32) {}
+
         pub(crate) fn extend(&self, _: Duration) {}
 
         pub(crate) fn alive(&self) {}

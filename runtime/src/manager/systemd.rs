@@ -10,7 +10,10 @@ use std::{
         linux::net::SocketAddrExt,
         unix::{ffi::OsStrExt, net},
     },
-    sync::mpsc,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -33,6 +36,8 @@ pub(crate) struct Manager {
     /// manager may be slow to read. `None` if there is no manager.
     outbox: Option<mpsc::SyncSender<Outgoing>>,
     watchdog: Option<Duration>,
+    /// Whether another process speaks for the unit by now.
+    is_muted: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -66,13 +71,13 @@ impl Manager {
         let thread = std::thread::Builder::new().name("graceful-notify".to_owned());
         // Without a thread, nothing can be sent, but everything else works.
         match thread.spawn(move || deliver(&socket, &outgoing)) {
-            Ok(_) => Self { outbox: Some(outbox), watchdog },
+            Ok(_) => Self { outbox: Some(outbox), watchdog, is_muted: AtomicBool::new(false) },
             Err(_) => Self::nobody(),
         }
     }
 
     pub(crate) fn nobody() -> Self {
-        Self { outbox: None, watchdog: None }
+        Self { outbox: None, watchdog: None, is_muted: AtomicBool::new(false) }
     }
 
     pub(crate) fn is_there(&self) -> bool {
@@ -97,6 +102,13 @@ impl Manager {
         message.extend(status.as_deref().map(NotifyState::Status));
         message.extend(extend.as_deref().map(NotifyState::Custom));
         self.send(&message);
+    }
+
+    /// Another process is the unit's main process from here on: this one has no more to say.
+    #[cfg(feature = "handover")]
+    pub(crate) fn main_process(&self, process: u32) {
+        self.send(&[NotifyState::MainPid(process)]);
+        self.is_muted.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn status(&self, status: &str) {
@@ -134,6 +146,9 @@ impl Manager {
 
     fn send(&self, states: &[NotifyState<'_>]) {
         let Some(outbox) = &self.outbox else { return };
+        if self.is_muted.load(Ordering::Relaxed) {
+            return;
+        }
         let mut message = String::new();
         for state in states {
             // Writing to a `String` cannot fail.

@@ -7,14 +7,18 @@ use std::{
     io,
     net::SocketAddr,
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
+use tokio::sync::mpsc;
+
 use super::{
+    conn::Origin,
     handshake::{LOOK_AGAIN, nobody_is_served},
     kernel::Kernel,
     listener::Listener,
+    moving::{self, Arriving, Details},
     sockets::{Slot, Slots},
     stream::Stream,
 };
@@ -22,7 +26,7 @@ use crate::{
     log::{Log, millis, say},
     stop::{Phase, Shared},
     util::{Failure, HumanDuration, LocalAddr, Peer, beside, race, within},
-    work::CountWaiting,
+    work::{CountWaiting, TaskGuard},
 };
 
 /// How long a handshake in progress holds the drain. Bounded, because port scans leave handshakes
@@ -48,21 +52,30 @@ pub(crate) trait MakeConnection: Send + Sync {
 pub(crate) struct Accepted {
     pub(crate) stream: Stream,
     pub(crate) peer: Peer,
-    /// The kernel's view of the listener's connections; `None` for a Unix socket.
-    pub(crate) kernel: Option<Arc<Kernel>>,
+    pub(crate) origin: Option<Arc<Origin>>,
     /// `None` if the number of connections is not limited.
     pub(crate) slot: Option<Slot>,
+    /// What the process before knew of it; `None`: it was accepted here.
+    pub(crate) moved: Option<Box<Details>>,
 }
+
+/// A stream that an accept loop lets in.
+type Arrival = (Stream, Peer, Option<Before>);
+
+/// What the process before knew of a connection, and what holds the drain until it is counted.
+type Before = (Box<Details>, Arc<TaskGuard>);
 
 /// The accept loop of one listener.
 pub(crate) struct AcceptLoop {
     shared: Arc<Shared>,
-    listener: Listener,
+    listener: Arc<Listener>,
     addr: LocalAddr,
     name: String,
     maker: Arc<dyn MakeConnection>,
-    kernel: Option<Arc<Kernel>>,
+    origin: Arc<Origin>,
     slots: Slots,
+    /// Connections of the process before.
+    arrivals: mpsc::UnboundedReceiver<Arriving>,
 }
 
 impl AcceptLoop {
@@ -77,8 +90,22 @@ impl AcceptLoop {
         scheme: &str,
     ) -> Result<Self, Failure> {
         let addr = listener.local_addr().map_err(Failure::from_error)?;
-        let kernel = addr.tcp().map(|addr| Arc::new(Kernel::new(addr, listener.inode())));
-        Ok(Self { shared, listener, name: addr.named(scheme), addr, maker, kernel, slots })
+        let listener = Arc::new(listener);
+        moving::listens(Arc::downgrade(&listener) as _);
+        let key = listener.key().map_err(Failure::from_error)?;
+        let arrivals = moving::arrivals(&key);
+        let kernel = addr.tcp().map(|addr| Kernel::new(addr, listener.inode()));
+        let origin = Arc::new(Origin { listener: key, kernel });
+        Ok(Self {
+            shared,
+            listener,
+            name: addr.named(scheme),
+            addr,
+            maker,
+            origin,
+            slots,
+            arrivals,
+        })
     }
 
     /// The server's name in messages: its address.
@@ -92,8 +119,8 @@ impl AcceptLoop {
 
     /// Returns a function that counts the clients waiting in the kernel's queue.
     pub(crate) fn waiting(&self) -> CountWaiting {
-        let (kernel, inode) = (self.kernel.clone(), self.listener.inode());
-        Box::new(move || match &kernel {
+        let (origin, inode) = (self.origin.clone(), self.listener.inode());
+        Box::new(move || match &origin.kernel {
             Some(kernel) => kernel.waiting(),
             None => inode.map_or(0, Kernel::waiting_unix),
         })
@@ -105,7 +132,8 @@ impl AcceptLoop {
         let shared = self.shared.clone();
         let draining = shared.phase.reached(Phase::Draining);
         beside(draining, self.serve()).await;
-        if self.listener.is_shared() {
+        self.take_late_arrivals();
+        if self.listener.is_shared() || moving::is_wanted(&self.origin.listener) {
             return Ok(());
         }
         let Some(late) = self.close().await else {
@@ -132,9 +160,9 @@ impl AcceptLoop {
         loop {
             let (accepted, slot) = self.next().await;
             match accepted {
-                Ok((stream, peer)) => {
+                Ok(arrival) => {
                     backoff.end(&self.shared.log, &self.name);
-                    self.admit(stream, peer, slot);
+                    self.admit(arrival, slot);
                 }
                 Err(error) if is_connection_error(&error) => {}
                 Err(error) => {
@@ -150,7 +178,7 @@ impl AcceptLoop {
     /// # Cancel safety
     ///
     /// Cancel safe: an accepted stream is returned within the same poll.
-    async fn next(&self) -> (io::Result<(Stream, Peer)>, Option<Slot>) {
+    async fn next(&mut self) -> (io::Result<Arrival>, Option<Slot>) {
         loop {
             let mut slot = Some(self.slot().await);
             let is_limited = matches!(slot, Some(Some(_)));
@@ -160,7 +188,7 @@ impl AcceptLoop {
                     // Woken by the listener: take a slot first, then accept.
                     return Poll::Ready(None);
                 }
-                let accepted = self.listener.poll_accept(cx);
+                let accepted = self.poll_arrival(cx);
                 if accepted.is_pending() && is_limited {
                     (slot, given_back) = (None, true);
                 }
@@ -177,15 +205,54 @@ impl AcceptLoop {
         self.slots.take(&self.shared.log, &self.name).await
     }
 
-    fn admit(&self, stream: Stream, peer: Peer, slot: Option<Slot>) {
-        self.maker.make(Accepted { stream, peer, kernel: self.kernel.clone(), slot });
+    /// Polls for a connection of the process before, else for a new one.
+    fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Arrival>> {
+        while let Poll::Ready(Some(Arriving { moved, hold })) = self.arrivals.poll_recv(cx) {
+            // One that is no connection any more is over.
+            if let Ok((stream, peer, details)) = moved.into_stream() {
+                return Poll::Ready(Ok((stream, peer, Some((Box::new(details), hold)))));
+            }
+        }
+        self.listener.poll_accept(cx).map_ok(|(stream, peer)| (stream, peer, None))
+    }
+
+    fn admit(&self, (stream, peer, before): Arrival, slot: Option<Slot>) {
+        let origin = Some(self.origin.clone());
+        let (moved, _hold) = before.unzip();
+        self.maker.make(Accepted { stream, peer, origin, slot, moved });
+    }
+
+    /// Serves the connections that the process before goes on giving while this one drains.
+    fn take_late_arrivals(&mut self) {
+        if !moving::is_taking() {
+            // The accept loop has the service: nobody may wait for what it holds.
+            return;
+        }
+        let (_, none) = mpsc::unbounded_channel();
+        let mut arrivals = std::mem::replace(&mut self.arrivals, none);
+        let (shared, maker) = (self.shared.clone(), self.maker.clone());
+        let (origin, slots, name) = (self.origin.clone(), self.slots.clone(), self.name.clone());
+        self.shared.spawn_quietly(async move {
+            let taking = async {
+                while let Some(Arriving { moved, hold }) = arrivals.recv().await {
+                    let slot = slots.take(&shared.log, &name).await;
+                    if let Ok((stream, peer, details)) = moved.into_stream() {
+                        let (origin, moved) = (Some(origin.clone()), Some(Box::new(details)));
+                        maker.make(Accepted { stream, peer, origin, slot, moved });
+                    }
+                    drop(hold);
+                }
+            };
+            race(shared.phase.reached(Phase::Cleanup), taking).await;
+        });
     }
 
     /// Turns new clients away, then accepts those that were already on the way. Returns the clients
     /// whose handshakes are still incomplete after a second.
     async fn close(&mut self) -> Option<HashSet<SocketAddr>> {
         let refused = self.listener.refuse_new();
-        let Some(kernel) = self.kernel.clone().filter(|_| refused) else {
+        let origin = self.origin.clone();
+        let Some(kernel) = origin.kernel.as_ref().filter(|_| refused) else {
             self.empty_queue(if refused { usize::MAX } else { QUEUE }).await;
             return None;
         };
@@ -211,7 +278,8 @@ impl AcceptLoop {
         mut arriving: HashSet<SocketAddr>,
         until: Option<Instant>,
     ) -> Option<HashSet<SocketAddr>> {
-        let kernel = self.kernel.clone()?;
+        let origin = self.origin.clone();
+        let kernel = origin.kernel.as_ref()?;
         while !arriving.is_empty() {
             if until.is_some_and(|until| Instant::now() >= until) {
                 return Some(arriving);
@@ -233,7 +301,7 @@ impl AcceptLoop {
     async fn accept_one(&mut self) {
         let (accepted, slot) = self.next().await;
         match accepted {
-            Ok((stream, peer)) => self.admit(stream, peer, slot),
+            Ok(arrival) => self.admit(arrival, slot),
             // `empty_queue` meets the same error; until then there is nothing to do but wait.
             Err(_) => std::future::pending().await,
         }
@@ -249,7 +317,7 @@ impl AcceptLoop {
                 Ok((stream, peer)) => {
                     backoff.end(&self.shared.log, &self.name);
                     count += 1;
-                    self.admit(stream, peer, slot);
+                    self.admit((stream, peer, None), slot);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if is_connection_error(&error) => count += 1,

@@ -12,12 +12,13 @@ use tokio::net::TcpListener;
 
 use super::{
     inherited,
+    moving::{self, Offer},
     sockets::{self, StdUnixListener, UnixListener},
     sockets::{SocketOptions, SocketSharing},
     target::Address,
     target::Target,
 };
-use crate::util::{Escaped, Failure};
+use crate::util::{Escaped, Failure, LocalAddr};
 
 #[derive(Debug)]
 pub(super) enum ListenerSocket {
@@ -29,6 +30,8 @@ pub(super) enum ListenerSocket {
 pub(super) struct BoundSocket {
     pub(super) socket: ListenerSocket,
     pub(super) sharing: SocketSharing,
+    /// How the program has written its address; empty if it has not.
+    pub(super) written: String,
 }
 
 /// Binds every address of `target`, or adopts its listeners, and adds the sockets to `all`.
@@ -46,7 +49,18 @@ pub(super) async fn bind(
     while let Some(target) = rest.pop() {
         match target {
             Target::Several(targets) => rest.extend(targets.into_iter().rev()),
-            target => all.extend(bind_one(target, options).await?),
+            target => {
+                let written = written(&target);
+                let mut bound =
+                    take_over(&written, options).map_err(|error| explain(&written, None, error))?;
+                if bound.is_empty() {
+                    bound = bind_one(target, options).await?;
+                }
+                for it in &mut bound {
+                    it.written.clone_from(&written);
+                }
+                all.extend(bound);
+            }
         }
     }
     if all.is_empty() {
@@ -55,13 +69,49 @@ pub(super) async fn bind(
     Ok(())
 }
 
+/// The address as the program has written it, by which the next version of the program asks for the
+/// same; empty for a listener that was handed in.
+fn written(target: &Target) -> String {
+    match target {
+        Target::Text(_) | Target::Host(..) | Target::Addr(_) | Target::Path(_) => {
+            target.to_string()
+        }
+        Target::Tcp(_)
+        | Target::TokioTcp(_)
+        | Target::Unix(_)
+        | Target::TokioUnix(_)
+        | Target::Several(_) => String::new(),
+    }
+}
+
+/// Takes over the listeners that the process before had for this address.
+fn take_over(written: &str, options: &SocketOptions) -> io::Result<Vec<BoundSocket>> {
+    if written.is_empty() {
+        return Ok(Vec::new());
+    }
+    moving::inherited_as(written).into_iter().map(|offer| taken_over(offer, options)).collect()
+}
+
+fn taken_over(offer: Offer, options: &SocketOptions) -> io::Result<BoundSocket> {
+    let Offer { sharing, written, socket, .. } = offer;
+    let socket = Socket::from(socket);
+    // This version may want others than the one before.
+    if sharing == SocketSharing::Exclusive {
+        if socket.local_addr()?.is_ipv4() || socket.local_addr()?.is_ipv6() {
+            set_stream_options(&SockRef::from(&socket), options)?;
+        }
+        socket.listen(options.backlog)?;
+    }
+    Ok(BoundSocket { socket: adopt(socket)?, sharing, written })
+}
+
 async fn bind_one(target: Target, options: &SocketOptions) -> Result<Vec<BoundSocket>, Failure> {
     let name = target.to_string();
     let failure =
         |error: io::Error| Failure::from_error(error).context(&format!("cannot listen on {name}"));
     let handed_in = |socket: io::Result<ListenerSocket>| {
         let socket = socket.map_err(failure)?;
-        Ok(vec![BoundSocket { socket, sharing: SocketSharing::Unknown }])
+        Ok(vec![BoundSocket { socket, sharing: SocketSharing::Unknown, written: String::new() }])
     };
     match target {
         Target::Text(text) => match Address::parse(&text) {
@@ -92,19 +142,27 @@ async fn bind_address(
     options: &SocketOptions,
 ) -> Result<Vec<BoundSocket>, Failure> {
     let failure = |error: io::Error| explain(text, None, error);
-    let unix = |passed: Option<Socket>, bind: &dyn Fn() -> io::Result<StdUnixListener>| {
-        let socket = match passed {
-            Some(socket) => of_systemd(socket),
-            None => bind().and_then(adopt_unix).map(own),
+    let unix =
+        |key: String, passed: Option<Socket>, bind: &dyn Fn() -> io::Result<StdUnixListener>| {
+            let socket = match (moving::inherited_by(&key), passed) {
+                (Some(offer), _) => taken_over(offer, options),
+                (None, Some(socket)) => of_systemd(socket),
+                (None, None) => bind().and_then(adopt_unix).map(own),
+            };
+            socket.map(|socket| vec![socket]).map_err(failure)
         };
-        socket.map(|socket| vec![socket]).map_err(failure)
-    };
     match address {
         Address::Host(host, port) => bind_host(&host, port, options).await,
         Address::Any(port) => {
             let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
             let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
             let explain = |addr| move |error| explain(text, Some(addr), error);
+            let before = [v6, v4].map(|addr| moving::inherited_at(&LocalAddr::Tcp(addr)));
+            let before: Vec<_> = before.into_iter().flatten().collect();
+            if !before.is_empty() {
+                let all = before.into_iter().map(|offer| taken_over(offer, options));
+                return all.collect::<io::Result<_>>().map_err(failure);
+            }
             // One dual-stack socket, or one per family.
             let passed: Vec<_> = [v6, v4].into_iter().filter_map(inherited::by_address).collect();
             if !passed.is_empty() {
@@ -121,16 +179,19 @@ async fn bind_address(
             Ok(vec![socket])
         }
         Address::Path(path) => {
-            unix(inherited::by_path(&path), &|| sockets::bind_path(&path, options))
+            let key = moving::key(&LocalAddr::Unix(Some(path.clone())));
+            unix(key, inherited::by_path(&path), &|| sockets::bind_path(&path, options))
         }
         Address::Abstract(name) => {
-            unix(inherited::by_abstract(&name), &|| sockets::bind_abstract(&name, options))
+            let key = format!("unix:@{name}");
+            unix(key, inherited::by_abstract(&name), &|| sockets::bind_abstract(&name, options))
         }
         Address::Fd(number) => {
             let socket = inherited::by_number(number).map_err(failure)?;
             Ok(vec![BoundSocket {
                 socket: adopt(socket).map_err(failure)?,
                 sharing: SocketSharing::Unknown,
+                written: String::new(),
             }])
         }
         Address::Systemd(name) => {
@@ -178,6 +239,9 @@ async fn bind_host(
 
 /// Takes the inherited socket bound to `addr`, or binds a new one.
 fn bind_or_take(addr: SocketAddr, options: &SocketOptions) -> io::Result<BoundSocket> {
+    if let Some(offer) = moving::inherited_at(&LocalAddr::Tcp(addr)) {
+        return taken_over(offer, options);
+    }
     inherited::by_address(addr).map_or_else(|| bind_new(addr, options), of_systemd)
 }
 
@@ -186,12 +250,16 @@ fn bind_new(addr: SocketAddr, options: &SocketOptions) -> io::Result<BoundSocket
 }
 
 fn own(socket: ListenerSocket) -> BoundSocket {
-    BoundSocket { socket, sharing: SocketSharing::Exclusive }
+    BoundSocket { socket, sharing: SocketSharing::Exclusive, written: String::new() }
 }
 
 /// Adopts a socket that was passed in; the process that passed it holds it as well.
 fn of_systemd(socket: Socket) -> io::Result<BoundSocket> {
-    adopt(socket).map(|socket| BoundSocket { socket, sharing: SocketSharing::Shared })
+    adopt(socket).map(|socket| BoundSocket {
+        socket,
+        sharing: SocketSharing::Shared,
+        written: String::new(),
+    })
 }
 
 fn socket_at(addr: SocketAddr, options: &SocketOptions) -> io::Result<TcpListener> {

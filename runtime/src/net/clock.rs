@@ -23,6 +23,12 @@ pub(crate) fn now() -> u64 {
     return exact();
 }
 
+/// What `now` returned this long ago.
+pub(crate) fn ago(age: Duration) -> u64 {
+    // Never 0, which stands for "not at all" in places.
+    now().saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)).max(1)
+}
+
 /// Converts a reading of `now` to an `Instant`.
 pub(crate) fn instant(nanos: u64) -> Instant {
     let (instant, anchor) = *ANCHOR;

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use super::{clock, kernel::Kernel, sockets::Slot, stream::PendingInput};
+use super::{clock, kernel::Kernel, moving::Details, sockets::Slot, stream::PendingInput};
 use crate::{
     stop::{Phase, Shared},
     util::{
@@ -30,6 +30,15 @@ pub(crate) trait GuardedConn: WorkItem + Sized + 'static {
     fn closed(&self);
 }
 
+/// Where connections come from: the listener of an accept loop.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    /// The listener, as `moving::key` names it.
+    pub(crate) listener: String,
+    /// The kernel's view of its connections; `None` for a Unix socket.
+    pub(crate) kernel: Option<Kernel>,
+}
+
 /// The part of a connection that does not depend on its protocol.
 #[derive(Debug)]
 pub(crate) struct ConnCore {
@@ -38,7 +47,7 @@ pub(crate) struct ConnCore {
     accepted: u64,
     peer: Peer,
     /// `None` for a Unix socket.
-    kernel: Option<Arc<Kernel>>,
+    origin: Option<Arc<Origin>>,
     /// Released with the connection; `None` if there is no limit.
     _slot: Option<Slot>,
     /// The addresses from the PROXY header, if there was one.
@@ -82,14 +91,14 @@ impl ConnCore {
     pub(crate) fn new(
         shared: &Arc<Shared>,
         peer: Peer,
-        kernel: Option<Arc<Kernel>>,
+        origin: Option<Arc<Origin>>,
         slot: Option<Slot>,
     ) -> Self {
         Self {
             shared: shared.clone(),
             accepted: clock::now(),
             peer,
-            kernel,
+            origin,
             _slot: slot,
             proxied: OnceLock::new(),
             is_in_handshake: AtomicBool::new(false),
@@ -166,7 +175,31 @@ impl ConnCore {
 
     /// Returns the kernel's view of the listener's connections, and this connection's peer.
     pub(super) fn kernel(&self) -> Option<(&Kernel, SocketAddr)> {
-        self.kernel.as_deref().zip(self.peer.tcp())
+        self.origin.as_ref()?.kernel.as_ref().zip(self.peer.tcp())
+    }
+
+    /// Returns the listener that it came from.
+    pub(crate) fn listener(&self) -> Option<&str> {
+        Some(&self.origin.as_ref()?.listener)
+    }
+
+    /// Describes a connection that has been idle for `idle` to the next process.
+    pub(crate) fn details(&self, idle: std::time::Duration) -> Details {
+        Details {
+            listener: self.listener().unwrap_or_default().to_owned(),
+            age: self.accepted_at().elapsed(),
+            idle,
+            proxied: self.proxied(),
+            ..Details::default()
+        }
+    }
+
+    /// Continues a connection of the process before: it is as old as it was there.
+    pub(crate) fn continues(&mut self, details: &Details) {
+        self.accepted = clock::ago(details.age);
+        if let Some(proxied) = details.proxied {
+            self.proxied = OnceLock::from(Box::new(proxied));
+        }
     }
 
     /// Registers the connection's own task, which is woken by every change.

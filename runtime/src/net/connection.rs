@@ -203,8 +203,11 @@ where
     Fut: Future<Output = ()> + Send + 'static,
 {
     fn make(&self, accepted: Accepted) {
-        let Accepted { stream, peer, kernel, slot } = accepted;
-        let core = ConnCore::new(&self.shared, peer, kernel, slot);
+        let Accepted { stream, peer, origin, slot, moved } = accepted;
+        let mut core = ConnCore::new(&self.shared, peer, origin, slot);
+        if let Some(details) = &moved {
+            core.continues(details);
+        }
         let guard = ConnGuard::first(RawConn::new(core));
         let (handler, preamble) = (self.handler.clone(), self.preamble.clone());
         let task = async move {

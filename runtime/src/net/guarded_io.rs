@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
+    os::fd::OwnedFd,
     pin::Pin,
     task::{Context, Poll, Waker},
 };
@@ -76,6 +77,16 @@ impl<C: GuardedConn> GuardedIo<C> {
     /// Takes the stream out, leaving `Stream::Taken` behind.
     pub(crate) fn take_stream(&mut self) -> Stream {
         self.stream.take()
+    }
+
+    /// Takes the socket out; see `Stream::take_socket`.
+    pub(crate) fn take_socket(&mut self) -> Option<OwnedFd> {
+        self.stream.take_socket()
+    }
+
+    /// Puts a stream back that has been taken out.
+    pub(crate) fn put_back(&mut self, stream: Stream) {
+        self.stream = stream;
     }
 
     /// Fails after the cut.

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::fd::AsFd as _,
     path::Path,
     task::{Context, Poll, ready},
 };
@@ -11,6 +12,7 @@ use tokio::net::TcpStream;
 
 use super::{
     bind::{BoundSocket, ListenerSocket, bind, set_stream_options},
+    moving::{self, Offer, Offers},
     sockets::SocketOptions,
     sockets::SocketSharing,
     sockets::{self, SocketPath},
@@ -24,6 +26,8 @@ use crate::util::{Failure, LocalAddr, Peer};
 pub(crate) struct Listener {
     socket: ListenerSocket,
     sharing: SocketSharing,
+    /// How the program has written its address; empty if it has not.
+    written: String,
     path: Option<SocketPath>,
     /// Options to set on each accepted socket; `None` if it inherits them.
     stream_options: Option<SocketOptions>,
@@ -51,13 +55,14 @@ impl Listener {
     ) -> Result<Vec<Self>, Failure> {
         let mut bound = Vec::new();
         let result = bind(target, options, &mut bound).await;
-        let own = |BoundSocket { socket, sharing }| Self::new(socket, sharing, options);
+        let own = |bound| Self::new(bound, options);
         // Even after a failure: dropping a `Listener` removes its file.
         let listeners = bound.into_iter().map(own).collect();
         result.map(|()| listeners)
     }
 
-    fn new(socket: ListenerSocket, sharing: SocketSharing, options: &SocketOptions) -> Self {
+    fn new(bound: BoundSocket, options: &SocketOptions) -> Self {
+        let BoundSocket { socket, sharing, written } = bound;
         let path = match &socket {
             ListenerSocket::Unix(unix) => SocketPath::of(unix),
             ListenerSocket::Tcp(_) => None,
@@ -71,7 +76,7 @@ impl Listener {
         // Only a socket that we bound has these options, which accepted sockets then inherit.
         let inherited = own && cfg!(target_os = "linux");
         let stream_options = (!inherited).then(|| options.clone());
-        Self { socket, sharing, path, stream_options }
+        Self { socket, sharing, written, path, stream_options }
     }
 
     /// Sets the options that accepted sockets do not inherit from the listener.
@@ -106,6 +111,16 @@ impl Listener {
     /// Whether a client is in the queue, or may be.
     pub(crate) fn has_waiting(&self) -> bool {
         each!(self.socket, socket => sockets::has_waiting(socket))
+    }
+
+    /// The name by which the next process knows it.
+    pub(super) fn key(&self) -> io::Result<String> {
+        if let ListenerSocket::Unix(unix) = &self.socket
+            && let Some(name) = sockets::abstract_name(unix)
+        {
+            return Ok(format!("unix:@{name}"));
+        }
+        self.local_addr().map(|addr| moving::key(&addr))
     }
 
     /// Polls for the next connection.
@@ -161,10 +176,23 @@ impl Listener {
     }
 }
 
+impl Offers for Listener {
+    fn offer(&self) -> io::Result<Offer> {
+        let (listener, written) = (self.key()?, self.written.clone());
+        let socket = each!(self.socket, socket => socket.as_fd().try_clone_to_owned())?;
+        Ok(Offer { listener, written, sharing: self.sharing, socket })
+    }
+}
+
 impl Drop for Listener {
-    /// Removes the file of a socket that was bound here, whatever became of the server.
+    /// Removes the file of a socket that was bound here, whatever became of the server, unless the
+    /// next process has taken it.
     fn drop(&mut self) {
-        if self.sharing == SocketSharing::Exclusive {
+        if self.path.is_none() {
+            return;
+        }
+        let is_wanted = self.key().is_ok_and(|key| moving::is_wanted(&key));
+        if self.sharing == SocketSharing::Exclusive && !is_wanted {
             self.path.iter().for_each(SocketPath::unlink);
         }
     }

@@ -19,6 +19,8 @@ mod handshake;
 mod inherited;
 mod kernel;
 mod listener;
+#[cfg_attr(not(feature = "handover"), allow(dead_code, reason = "nothing moves without it"))]
+pub(crate) mod moving;
 #[cfg(feature = "proxy-protocol")]
 mod proxy_header;
 mod server_options;
@@ -34,14 +36,13 @@ pub(crate) use accept::{AcceptLoop, Accepted, MakeConnection};
 pub(crate) use acceptor::Custom;
 pub(crate) use clock::Timer;
 pub(crate) use closing::{Closing, Follow, TICK};
-pub(crate) use conn::{ConnCore, ConnGuard, GuardedConn};
+pub(crate) use conn::{ConnCore, ConnGuard, GuardedConn, Origin};
 pub(crate) use connection::RawMaker;
 pub(crate) use delivery::{ConnDrain, KernelView};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use guarded_io::GuardedIo;
 pub(crate) use handshake::{Preamble, before_protocol};
 pub(crate) use inherited::unclaimed;
-pub(crate) use kernel::Kernel;
 pub(crate) use server_options::server_options;
 pub(crate) use sockets::Slot;
 pub(crate) use stream::{PendingInput, Received, Stream};

@@ -109,6 +109,19 @@ fn is_stale(path: &Path) -> bool {
     is_socket && connect().is_err_and(refused)
 }
 
+/// Returns the name of a Unix socket in the abstract namespace, as text.
+#[cfg(target_os = "linux")]
+pub(super) fn abstract_name(listener: &UnixListener) -> Option<String> {
+    use std::os::linux::net::SocketAddrExt as _;
+    let addr: std::os::unix::net::SocketAddr = listener.local_addr().ok()?.into();
+    Some(String::from_utf8_lossy(addr.as_abstract_name()?).into_owned())
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn abstract_name(_: &UnixListener) -> Option<String> {
+    None
+}
+
 /// Binds a Unix socket in the abstract namespace.
 #[cfg(target_os = "linux")]
 pub(super) fn bind_abstract(name: &str, options: &SocketOptions) -> io::Result<StdUnixListener> {

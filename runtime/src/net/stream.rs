@@ -5,6 +5,7 @@ use std::{
     io::{self, IoSlice},
     mem::{self, MaybeUninit},
     net::SocketAddr,
+    os::fd::OwnedFd,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -16,6 +17,7 @@ use tokio::{
 };
 
 use super::sockets::{UnixCredentials, UnixStream};
+use crate::util::Peer;
 
 #[derive(Debug)]
 pub(crate) enum Stream {
@@ -67,6 +69,34 @@ impl std::fmt::Debug for dyn Layered {
 
 impl Stream {
     /// Takes the stream out, leaving `Taken` behind.
+    /// Takes the socket out, away from the runtime, and leaves the stream's end behind. `None`: it
+    /// cannot be had; a layer, or a socket that the runtime does not let go of, stays as it is.
+    pub(crate) fn take_socket(&mut self) -> Option<OwnedFd> {
+        match self {
+            Self::Layered(_) | Self::Taken => return None,
+            Self::Tcp(_) | Self::Unix(_) => {}
+        }
+        match self.take() {
+            Self::Tcp(tcp) => tcp.into_std().ok().map(Into::into),
+            Self::Unix(unix) => unix.into_std().ok().map(Into::into),
+            Self::Layered(_) | Self::Taken => None,
+        }
+    }
+
+    /// Makes a stream of a connected socket. Needs the context of the runtime.
+    ///
+    /// # Errors
+    ///
+    /// If the socket is not connected, or the runtime cannot watch it.
+    pub(crate) fn of_socket(socket: OwnedFd) -> io::Result<(Self, Peer)> {
+        let socket = socket2::Socket::from(socket);
+        socket.set_nonblocking(true)?;
+        match socket.peer_addr()?.as_socket() {
+            Some(peer) => Ok((Self::Tcp(TcpStream::from_std(socket.into())?), Peer::Tcp(peer))),
+            None => Ok((Self::Unix(UnixStream::from_std(socket.into())?), Peer::Unix)),
+        }
+    }
+
     pub(crate) fn take(&mut self) -> Self {
         mem::replace(self, Self::Taken)
     }

@@ -26,5 +26,7 @@ pub use report::{Cause, Report};
 pub(crate) use limits::{Limits, bounded};
 pub(crate) use order::OrderedStop;
 pub(crate) use phase::{Phase, PhaseCell};
+#[cfg(feature = "handover")]
+pub(crate) use sentinel::Companion;
 pub(crate) use sentinel::{Ended, spawn, teardown};
 pub(crate) use shared::{Event, Propagation, Scope, Shared};

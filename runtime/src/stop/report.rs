@@ -26,6 +26,8 @@ pub enum Cause {
     Panicked,
     /// `main` and every server ended by themselves.
     Finished,
+    /// The next version of the program, the process with this number, has taken over.
+    Upgraded(u32),
 }
 
 impl fmt::Display for Cause {
@@ -36,6 +38,7 @@ impl fmt::Display for Cause {
             Self::Failed => f.write_str("failed"),
             Self::Panicked => f.write_str("main panicked"),
             Self::Finished => f.write_str("finished"),
+            Self::Upgraded(process) => write!(f, "process {process} has taken over"),
         }
     }
 }
@@ -62,6 +65,7 @@ pub struct Report {
     pub(super) limit: Option<Duration>,
     pub(super) cleanup: Option<Duration>,
     pub(super) drained: Counts,
+    pub(super) handed_over: usize,
     pub(super) last: Option<InFlight>,
     pub(super) cut: Vec<InFlight>,
     /// Whether the limit of the drain or of the cleanup cut something; otherwise, only that of a
@@ -92,6 +96,13 @@ impl Report {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.drained.connections()
+    }
+
+    /// Returns how many connections went to the next version of the program, which goes on with
+    /// them.
+    #[must_use]
+    pub fn handed_over(&self) -> usize {
+        self.handed_over
     }
 
     /// Returns how many requests were completely answered during the drain.
@@ -182,9 +193,20 @@ impl Report {
                     )?;
                 }
             }
-            None if self.drained.is_nothing() => write!(f, "stopped in {elapsed}")?,
+            None if self.drained.is_nothing() && self.handed_over == 0 => {
+                write!(f, "stopped in {elapsed}")?;
+            }
             None => {
-                write!(f, "drained {} in {elapsed}", self.drained)?;
+                let mut between = "";
+                if self.handed_over > 0 {
+                    let s = if self.handed_over == 1 { "" } else { "s" };
+                    write!(f, "handed over {} connection{s}", self.handed_over)?;
+                    between = ", ";
+                }
+                if !self.drained.is_nothing() {
+                    write!(f, "{between}drained {}", self.drained)?;
+                }
+                write!(f, " in {elapsed}")?;
                 if let Some(last) = &self.last {
                     write!(f, "; last: {}", Brief(last))?;
                 }

@@ -3,12 +3,14 @@
 
 use std::{
     convert::Infallible,
-    future::{pending, ready},
+    future::{Future, pending, poll_fn, ready},
     io,
+    pin::{Pin, pin},
     sync::{
         Arc,
         mpsc::{self as std_mpsc, RecvTimeoutError},
     },
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -68,13 +70,15 @@ pub(crate) fn spawn(
     signals: &[Signal],
     dumps: &[Signal],
     adopt: Adopt,
+    companion: impl FnOnce(Arc<Shared>) -> io::Result<Option<Companion>>,
     end: impl FnOnce(Ended) + Send + 'static,
 ) -> io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().enable_io().build()?;
-    let (signals, mut dumps) = {
+    let (signals, mut dumps, companion) = {
         let _context = runtime.enter();
-        (Signals::install(signals)?, Signals::install(dumps)?)
+        let companion = companion(shared.clone())?;
+        (Signals::install(signals)?, Signals::install(dumps)?, companion)
     };
     let thread = std::thread::Builder::new().name("graceful-sentinel".to_owned());
     let sentinel = Sentinel { shared: shared.clone(), events, signals, adopt };
@@ -83,12 +87,35 @@ pub(crate) fn spawn(
         let run = beside(run, dump_on_signal(&shared, &mut dumps));
         #[cfg(feature = "http1")]
         let run = beside(run, shared.work.sweep_idle(|idle| shared.sweep_out_of_band(idle)));
-        let mut ended = runtime.block_on(run);
+        let mut ended = runtime.block_on(accompanied(run, companion));
         ended.dumps = dumps;
         drop(shared);
         end(ended);
     })?;
     Ok(())
+}
+
+/// What else runs on the sentinel's thread, until the phase is `Over` and a moment longer.
+pub(crate) type Companion = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Runs `run` to its end, and `companion` beside it.
+async fn accompanied(run: impl Future<Output = Ended>, mut companion: Option<Companion>) -> Ended {
+    let mut run = pin!(run);
+    let ended = poll_fn(|cx| {
+        if let Poll::Ready(ended) = run.as_mut().poll(cx) {
+            return Poll::Ready(ended);
+        }
+        if companion.as_mut().is_some_and(|companion| companion.as_mut().poll(cx).is_ready()) {
+            companion = None;
+        }
+        Poll::Pending
+    })
+    .await;
+    if let Some(companion) = companion {
+        // Its last words: the others know then that this is the end.
+        within(Some(FLUSH_GRACE), companion).await;
+    }
+    ended
 }
 
 struct Sentinel {
@@ -118,7 +145,7 @@ impl Sentinel {
         let ready = shared.phase.now() == Phase::Serving;
         // No lame duck if there are no clients to notify.
         let delay = match cause {
-            Cause::Finished => Duration::ZERO,
+            Cause::Finished | Cause::Upgraded(_) => Duration::ZERO,
             _ if ready => limits.delay,
             _ => Duration::ZERO,
         };
@@ -167,6 +194,7 @@ impl Sentinel {
             limit: limits.timeout,
             cleanup: limits.cleanup,
             drained: shared.work.drained(),
+            handed_over: shared.work.moved(),
             last: shared.work.last(),
             cut,
             limit_reached,
@@ -212,6 +240,8 @@ impl Sentinel {
         let cause = match event {
             Event::Stop => Cause::Stop,
             Event::Finished => Cause::Finished,
+            #[cfg(feature = "handover")]
+            Event::Upgraded(process) => Cause::Upgraded(process),
             Event::Failed(_) => Cause::Failed,
             Event::Panicked => Cause::Panicked,
         };
@@ -230,6 +260,8 @@ impl Problems {
             }
             Event::Panicked => self.panicked = true,
             Event::Stop | Event::Finished => {}
+            #[cfg(feature = "handover")]
+            Event::Upgraded(_) => {}
         }
     }
 }

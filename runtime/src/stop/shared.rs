@@ -11,7 +11,10 @@ use std::{
     time::Instant,
 };
 
-use tokio::{runtime::Handle as Runtime, sync::mpsc};
+use tokio::{
+    runtime::Handle as Runtime,
+    sync::{mpsc, watch},
+};
 
 use super::{
     hooks::Hooks,
@@ -42,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) kept: Arc<Kept>,
     pub(crate) ready: WhenReady,
     not_ready: NotReady,
+    is_told_ready: watch::Sender<bool>,
     pub(crate) turns: StopOrder,
     propagation: Propagation,
     /// The program's context, if this is the context of an out-of-band server.
@@ -76,6 +80,7 @@ impl Shared {
             kept: Arc::new(Kept::new()),
             ready: WhenReady::new(),
             not_ready: NotReady::default(),
+            is_told_ready: watch::Sender::new(false),
             turns: StopOrder::new(),
             propagation,
             program: None,
@@ -130,16 +135,28 @@ impl Shared {
     /// program says so.
     pub(crate) fn tell_ready(&self, status: &str) {
         match self.not_ready.or_later(status) {
-            Ok(()) => self.manager.ready(status),
+            Ok(()) => self.ready_told(status),
             Err(reason) => self.manager.status(&reason),
         }
+    }
+
+    fn ready_told(&self, status: &str) {
+        self.manager.ready(status);
+        self.is_told_ready.send_replace(true);
+    }
+
+    /// Waits until the program is ready, for whoever started it.
+    #[cfg(feature = "handover")]
+    pub(crate) async fn until_told_ready(&self) {
+        // Never closed: the sender is here.
+        let _ = self.is_told_ready.subscribe().wait_for(|is_ready| *is_ready).await;
     }
 
     /// Sets why the program is not ready; `None` if it is.
     pub(crate) fn set_not_ready(&self, reason: Option<Cow<'static, str>>) {
         let program = self.program.as_deref().unwrap_or(self);
         if let Some(status) = program.not_ready.set(reason) {
-            program.manager.ready(&status);
+            program.ready_told(&status);
         }
     }
 
@@ -319,4 +336,7 @@ pub(crate) enum Event {
     Panicked,
     /// `main` and every server have ended.
     Finished,
+    /// The next version of the program serves.
+    #[cfg(feature = "handover")]
+    Upgraded(u32),
 }

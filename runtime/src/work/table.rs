@@ -31,6 +31,8 @@ pub(crate) struct Work {
     drained: AtomicCounts,
     /// The last piece of work that ended by itself while draining.
     last: Mutex<Option<InFlight>>,
+    /// How many connections have gone to the next process.
+    moved: AtomicUsize,
     late: Late,
     #[cfg(feature = "http1")]
     sweep: Sweep,
@@ -75,6 +77,7 @@ impl Work {
             phase: AtomicU8::new(WorkPhase::Open as u8),
             drained: AtomicCounts::new(),
             last: Mutex::new(None),
+            moved: AtomicUsize::new(0),
             late: Late::new(),
             #[cfg(feature = "http1")]
             sweep: Sweep::new(),
@@ -121,6 +124,16 @@ impl Work {
 
     fn set_last(&self, piece: InFlight) {
         *lock(&self.last) = Some(piece);
+    }
+
+    /// Notes that a connection has gone to the next process.
+    pub(crate) fn piece_moved(&self) {
+        self.moved.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many connections have gone to the next process.
+    pub(crate) fn moved(&self) -> usize {
+        self.moved.load(Ordering::Relaxed)
     }
 
     /// Returns the last piece that ended by itself while draining.

@@ -8,8 +8,9 @@ use std::{
 };
 
 /// The folders in their order, as ARCHITECTURE.md has it.
-const LAYERS: [&str; 11] = [
-    "util", "signal", "log", "manager", "work", "stop", "context", "net", "http", "serve", "config",
+const LAYERS: [&str; 12] = [
+    "util", "signal", "log", "manager", "work", "stop", "context", "net", "handover", "http",
+    "serve", "config",
 ];
 
 fn src() -> PathBuf {

@@ -24,4 +24,5 @@ mod seen;
 mod server;
 mod signals;
 mod sockets;
+mod upgrade;
 mod work;

@@ -1,0 +1,115 @@
+//! The path at which a next process asks, whoever has started it.
+
+use std::{
+    fs, io,
+    os::unix::net::{UnixListener, UnixStream},
+    path::{Path, PathBuf},
+};
+
+use super::take::Arriving;
+use crate::util::Failure;
+
+/// A socket in a folder that only this user can enter.
+#[derive(Debug)]
+pub(super) struct Door {
+    path: PathBuf,
+    listener: Option<UnixListener>,
+    /// Whether another process has the path now.
+    is_left: bool,
+}
+
+impl Door {
+    /// # Errors
+    ///
+    /// If others can enter the folder.
+    pub(super) fn at(path: &Path) -> Result<Self, Failure> {
+        let name = path.display();
+        let folder = match path.parent() {
+            Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+            Some(folder) => folder,
+            None => return Err(Failure::new(format!("`handover` is no path of a socket: {name}"))),
+        };
+        let metadata = fs::metadata(folder).map_err(|error| {
+            Failure::from_error(error)
+                .context(&format!("cannot use {name} for `handover`"))
+                .hint(&format!("make the folder: `mkdir -m 700 {}`", folder.display()))
+        })?;
+        if !super::program::is_private(&metadata) {
+            return Err(Failure::new(format!(
+                "cannot use {name} for `handover`: others can enter {}",
+                folder.display()
+            ))
+            .hint(&format!(
+                "give it a folder of its own: `mkdir -m 700 {}/handover`",
+                folder.display()
+            )));
+        }
+        Ok(Self { path: path.to_owned(), listener: None, is_left: false })
+    }
+
+    /// Asks whoever holds the path. If nobody does, this process does from here on.
+    ///
+    /// # Errors
+    ///
+    /// If the path cannot be used, or the process there refuses.
+    pub(super) fn open(&mut self) -> Result<Option<Arriving>, Failure> {
+        match UnixStream::connect(&self.path) {
+            // A helper of the process that holds the path, not the next version of it.
+            Ok(socket) if super::take::is_of_parent(&socket) => {
+                self.is_left = true;
+                Ok(None)
+            }
+            Ok(socket) => super::take::ask(socket).map(Some),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                ) =>
+            {
+                self.hold().map_err(|error| self.failure(error))?;
+                Ok(None)
+            }
+            Err(error) => Err(self.failure(error)),
+        }
+    }
+
+    fn failure(&self, error: io::Error) -> Failure {
+        Failure::from_error(error)
+            .context(&format!("cannot use {} for `handover`", self.path.display()))
+    }
+
+    /// Holds the path, in the place of whoever did.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be bound.
+    pub(super) fn hold(&mut self) -> io::Result<()> {
+        // By a name of its own first: so the path leads to one of the two at any time.
+        let new = self.path.with_extension(format!("{}", std::process::id()));
+        let _ = fs::remove_file(&new);
+        let listener = UnixListener::bind(&new)?;
+        fs::rename(&new, &self.path)?;
+        listener.set_nonblocking(true)?;
+        self.listener = Some(listener);
+        Ok(())
+    }
+
+    /// The listener, for the runtime in whose context this is called. Once.
+    pub(super) fn listener(&mut self) -> io::Result<Option<tokio::net::UnixListener>> {
+        self.listener.take().map(tokio::net::UnixListener::from_std).transpose()
+    }
+
+    /// Another process has the path from here on.
+    pub(super) fn leave(&mut self) {
+        self.is_left = true;
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        if !self.is_left {
+            // If it is gone already, that is as good.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

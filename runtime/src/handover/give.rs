@@ -1,0 +1,432 @@
+//! The old process: starts or lets in a next one, goes on until that serves, and gives it the
+//! connections then.
+
+use std::{
+    fmt, io,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    net::UnixListener,
+    sync::{mpsc, oneshot},
+};
+
+use super::{
+    Handover,
+    channel::{Channel, MOST},
+    door::Door,
+    message::{Message, VERSION},
+    program::Program,
+    take,
+};
+use crate::{
+    context::Handle,
+    log::say,
+    net::moving::{self, Parcel},
+    signal::Signals,
+    stop::{Event, Phase, Shared},
+    util::{Failure, First, HumanDuration, race, sync::lock_std, within},
+};
+
+/// Why the next version has not taken over. This process goes on as if nothing had happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpgradeError(String);
+
+impl fmt::Display for UpgradeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UpgradeError {}
+
+/// How long after the end of its socket the end of a process is waited for.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+type Answer = oneshot::Sender<Result<u32, UpgradeError>>;
+
+/// To the sentinel's thread, from `Handle::upgrade`.
+static REQUESTS: Mutex<Option<mpsc::UnboundedSender<Answer>>> = Mutex::new(None);
+
+impl Handle {
+    /// Starts the next version of this program, hands over to it, and stops: the same as a signal
+    /// of [`Config::upgrade`](crate::Config::upgrade). Returns the number of the new process, as
+    /// soon as that serves; this one drains from then on.
+    ///
+    /// # Errors
+    ///
+    /// Whatever goes wrong before the new process serves: it is ended, and this one goes on. Also
+    /// outside of [`Config::run`](crate::Config::run), and while the program stops.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not take the request back.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example() {
+    /// match graceful::Handle::current().upgrade().await {
+    ///     Ok(process) => println!("process {process} goes on"),
+    ///     Err(error) => println!("no upgrade: {error}"),
+    /// }
+    /// # }
+    /// ```
+    pub async fn upgrade(&self) -> Result<u32, UpgradeError> {
+        let (answer, answered) = oneshot::channel();
+        let requests = lock_std(&REQUESTS).clone();
+        let sent = requests.is_some_and(|requests| requests.send(answer).is_ok());
+        if !sent {
+            let why = "only a program under `Config::run` can hand over";
+            return Err(UpgradeError(why.to_owned()));
+        }
+        answered.await.unwrap_or_else(|_| Err(UpgradeError("the program stops".to_owned())))
+    }
+}
+
+/// What starts a hand-over.
+enum Start {
+    Signal(crate::signal::Signal),
+    Request(Answer),
+    Asked(io::Result<tokio::net::UnixStream>),
+}
+
+pub(super) async fn run(handover: Handover, shared: Arc<Shared>, mut signals: Signals) {
+    let Handover { settings, program, mut door, arriving } = handover;
+    let (requests, mut requested) = mpsc::unbounded_channel();
+    *lock_std(&REQUESTS) = Some(requests);
+    if let Some(arriving) = arriving {
+        let taking = async {
+            let (channel, from) = arriving.into_channel().map_err(Failure::from_error)?;
+            let take_door = || door.as_mut().map_or(Ok(()), Door::hold);
+            let channel = take::take_place(channel, from, &shared, take_door).await?;
+            Ok::<_, Failure>(channel.map(|channel| (channel, from)))
+        };
+        match race(shared.phase.reached(Phase::Over), taking).await {
+            First::Left(()) => return,
+            First::Right(Err(failure)) => shared.tell(Event::Failed(failure)),
+            First::Right(Ok(None)) => {}
+            First::Right(Ok(Some((channel, from)))) => {
+                tokio::spawn(take::take_connections(channel, from, shared.clone()));
+            }
+        }
+    }
+    let listener = door.as_mut().map_or(Ok(None), Door::listener);
+    let listener = listener.unwrap_or_else(|error| {
+        say!(
+            shared.log,
+            warn,
+            { error = error.to_string() },
+            "nobody can take over at the path of `handover`: {error}"
+        );
+        None
+    });
+    let given = race(shared.phase.reached(Phase::Stopping), async {
+        loop {
+            let start = next(&mut signals, &mut requested, listener.as_ref()).await;
+            if let Some(given) = attempt(start, &shared, &program, settings.timeout).await {
+                return given;
+            }
+        }
+    });
+    let given = match given.await {
+        First::Right(given) => given,
+        First::Left(()) => {
+            // Signals that come now find the process stopping.
+            race(shared.phase.reached(Phase::Over), refuse(&shared, &mut signals, requested)).await;
+            return;
+        }
+    };
+    if let Some(door) = &mut door {
+        door.leave();
+    }
+    drop(listener);
+    let Given { channel, parcels, room } = given;
+    let giving = give(&channel, parcels, room);
+    race(shared.phase.reached(Phase::Over), giving).await;
+    moving::end_giving();
+    // If it is gone, there is nobody to be told.
+    let _ = channel.send(&[Message::Done]).await;
+}
+
+async fn next(
+    signals: &mut Signals,
+    requested: &mut mpsc::UnboundedReceiver<Answer>,
+    listener: Option<&UnixListener>,
+) -> Start {
+    let asked = async {
+        match listener {
+            Some(listener) => listener.accept().await.map(|(socket, _)| socket),
+            None => std::future::pending().await,
+        }
+    };
+    // `run` holds the other end of the requests.
+    let requested = async {
+        match requested.recv().await {
+            Some(answer) => answer,
+            None => std::future::pending().await,
+        }
+    };
+    match race(signals.next(), race(requested, asked)).await {
+        First::Left(signal) => Start::Signal(signal),
+        First::Right(First::Left(answer)) => Start::Request(answer),
+        First::Right(First::Right(asked)) => Start::Asked(asked),
+    }
+}
+
+/// Tells those that want an upgrade now that the program stops.
+async fn refuse(
+    shared: &Shared,
+    signals: &mut Signals,
+    mut requested: mpsc::UnboundedReceiver<Answer>,
+) -> super::Never {
+    loop {
+        match next(signals, &mut requested, None).await {
+            Start::Signal(signal) => say!(
+                shared.log,
+                warn,
+                { signal = signal.to_string() },
+                "{signal} received: no upgrade, the program stops"
+            ),
+            Start::Request(answer) => {
+                // Whoever asked may be gone.
+                let _ = answer.send(Err(UpgradeError("the program stops".to_owned())));
+            }
+            Start::Asked(_) => {}
+        }
+    }
+}
+
+/// A hand-over that has begun.
+struct Given {
+    channel: Channel,
+    parcels: mpsc::UnboundedReceiver<Parcel>,
+    room: u64,
+}
+
+/// Lets a next process get ready. Returns `None` if that has failed, which costs nothing.
+async fn attempt(
+    start: Start,
+    shared: &Shared,
+    program: &Program,
+    limit: Option<Duration>,
+) -> Option<Given> {
+    let (what, answer) = match start {
+        Start::Asked(Err(error)) => {
+            // Out of descriptors: another try is not due before some are free.
+            say!(shared.log, warn, { error = error.to_string() }, "no take-over: {error}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            return None;
+        }
+        Start::Asked(Ok(socket)) => {
+            let from = socket.peer_cred().ok();
+            let is_ours =
+                from.is_some_and(|from| from.uid() == rustix::process::geteuid().as_raw());
+            if !is_ours {
+                say!(shared.log, warn, {}, "no take-over: another user asks for it");
+                return None;
+            }
+            (Next::Asks(Channel::new(socket)), None)
+        }
+        Start::Signal(signal) => {
+            let path = program.path().unwrap_or(Path::new("the next version"));
+            say!(
+                shared.log,
+                info,
+                { signal = signal.to_string() },
+                "{signal} received, starting {}",
+                path.display()
+            );
+            (Next::Starts(program), None)
+        }
+        Start::Request(answer) => (Next::Starts(program), Some(answer)),
+    };
+    let name =
+        if answer.is_none() && matches!(what, Next::Asks(_)) { "take-over" } else { "upgrade" };
+    let trying = within(limit, what.serves(shared));
+    let result = match trying.await {
+        Some(result) => result,
+        None => Err(format!(
+            "the new process was not ready within {}",
+            HumanDuration(limit.unwrap_or_default())
+        )),
+    };
+    match result {
+        Ok((given, process)) => {
+            // State first, then the word.
+            shared.manager.main_process(process);
+            shared.tell(Event::Upgraded(process));
+            if let Some(answer) = answer {
+                // Whoever asked may be gone.
+                let _ = answer.send(Ok(process));
+            }
+            Some(given)
+        }
+        Err(why) => {
+            say!(
+                shared.log,
+                warn,
+                { error = why.clone() },
+                "{name} failed, this process goes on: {why}"
+            );
+            if let Some(answer) = answer {
+                let _ = answer.send(Err(UpgradeError(why)));
+            }
+            None
+        }
+    }
+}
+
+/// The next process: one that this one starts, or one that asks.
+enum Next<'a> {
+    Starts(&'a Program),
+    Asks(Channel),
+}
+
+impl Next<'_> {
+    /// Waits until the next process serves, and lets it. Dropped before that, or after an error,
+    /// the process that was started is ended, and the one that asked is told.
+    async fn serves(self, shared: &Shared) -> Result<(Given, u32), String> {
+        match self {
+            Self::Starts(program) => {
+                if std::process::id() == 1 {
+                    return Err(
+                        "this is process 1, with which its container ends: use `handover`, \
+                                and start the next one beside it"
+                            .to_owned(),
+                    );
+                }
+                let folder = program.folder().map_err(|error| error.to_string())?;
+                let socket = folder.socket();
+                let listener = UnixListener::bind(&socket).map_err(|error| {
+                    format!("cannot bind {}: {error}; set TMPDIR", socket.display())
+                })?;
+                let mut process = program.start().map_err(|error| error.to_string())?;
+                let pid = process.pid();
+                let serving = async {
+                    let mut channel = accept(&listener, pid).await?;
+                    drop(folder);
+                    let mut given = agree(&mut channel, shared).await?;
+                    given.1 = pid;
+                    Ok::<_, String>((channel, given))
+                };
+                let (channel, given) = match race(process.ended(), serving).await {
+                    First::Left(how) => return Err(format!("{how} before it was ready")),
+                    First::Right(Ok(result)) => result,
+                    First::Right(Err(why)) => {
+                        // One that has ended says more than a socket that is closed.
+                        let ended = within(Some(LAST_WORD), process.ended()).await;
+                        return Err(ended.map_or(why, |how| format!("{how} before it was ready")));
+                    }
+                };
+                process.let_go();
+                Ok((begin(channel, given.0), given.1))
+            }
+            Self::Asks(mut channel) => {
+                let told = agree(&mut channel, shared).await;
+                match told {
+                    Ok((agreed, process)) => Ok((begin(channel, agreed), process)),
+                    Err(why) => {
+                        // It may be gone.
+                        let _ = channel.send(&[Message::Refused { why: why.clone() }]).await;
+                        Err(why)
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Waits for the process that was started.
+async fn accept(listener: &UnixListener, pid: u32) -> Result<Channel, String> {
+    loop {
+        let (socket, _) = listener.accept().await.map_err(|error| error.to_string())?;
+        let peer = socket.peer_cred().map_err(|error| error.to_string())?;
+        let is_it = peer.uid() == rustix::process::geteuid().as_raw()
+            && peer.pid().is_none_or(|peer| peer.cast_unsigned() == pid);
+        if is_it {
+            return Ok(Channel::new(socket));
+        }
+    }
+}
+
+/// What the new process has said when it was ready.
+struct Agreed {
+    wanted: Vec<String>,
+    room: u64,
+}
+
+/// Offers the listeners, and waits until the new process serves and has heard that it may begin.
+async fn agree(channel: &mut Channel, shared: &Shared) -> Result<(Agreed, u32), String> {
+    let lost = |error: io::Error| format!("the new process cannot be talked to: {error}");
+    let offers = moving::offers()
+        .map_err(|error| format!("the listening sockets cannot be passed on: {error}"))?;
+    let hello = Message::Hello { version: VERSION, process: std::process::id() };
+    let mut messages = vec![hello];
+    messages.extend(offers.into_iter().map(Message::from));
+    messages.push(Message::Offered);
+    for messages in messages.chunks(MOST) {
+        channel.send(messages).await.map_err(lost)?;
+    }
+    drop(messages);
+    let mut process = 0;
+    let agreed = loop {
+        match channel.receive().await.map_err(lost)? {
+            Some(Message::Hello { process: number, .. }) => process = number,
+            Some(Message::Ready { wanted, room }) => break Agreed { wanted, room },
+            Some(_) => {}
+            None => return Err("the new process hung up before it was ready".to_owned()),
+        }
+    };
+    if shared.phase.is_stopping() {
+        return Err("the program stops".to_owned());
+    }
+    channel.send(&[Message::Begin]).await.map_err(lost)?;
+    loop {
+        match channel.receive().await.map_err(lost)? {
+            Some(Message::Begun) => return Ok((agreed, process)),
+            Some(_) => {}
+            None => return Err("the new process ended when it was to begin".to_owned()),
+        }
+    }
+}
+
+/// From here on there is no way back: the connections go to the new process.
+fn begin(channel: Channel, agreed: Agreed) -> Given {
+    let Agreed { wanted, room } = agreed;
+    Given { channel, parcels: moving::begin_giving(wanted), room }
+}
+
+/// Sends connections as they come.
+async fn give(
+    channel: &Channel,
+    mut parcels: mpsc::UnboundedReceiver<Parcel>,
+    mut room: u64,
+) -> super::Never {
+    let mut batch = Vec::with_capacity(MOST);
+    loop {
+        if parcels.recv_many(&mut batch, MOST).await == 0 {
+            return std::future::pending().await;
+        }
+        // Those that there are no descriptors for over there stay.
+        let fitting = batch.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+        for Parcel { moved, answer } in batch.drain(fitting..) {
+            // The task may have been cut.
+            let _ = answer.send(Some(moved.socket));
+        }
+        if batch.is_empty() {
+            continue;
+        }
+        let (messages, answers): (Vec<_>, Vec<_>) =
+            batch.drain(..).map(|it| (Message::from(it.moved), it.answer)).unzip();
+        let sent = channel.send(&messages).await.is_ok();
+        if sent {
+            room -= messages.len() as u64;
+        }
+        for (message, answer) in messages.into_iter().zip(answers) {
+            let _ = answer.send(message.into_socket().filter(|_| !sent));
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Connections and listeners on their way from one process to the next. This file knows what moves
+//! and where it comes from and goes to; `handover/` knows how.
+//!
+//! There is one hand-over at a time in a process, so its two ends are statics, as the sockets of
+//! socket activation are.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{sockets::SocketSharing, stream::Stream};
+use crate::{
+    util::{LocalAddr, Peer, ProxiedAddrs, sync::lock_std},
+    work::TaskGuard,
+};
+
+/// A connection between messages, as the next process needs it.
+#[derive(Debug)]
+pub(crate) struct Moved {
+    pub(crate) socket: OwnedFd,
+    pub(crate) details: Details,
+}
+
+/// Everything about it but the socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Details {
+    /// The listener that it came from, as `key` writes it.
+    pub(crate) listener: String,
+    /// Bytes of the next message that have been read already.
+    pub(crate) read: Vec<u8>,
+    /// How long ago it was accepted.
+    pub(crate) age: Duration,
+    /// How long it has been idle.
+    pub(crate) idle: Duration,
+    /// Whether it has spoken HTTP/1 before.
+    pub(crate) speaks_http1: bool,
+    /// The addresses from the PROXY header, if there was one.
+    pub(crate) proxied: Option<ProxiedAddrs>,
+    /// The state that the handler of `listen` leaves to the next one.
+    pub(crate) state: Option<Vec<u8>>,
+}
+
+/// The name of a listener that both processes know: its address.
+pub(super) fn key(addr: &LocalAddr) -> String {
+    addr.named("tcp")
+}
+
+// In the process that gives.
+
+/// A connection that waits to be sent. Answered with `None` once it is sent, else with the socket,
+/// which stays.
+pub(crate) struct Parcel {
+    pub(crate) moved: Moved,
+    pub(crate) answer: oneshot::Sender<Option<OwnedFd>>,
+}
+
+/// Whether there is a process that takes connections. Relaxed everywhere: it is set before the
+/// phase that makes the connections look.
+static IS_GIVING: AtomicBool = AtomicBool::new(false);
+
+static OUTBOX: Mutex<Option<Outbox>> = Mutex::new(None);
+
+struct Outbox {
+    parcels: mpsc::UnboundedSender<Parcel>,
+    /// The listeners that the next process has taken.
+    wanted: Vec<String>,
+}
+
+/// From here on connections of the listeners `wanted` go to the returned receiver.
+pub(crate) fn begin_giving(wanted: Vec<String>) -> mpsc::UnboundedReceiver<Parcel> {
+    let (parcels, outgoing) = mpsc::unbounded_channel();
+    *lock_std(&OUTBOX) = Some(Outbox { parcels, wanted });
+    IS_GIVING.store(true, Ordering::Relaxed);
+    outgoing
+}
+
+/// From here on connections stay.
+pub(crate) fn end_giving() {
+    IS_GIVING.store(false, Ordering::Relaxed);
+    *lock_std(&OUTBOX) = None;
+}
+
+#[inline]
+pub(crate) fn is_giving() -> bool {
+    IS_GIVING.load(Ordering::Relaxed)
+}
+
+/// Whether the next process has taken this listener.
+pub(crate) fn is_wanted(listener: &str) -> bool {
+    is_giving()
+        && lock_std(&OUTBOX)
+            .as_ref()
+            .is_some_and(|outbox| outbox.wanted.iter().any(|it| it == listener))
+}
+
+/// Sends a connection to the next process. The receiver gets the socket back if it stays.
+pub(crate) fn give(moved: Moved) -> oneshot::Receiver<Option<OwnedFd>> {
+    let (answer, answered) = oneshot::channel();
+    let parcel = Parcel { moved, answer };
+    let left = match &*lock_std(&OUTBOX) {
+        Some(outbox) => outbox.parcels.send(parcel).err().map(|error| error.0),
+        None => Some(parcel),
+    };
+    if let Some(Parcel { moved, answer }) = left {
+        // The receiver is below.
+        let _ = answer.send(Some(moved.socket));
+    }
+    answered
+}
+
+/// A listener, as far as it is offered to the next process.
+pub(super) trait Offers: Send + Sync {
+    /// # Errors
+    ///
+    /// If there are no descriptors left.
+    fn offer(&self) -> io::Result<Offer>;
+}
+
+/// The listeners of this process.
+static LISTENING: Mutex<Vec<Weak<dyn Offers>>> = Mutex::new(Vec::new());
+
+pub(super) fn listens(listener: Weak<dyn Offers>) {
+    let mut all = lock_std(&LISTENING);
+    all.retain(|listener| listener.strong_count() > 0);
+    all.push(listener);
+}
+
+/// A listening socket, for the next process.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    pub(crate) listener: String,
+    /// How the program has written it; empty if it has not.
+    pub(crate) written: String,
+    pub(crate) sharing: SocketSharing,
+    pub(crate) socket: OwnedFd,
+}
+
+/// Returns a descriptor of each listener of this process.
+///
+/// # Errors
+///
+/// If there are no descriptors left.
+pub(crate) fn offers() -> io::Result<Vec<Offer>> {
+    let all: Vec<_> = lock_std(&LISTENING).iter().filter_map(Weak::upgrade).collect();
+    all.iter().map(|listener| listener.offer()).collect()
+}
+
+// In the process that takes.
+
+/// The listeners of the process before that no server has taken yet.
+static INHERITED: Mutex<Vec<Offer>> = Mutex::new(Vec::new());
+
+/// Keeps a listener of the process before for the server that asks for its address.
+pub(crate) fn inherit(offer: Offer) {
+    lock_std(&INHERITED).push(offer);
+}
+
+/// Takes the listeners that the process before had for an address that was written like this: for
+/// port 0, the port that it had.
+pub(super) fn inherited_as(written: &str) -> Vec<Offer> {
+    let mut inherited = lock_std(&INHERITED);
+    let mut taken: Vec<Offer> = Vec::new();
+    // Of several at one address (`SO_REUSEPORT`), each server takes one.
+    while let Some(at) = inherited.iter().position(|offer| {
+        offer.written == written && taken.iter().all(|it| it.listener != offer.listener)
+    }) {
+        taken.push(inherited.remove(at));
+    }
+    taken
+}
+
+/// Takes the listener that the process before had at this address.
+pub(super) fn inherited_at(addr: &LocalAddr) -> Option<Offer> {
+    inherited_by(&key(addr))
+}
+
+pub(super) fn inherited_by(listener: &str) -> Option<Offer> {
+    let mut inherited = lock_std(&INHERITED);
+    let at = inherited.iter().position(|offer| offer.listener == listener)?;
+    Some(inherited.remove(at))
+}
+
+/// Closes the listeners that no server has taken: the process before empties their queues.
+pub(crate) fn close_unclaimed() {
+    lock_std(&INHERITED).clear();
+}
+
+/// A moved connection for its accept loop. The drain waits until that has counted it.
+pub(super) struct Arriving {
+    pub(super) moved: Moved,
+    pub(super) hold: Arc<TaskGuard>,
+}
+
+/// An accept loop that takes moved connections.
+struct Taker {
+    listener: String,
+    arrivals: mpsc::UnboundedSender<Arriving>,
+}
+
+static TAKERS: Mutex<Vec<Taker>> = Mutex::new(Vec::new());
+
+/// Whether connections of the process before still come. Relaxed: whoever stops looks behind its
+/// own phase, and one more look at no connection does no harm.
+static IS_TAKING: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn begin_taking() {
+    IS_TAKING.store(true, Ordering::Relaxed);
+}
+
+/// No more connections come.
+pub(crate) fn end_taking() {
+    IS_TAKING.store(false, Ordering::Relaxed);
+    lock_std(&TAKERS).clear();
+}
+
+pub(super) fn is_taking() -> bool {
+    IS_TAKING.load(Ordering::Relaxed)
+}
+
+/// Returns the connections that come for this listener.
+pub(super) fn arrivals(listener: &str) -> mpsc::UnboundedReceiver<Arriving> {
+    let (arrivals, arriving) = mpsc::unbounded_channel();
+    let mut takers = lock_std(&TAKERS);
+    takers.retain(|taker| !taker.arrivals.is_closed());
+    takers.push(Taker { listener: listener.to_owned(), arrivals });
+    arriving
+}
+
+/// Returns the listeners that connections can be delivered to.
+pub(crate) fn takers() -> Vec<String> {
+    let mut names: Vec<_> = lock_std(&TAKERS).iter().map(|taker| taker.listener.clone()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Delivers a connection to the accept loop of its listener. Returns whether there is one. `hold`
+/// holds the drain until the connection does.
+pub(crate) fn deliver(moved: Moved, hold: &Arc<TaskGuard>) -> bool {
+    let takers = lock_std(&TAKERS);
+    let mut arriving = Some(Arriving { moved, hold: hold.clone() });
+    for taker in takers.iter() {
+        let is_its = |it: &mut Arriving| it.moved.details.listener == taker.listener;
+        if let Some(it) = arriving.take_if(is_its) {
+            match taker.arrivals.send(it) {
+                Ok(()) => return true,
+                Err(error) => arriving = Some(error.0),
+            }
+        }
+    }
+    false
+}
+
+impl Moved {
+    /// Makes a stream of the socket. Needs the context of the runtime.
+    ///
+    /// # Errors
+    ///
+    /// If the socket is not connected any more.
+    pub(super) fn into_stream(self) -> io::Result<(Stream, Peer, Details)> {
+        let (stream, peer) = Stream::of_socket(self.socket)?;
+        Ok((stream, peer, self.details))
+    }
+}

@@ -1,0 +1,418 @@
+//! A next version takes over, or does not: then it is as if nothing had happened.
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use graceful_tests::{
+    Client, Fixture, Generations, Process, Signal, fixture, generations::has_ended,
+};
+
+/// A folder of the test's own, which goes with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("graceful-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn upgraded() -> Fixture {
+    fixture!("upgraded")
+}
+
+fn process(client: &mut Client) -> u32 {
+    client.fetch("/process").text().parse().unwrap()
+}
+
+#[test]
+fn connections_go_on_in_the_next_process() {
+    let mut generations = Generations::new(upgraded());
+    let addr = generations.addr;
+    let mut idle = Client::connect(addr);
+    let first = generations.pid;
+    assert_eq!(process(&mut idle), first);
+    let who = idle.fetch("/who").text();
+    // Busy: it moves when it has been answered.
+    let mut busy = Client::connect(addr);
+    busy.get("/slow/600");
+    // Half a head, in two ways: before hyper is there, and in the middle of it.
+    let mut half = Client::connect(addr);
+    half.send("G");
+    let mut more = Client::connect(addr);
+    more.send("GET /process HTTP/1.1\r\nho");
+    // Nothing at all.
+    let mut silent = Client::connect(addr);
+    // What is behind an answer, and no message.
+    let mut blank = Client::connect(addr);
+    blank.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\n\r\nhi\r\n\r\n");
+    assert_eq!(blank.response().text(), "2");
+    // All of this has been read.
+    assert_eq!(Client::connect(addr).fetch("/").text(), "fine");
+    thread::sleep(Duration::from_millis(100));
+
+    let old = generations.upgrade();
+    assert_eq!(old, first);
+    let second = generations.pid;
+    // New ones are the next process's, at once.
+    assert_eq!(process(&mut Client::connect(addr)), second);
+    let response = busy.response();
+    assert_eq!((response.text(), response.closes()), (first.to_string(), false));
+    generations.gone(first);
+    half.send("ET /process HTTP/1.1\r\nhost: x\r\n\r\n");
+    more.send("st: x\r\n\r\n");
+    for mut client in [half, more] {
+        assert_eq!(client.response().text(), second.to_string());
+        assert_eq!(process(&mut client), second);
+    }
+    for client in [&mut busy, &mut silent, &mut blank, &mut idle] {
+        assert_eq!(process(client), second);
+    }
+    assert_eq!(idle.fetch("/who").text(), who);
+    // And once more.
+    generations.upgrade();
+    generations.gone(second);
+    assert_eq!(process(&mut idle), generations.pid);
+    generations.signal(Signal::TERM);
+    let ended = generations.first.wait();
+    assert!(!ended.said("cut off"), "{ended:#?}");
+    for line in ["handed over 6 connections, drained 1 request in", "took over 6 connections from"]
+    {
+        assert!(ended.said(line), "{ended:#?}");
+    }
+}
+
+#[test]
+fn a_unix_socket_keeps_its_path_and_its_connections() {
+    use std::io::{Read as _, Write as _};
+    let folder = Folder::new("unix");
+    let path = folder.file("app.sock");
+    let mut first = upgraded().env("ADDR", &format!("unix:{}", path.display())).spawn();
+    first.line("listening on unix:");
+    let ask = |stream: &mut UnixStream| {
+        stream.write_all(b"GET /process HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut bytes = [0; 1_000];
+        let length = stream.read(&mut bytes).unwrap();
+        let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+        text.rsplit("\r\n").next().unwrap().parse::<u32>().unwrap()
+    };
+    let mut kept = UnixStream::connect(&path).unwrap();
+    let pid = first.pid();
+    assert_eq!(ask(&mut kept), pid);
+    let addr = "127.0.0.1:1".parse().unwrap();
+    let mut generations = Generations { first, pid, addr };
+    generations.upgrade();
+    generations.gone(pid);
+    assert_eq!(ask(&mut kept), generations.pid);
+    assert_eq!(ask(&mut UnixStream::connect(&path).unwrap()), generations.pid);
+    generations.signal(Signal::TERM);
+    let _ = generations.first.wait();
+    assert!(!path.exists(), "the last one removes it");
+}
+
+/// Upgrades to something that is wrong, and checks that nothing has happened.
+fn fails(fixture: Fixture, wrong: impl FnOnce(), why: &str) -> Process {
+    let (mut first, addr) = fixture.serve();
+    let mut kept = Client::connect(addr);
+    let pid = first.pid();
+    assert_eq!(process(&mut kept), pid);
+    wrong();
+    first.signal(Signal::USR2);
+    let line = first.line("upgrade failed, this process goes on");
+    assert!(line.contains(why), "{line}");
+    let response = kept.fetch("/process");
+    assert_eq!((response.text(), response.closes()), (pid.to_string(), false));
+    assert_eq!(process(&mut Client::connect(addr)), pid);
+    first
+}
+
+#[test]
+fn an_upgrade_that_fails_costs_nothing() {
+    let folder = Folder::new("fails");
+    for (wrong, why) in [
+        ("exits", "the new process ended (exit status: 3) before it was ready"),
+        ("panics", "the new process ended (exit status: 101) before it was ready"),
+        ("fails", "the new process ended (exit status: 1) before it was ready"),
+        ("hangs", "the new process was not ready within 2s"),
+        ("dies when ready", "the new process ended"),
+        // An address that is another process's.
+        ("listens on 127.0.0.1:1", "the new process ended"),
+    ] {
+        let fail = folder.file("wrong");
+        let _ = fs::remove_file(&fail);
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let wrong = wrong.replace("127.0.0.1:1", &taken.local_addr().unwrap().to_string());
+        let fixture = upgraded()
+            .env("FAIL", &fail.display().to_string())
+            .env("UPGRADE_TIMEOUT", if wrong == "hangs" { "2s" } else { "20s" });
+        let write = || fs::write(&fail, &wrong).unwrap();
+        let mut first = fails(fixture, write, why);
+        // The next one that is right takes over all the same.
+        fs::remove_file(&fail).unwrap();
+        first.signal(Signal::USR2);
+        let line = first.line("has taken over");
+        let next = line.split_whitespace().nth(1).unwrap().parse::<i32>().unwrap();
+        let next = rustix::process::Pid::from_raw(next).unwrap();
+        rustix::process::kill_process(next, Signal::TERM).unwrap();
+        let ended = first.wait();
+        assert!(ended.status.success(), "{ended:#?}");
+    }
+}
+
+/// Copies by another process: what this one has open for writing, a child that another test starts
+/// in this moment would have open as well, and it could not be run (execve(2), `ETXTBSY`).
+fn copy(from: &Path, to: &Path) {
+    let _ = fs::remove_file(to);
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
+}
+
+/// A copy of the program, which can be replaced.
+fn copied(folder: &Folder) -> (Fixture, PathBuf) {
+    let program = folder.file("program");
+    copy(env!("CARGO_BIN_EXE_fixtures").as_ref(), &program);
+    (Fixture::new(program.to_str().unwrap(), "upgraded"), program)
+}
+
+#[test]
+fn the_file_at_the_path_is_what_is_run() {
+    let replace = |program: &Path, bytes: &[u8], mode: u32| {
+        // A program that runs cannot be written to; its path can be another's.
+        let new = program.with_extension("new");
+        fs::write(program.with_extension("source"), bytes).unwrap();
+        copy(&program.with_extension("source"), &new);
+        fs::set_permissions(&new, fs::Permissions::from_mode(mode)).unwrap();
+        fs::rename(new, program).unwrap();
+    };
+    let folder = Folder::new("file");
+    // An ELF header of a machine that this is not (elf(5), `EM_S390`).
+    let mut elf = vec![0x7f, b'E', b'L', b'F', 2, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    elf.extend([0, 2, 0, 22, 0, 0, 0, 1]);
+    elf.resize(120, 0);
+    let script = b"#!/bin/sh\nexit 7\n";
+    for (what, bytes, mode, why) in [
+        ("another machine's", &elf[..], 0o755, "cannot run"),
+        ("not executable", &script[..], 0o644, "Permission denied"),
+        ("a version that knows no hand-over", &script[..], 0o755, "(exit status: 7)"),
+    ] {
+        let (fixture, program) = copied(&folder);
+        let mut first = fails(fixture, || replace(&program, bytes, mode), why);
+        // And one that is right, at last.
+        let new = fs::read(env!("CARGO_BIN_EXE_fixtures")).unwrap();
+        replace(&program, &new, 0o755);
+        first.signal(Signal::USR2);
+        let line = first.any_line(&["has taken over", "failed"]);
+        assert!(line.contains("has taken over"), "{what}: {line}");
+        end_next(&line);
+        assert!(first.wait().status.success());
+    }
+    let (fixture, program) = copied(&folder);
+    drop(fails(fixture, || fs::remove_file(&program).unwrap(), "No such file"));
+}
+
+/// Ends the process that a line says has taken over.
+fn end_next(line: &str) {
+    let next = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let next = rustix::process::Pid::from_raw(next).unwrap();
+    rustix::process::kill_process(next, Signal::TERM).unwrap();
+}
+
+#[test]
+fn a_stop_in_the_middle_of_an_upgrade_ends_the_new_process_and_then_stops() {
+    let folder = Folder::new("stop");
+    let fail = folder.file("wrong");
+    let (mut first, addr) = upgraded().env("FAIL", &fail.display().to_string()).serve();
+    let mut kept = Client::connect(addr);
+    assert_eq!(kept.fetch("/").text(), "fine");
+    fs::write(&fail, "hangs").unwrap();
+    first.signal(Signal::USR2);
+    first.line("SIGUSR2 received, starting");
+    let next = child_of(first.pid());
+    first.term();
+    first.line("drained 1 connection in");
+    let ended = first.wait();
+    assert!(ended.status.success() && !ended.said("has taken over"), "{ended:#?}");
+    assert!(has_ended(next), "the new process goes on");
+}
+
+/// Waits for a child of the process.
+fn child_of(pid: u32) -> u32 {
+    let started = Instant::now();
+    loop {
+        let all = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+        let children = threads
+            .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
+            .chain(all)
+            .find_map(|text| text.split_whitespace().next()?.parse().ok());
+        if let Some(child) = children {
+            return child;
+        }
+        assert!(started.elapsed() < graceful_tests::PATIENCE, "no child");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn an_upgrade_during_a_stop_is_refused_with_a_word() {
+    let (mut first, addr) = upgraded().serve();
+    let mut busy = Client::connect(addr);
+    busy.get("/slow/1500");
+    assert_eq!(Client::connect(addr).fetch("/").text(), "fine");
+    first.term();
+    first.signal(Signal::USR2);
+    first.line("SIGUSR2 received: no upgrade, the program stops");
+    assert_eq!(busy.response().text(), first.pid().to_string());
+    assert!(first.wait().status.success());
+}
+
+#[test]
+fn the_program_can_ask_for_its_upgrade() {
+    let mut generations = Generations::new(upgraded());
+    let answer = Client::connect(generations.addr).fetch("/upgrade").text();
+    let old = generations.taken_over();
+    assert_eq!(answer, format!("upgraded to {}", generations.pid));
+    generations.gone(old);
+    generations.signal(Signal::TERM);
+    let _ = generations.first.wait();
+}
+
+#[test]
+fn a_second_upgrade_while_a_generation_drains() {
+    let mut generations = Generations::new(upgraded());
+    let addr = generations.addr;
+    let mut kept = Client::connect(addr);
+    let mut busy = Client::connect(addr);
+    busy.get("/slow/2500");
+    assert_eq!(process(&mut kept), generations.pid);
+    let first = generations.upgrade();
+    let second = generations.upgrade();
+    assert!(!has_ended(first) && !has_ended(second), "there is a request to answer");
+    assert_eq!(busy.response().text(), first.to_string());
+    // From the first to the second, which waits for it, and on to the third.
+    generations.gone(first);
+    generations.gone(second);
+    assert_eq!(process(&mut busy), generations.pid);
+    assert_eq!(process(&mut kept), generations.pid);
+    generations.signal(Signal::TERM);
+    let _ = generations.first.wait();
+}
+
+#[test]
+fn listeners_that_the_next_version_does_not_want_are_closed_and_new_ones_bound() {
+    let folder = Folder::new("wanted");
+    let fail = folder.file("version");
+    let port = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (kept, dropped, new) = (port(), port(), port());
+    let mut first = upgraded()
+        .env("ADDR", &format!("{kept},{dropped}"))
+        .env("FAIL", &fail.display().to_string())
+        .spawn();
+    first.line(&format!("listening on http://{dropped}"));
+    let pid = first.pid();
+    let mut there = Client::connect(dropped);
+    assert_eq!(there.fetch("/").text(), "fine");
+    fs::write(&fail, format!("listens on {kept},{new}")).unwrap();
+    let mut generations = Generations { first, pid, addr: kept };
+    generations.upgrade();
+    generations.gone(pid);
+    assert_eq!(process(&mut Client::connect(kept)), generations.pid);
+    assert_eq!(process(&mut Client::connect(new)), generations.pid);
+    let refused = Client::try_connect(dropped).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    there.closed();
+    generations.signal(Signal::TERM);
+    let _ = generations.first.wait();
+}
+
+#[test]
+fn the_age_of_a_connection_and_the_limit_of_them_go_along() {
+    let fixture = upgraded().env("KEEP_ALIVE_MS", "2500").env("MAX_CONNECTIONS", "3");
+    let mut generations = Generations::new(fixture);
+    let addr = generations.addr;
+    let mut idle = Client::connect(addr);
+    assert_eq!(idle.fetch("/").text(), "fine");
+    let since = Instant::now();
+    let (mut one, mut two) = (Client::connect(addr), Client::connect(addr));
+    for client in [&mut one, &mut two] {
+        assert_eq!(client.fetch("/").text(), "fine");
+    }
+    thread::sleep(Duration::from_millis(1_500));
+    let old = generations.upgrade();
+    generations.gone(old);
+    assert_eq!(process(&mut one), generations.pid);
+    // The three are all that there may be.
+    let mut fourth = Client::connect(addr);
+    fourth.get("/process");
+    generations.first.line("connection limit reached (max_connections = 3)");
+    idle.closed();
+    let after = since.elapsed();
+    assert!((2_400..3_400).contains(&after.as_millis()), "{after:?}: it has begun anew");
+    assert_eq!(fourth.response().text(), generations.pid.to_string());
+    generations.signal(Signal::TERM);
+    let _ = generations.first.wait();
+}
+
+// By a path.
+
+#[test]
+fn whoever_starts_the_next_process_it_takes_over_at_the_path() {
+    let folder = Folder::new("path");
+    let path = folder.file("handover.sock").display().to_string();
+    let (mut first, addr) = upgraded().env("HANDOVER", &path).serve();
+    let mut kept = Client::connect(addr);
+    assert_eq!(process(&mut kept), first.pid());
+    for _ in 0..2 {
+        let mut next = upgraded().env("HANDOVER", &path).spawn();
+        assert_eq!(next.addr(), addr);
+        first.line(&format!("process {} has taken over", next.pid()));
+        assert!(first.wait().status.success());
+        next.line("took over 1 connection from process");
+        assert_eq!(process(&mut kept), next.pid());
+        first = next;
+    }
+    first.term();
+    assert!(first.wait().status.success());
+    assert!(!Path::new(&path).exists());
+}
+
+#[test]
+fn a_take_over_that_fails_costs_nothing() {
+    let folder = Folder::new("path-fails");
+    let path = folder.file("handover.sock").display().to_string();
+    let fail = folder.file("wrong");
+    let fixture = || upgraded().env("HANDOVER", &path).env("FAIL", &fail.display().to_string());
+    let (mut first, addr) = fixture().serve();
+    let mut kept = Client::connect(addr);
+    assert_eq!(process(&mut kept), first.pid());
+    fs::write(&fail, "exits").unwrap();
+    assert_eq!(fixture().spawn().wait().code(), 3);
+    first.line("take-over failed, this process goes on: the new process hung up");
+    assert_eq!(process(&mut kept), first.pid());
+    // While one of another kind cannot be: the folder is open to others.
+    fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::remove_file(&fail).unwrap();
+    let refused = fixture().spawn().wait();
+    assert_eq!(refused.code(), 1);
+    assert!(refused.said("others can enter"), "{refused:#?}");
+    first.term();
+    assert!(first.wait().status.success());
+}
