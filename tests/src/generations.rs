@@ -1,11 +1,11 @@
 //! A program that is upgraded, generation by generation. All of them write into the pipes of the
 //! first.
 
-use std::{fs, net::SocketAddr, thread, time::Duration};
+use std::{collections::BTreeSet, fs, net::SocketAddr, thread, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{Fixture, PATIENCE, Process};
+use crate::{Client, Fixture, PATIENCE, Process};
 
 /// The generations of a program. The last one is killed when this is dropped.
 #[derive(Debug)]
@@ -47,6 +47,24 @@ impl Generations {
         std::mem::replace(&mut self.pid, next)
     }
 
+    /// Upgrades so often, beside clients of the load balancer at `front`, which opens no connection
+    /// anew.
+    pub fn while_connections_stay(&mut self, front: SocketAddr, upgrades: usize) {
+        // More at once than there will be again: it has all that it needs from then on.
+        let mut clients: Vec<_> = (0..60).map(|_| Client::connect(front)).collect();
+        clients.iter_mut().for_each(|client| client.get("/slow/400"));
+        clients.iter_mut().for_each(|client| drop(client.response()));
+        drop(clients);
+        let before = connections_to(self.addr);
+        for _ in 0..upgrades {
+            let old = self.upgrade();
+            self.gone(old);
+            thread::sleep(Duration::from_millis(200));
+        }
+        let new: Vec<_> = connections_to(self.addr).difference(&before).copied().collect();
+        assert!(new.is_empty(), "{} opened anew, {} before", new.len(), before.len());
+    }
+
     /// Waits until the process with this number has ended.
     pub fn gone(&self, pid: u32) {
         let started = std::time::Instant::now();
@@ -73,4 +91,19 @@ pub fn has_ended(pid: u32) -> bool {
 
 fn number(pid: u32) -> Pid {
     Pid::from_raw(pid.cast_signed()).expect("the number of a process")
+}
+
+/// The ends of the connections to `addr` that are open, as whoever has opened them: what is behind
+/// a load balancer opens none anew as long as they stay.
+#[must_use]
+pub fn connections_to(addr: SocketAddr) -> BTreeSet<u16> {
+    const ESTABLISHED: &str = "01";
+    let table = fs::read_to_string("/proc/net/tcp").expect("there is a /proc");
+    let port = |end: &str| u16::from_str_radix(end.rsplit(':').next()?, 16).ok();
+    let of_line = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (local, remote, state) = (fields.next()?, fields.next()?, fields.next()?);
+        (state == ESTABLISHED && port(remote)? == addr.port()).then(|| port(local))?
+    };
+    table.lines().filter_map(of_line).collect()
 }

@@ -4,6 +4,7 @@
 //! is the long form.
 
 use std::{
+    net::SocketAddr,
     ops::ControlFlow,
     sync::{
         Arc,
@@ -14,8 +15,11 @@ use std::{
 };
 
 use graceful_tests::{
-    Client, Generations, PATIENCE, Signal, fixture,
+    Client, Generations, PATIENCE, Signal,
+    far::{self, Far},
+    fixture,
     load::{self, Random, Style, Tally},
+    load_http2,
 };
 
 use crate::alone;
@@ -89,4 +93,76 @@ fn no_client_sees_an_upgrade() {
     generations.signal(Signal::TERM);
     let ended = generations.first.wait();
     assert!(!ended.said("cut off") && !ended.said("failed"), "{ended:#?}");
+}
+
+/// HTTP/2 connections do not move: they end by GOAWAY, as in any drain.
+#[test]
+fn over_http2_nothing_is_lost() {
+    let _alone = alone();
+    let mut generations = Generations::new(fixture!("upgraded"));
+    let addr = generations.addr;
+    let over = Arc::new(AtomicBool::new(false));
+    let is_over = over.clone();
+    let clients = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(load_http2::run(addr, 32, 5, move || {
+            let is_over = is_over.load(Ordering::Relaxed);
+            if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }))
+    });
+    for _ in 0..upgrades() {
+        thread::sleep(Duration::from_millis(100));
+        let old = generations.upgrade();
+        generations.gone(old);
+    }
+    over.store(true, Ordering::Relaxed);
+    let tally = clients.join().unwrap();
+    println!(
+        "{} upgrades over HTTP/2: {} answered, {} turned away, {} refused, {} lost",
+        upgrades(),
+        tally.answered,
+        tally.turned_away,
+        tally.refused,
+        tally.lost.len()
+    );
+    assert!(tally.lost.is_empty(), "{:?}", tally.lost);
+    assert_eq!(tally.refused, 0);
+}
+
+/// A client that is a round trip of 100 ms away keeps its connection as well.
+#[test]
+fn clients_far_away_keep_their_connections() {
+    if !far::can("upgrades at a distance") {
+        return;
+    }
+    let _alone = alone();
+    let round_trip = Duration::from_millis(100);
+    let far = &Far::new(round_trip);
+    for style in [Style::OneConnection, Style::ConnectionEach] {
+        let addr = SocketAddr::new(far.here[0], 0).to_string();
+        let mut generations = Generations::new(fixture!("upgraded").env("ADDR", &addr));
+        let addr = generations.addr;
+        let upgrade = || {
+            let mut random = Random(11);
+            for _ in 0..upgrades() {
+                thread::sleep(round_trip * u32::try_from(random.below(100)).unwrap() / 100);
+                let old = generations.upgrade();
+                generations.gone(old);
+            }
+            generations.signal(Signal::TERM);
+        };
+        let tally =
+            far.clients(env!("CARGO_BIN_EXE_fixtures"), addr, style.into(), 3, (64, upgrade));
+        println!(
+            "{} upgrades at {round_trip:?}, {style:?}: {} answered, {} lost, {} closed",
+            upgrades(),
+            tally.answered,
+            tally.lost.len(),
+            tally.closed
+        );
+        assert!(tally.lost.is_empty(), "{:?}", tally.lost);
+        // At the very end, by the last of them.
+        assert_eq!((tally.closed + tally.refused, tally.late), (64, 0), "{style:?}");
+        let _ = generations.first.wait();
+    }
 }

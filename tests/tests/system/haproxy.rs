@@ -9,7 +9,7 @@ use std::{
 };
 
 use graceful_tests::{
-    Client, Process, Signal,
+    Client, Generations, Process, Signal,
     balanced::{Clients, free_addrs, wait_for},
     fixture,
     load::Style,
@@ -76,6 +76,23 @@ fn the_client_of_haproxy_is_the_one_that_is_seen() {
         process.term();
         let _ = process.wait().expect(0);
     }
+}
+
+/// An upgrade is nothing that HAProxy sees: it goes on with the connections that it has.
+#[test]
+fn an_upgrade_behind_haproxy_opens_no_connection() {
+    if !has_haproxy("an upgrade") {
+        return;
+    }
+    let [front, server, _] = free_addrs();
+    let mut generations = Generations::new(fixture!("upgraded").env("ADDR", &server.to_string()));
+    // It closes those that it has had no use for in a while: not within this test.
+    let backend =
+        format!("http-reuse always\n  default-server pool-purge-delay 1h\n  server a {server}");
+    let _proxy = Proxy::start("upgrade", front, &backend);
+    let clients = Clients::start(front, Style::KeepAlive, 32);
+    generations.while_connections_stay(front, ROUNDS);
+    clients.all_was_well(&format!("{ROUNDS} upgrades behind HAProxy"));
 }
 
 fn has_haproxy(what: &str) -> bool {

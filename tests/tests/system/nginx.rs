@@ -7,7 +7,7 @@ use std::{
 };
 
 use graceful_tests::{
-    Client, Process, Signal,
+    Client, Generations, Process, Signal,
     balanced::{Clients, free_addrs, wait_for},
     fixture,
     load::Style,
@@ -40,6 +40,21 @@ fn a_rolling_restart_behind_nginx_fails_no_request() {
     clients.all_was_well("6 restarts behind nginx");
 }
 
+/// An upgrade is nothing that nginx sees: it goes on with the connections that it has.
+#[test]
+fn an_upgrade_behind_nginx_opens_no_connection() {
+    let has_it = Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_ok();
+    if !graceful_tests::can("an upgrade behind nginx (Debian: apt-get install nginx)", has_it) {
+        return;
+    }
+    let [front, server, _] = free_addrs();
+    let mut generations = Generations::new(fixture!("upgraded").env("ADDR", &server.to_string()));
+    let _proxy = Proxy::start(front, [server, server]);
+    let clients = Clients::start(front, Style::KeepAlive, 16);
+    generations.while_connections_stay(front, 5);
+    clients.all_was_well("5 upgrades behind nginx");
+}
+
 fn start(addr: SocketAddr) -> Process {
     let web = fixture!("web");
     web.env("ADDR", &addr.to_string()).env("DELAY", "500ms").serve().0
@@ -54,7 +69,7 @@ struct Proxy {
 
 impl Proxy {
     fn start(front: SocketAddr, servers: [SocketAddr; 2]) -> Self {
-        let folder = std::env::temp_dir().join(format!("graceful-nginx-{}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("graceful-nginx-{}", front.port()));
         std::fs::create_dir_all(&folder).unwrap();
         let mut command = Command::new("nginx");
         command.arg("-p").arg(&folder).arg("-c").arg(folder.join("nginx.conf"));
@@ -96,7 +111,7 @@ fn configure(folder: &std::path::Path, front: SocketAddr, servers: &[SocketAddr]
         "daemon off;\nuser root;\nworker_processes 2;\npid {folder}/nginx.pid;\n\
          error_log {folder}/error.log;\nevents {{ worker_connections 1024; }}\n\
          http {{\n  access_log off;\n  {folders}\n  \
-         upstream back {{ {servers} keepalive 32; }}\n  server {{\n    listen {front} backlog=1024;\n    \
+         upstream back {{ {servers} keepalive 64; }}\n  server {{\n    listen {front} backlog=1024;\n    \
          location = /generation {{ return 200 \"{number}\"; }}\n    location / {{\n      \
          proxy_http_version 1.1;\n      proxy_set_header Connection \"\";\n      \
          proxy_next_upstream off;\n      proxy_pass http://back;\n    }}\n  }}\n}}\n",
