@@ -210,7 +210,7 @@ pub mod fuzzing {
 #[cfg(feature = "tokio-util")]
 pub use self::context::cancellation_token;
 #[cfg(feature = "handover")]
-pub use self::handover::UpgradeError;
+pub use self::handover::{UpgradeError, inherited, pass_on};
 #[cfg(feature = "http2")]
 #[doc(hidden)]
 pub use self::http::Http2Builder;

@@ -10,6 +10,7 @@
 mod channel;
 mod door;
 mod give;
+mod listeners;
 pub(crate) mod message;
 mod program;
 mod take;
@@ -17,6 +18,7 @@ mod take;
 use std::{convert::Infallible, io, path::PathBuf, sync::Arc, time::Duration};
 
 pub use give::UpgradeError;
+pub use listeners::{inherited, pass_on};
 
 use crate::{
     signal::Signal,

@@ -25,7 +25,8 @@ use super::{
     delivery::{ConnDrain, KernelView},
     guarded_io::GuardedIo,
     handshake::Preamble,
-    stream::forward_write,
+    moving::{self, Details, Moved},
+    stream::{Stream, forward_write},
 };
 use crate::{
     context::{Handle, InContext, Shutdown},
@@ -46,11 +47,91 @@ pub struct Connection {
     io: GuardedIo<RawConn>,
     info: ConnectInfo,
     has_read: bool,
+    /// The state that the handler in the process before has left.
+    handed_over: Option<Vec<u8>>,
 }
 
 impl Connection {
-    pub(super) fn new(io: GuardedIo<RawConn>, info: ConnectInfo) -> Self {
-        Self { io, info, has_read: false }
+    fn new(io: GuardedIo<RawConn>, info: ConnectInfo, handed_over: Option<Vec<u8>>) -> Self {
+        Self { io, info, has_read: false, handed_over }
+    }
+
+    /// Hands the connection over to the next version of the program, whose handler goes on with it
+    /// and finds `state` in [`handed_over`](Self::handed_over). To be called when
+    /// [`shutdown`](Self::shutdown) resolves.
+    ///
+    /// Bytes that have been read and not been used up, such as those in a `BufReader`, belong into
+    /// `state`. Bytes that nobody has read stay with the connection.
+    ///
+    /// # Errors
+    ///
+    /// Returns the connection where it cannot move: there is no next version
+    /// ([`Config::upgrade`](crate::Config::upgrade)), it has no server at this address, it is out
+    /// of descriptors, or there is TLS on the connection. The handler then ends as in any stop.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: if the future is dropped, the connection may have moved or be closed.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use graceful::Connection;
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    ///
+    /// /// Answers each byte with the number of bytes so far, across all versions.
+    /// async fn count(mut connection: Connection) -> std::io::Result<()> {
+    ///     let before = connection.handed_over().and_then(|state| state.try_into().ok());
+    ///     let mut count = before.map_or(0, u32::from_be_bytes);
+    ///     let shutdown = connection.shutdown();
+    ///     loop {
+    ///         tokio::select! {
+    ///             byte = connection.read_u8() => drop(byte?),
+    ///             () = shutdown.clone() => {
+    ///                 return match connection.hand_over(count.to_be_bytes()).await {
+    ///                     Ok(()) => Ok(()),
+    ///                     // A stop: goodbye.
+    ///                     Err(mut connection) => connection.write_u32(u32::MAX).await,
+    ///                 };
+    ///             }
+    ///         }
+    ///         count += 1;
+    ///         connection.write_u32(count).await?;
+    ///     }
+    /// }
+    /// ```
+    #[cfg(feature = "handover")]
+    pub async fn hand_over(mut self, state: impl Into<Vec<u8>>) -> Result<(), Self> {
+        let core = self.io.conn().core();
+        if !moving::is_giving() || !core.listener().is_some_and(moving::is_wanted) {
+            return Err(self);
+        }
+        let details = Details { state: Some(state.into()), ..core.details(Duration::ZERO) };
+        let Some(socket) = self.io.take_socket() else { return Err(self) };
+        match moving::give(Moved { socket, details }).await {
+            Ok(Some(socket)) => {
+                // A socket that is not connected any more is over: its end is what is read.
+                if let Ok((stream, _)) = Stream::of_socket(socket) {
+                    self.io.put_back(stream);
+                }
+                Err(self)
+            }
+            Ok(None) => {
+                self.io.conn().has_moved.store(true, Ordering::Relaxed);
+                self.io.conn().core().shared().work.piece_moved();
+                Ok(())
+            }
+            // Whoever had it has ended with it: the process is over.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Returns the state that the handler in the process before has passed to
+    /// [`hand_over`](Self::hand_over); `None`: the connection was accepted by this process.
+    #[must_use]
+    #[cfg(feature = "handover")]
+    pub fn handed_over(&self) -> Option<&[u8]> {
+        self.handed_over.as_deref()
     }
 
     /// Returns the client's address, or `None` for a Unix socket.
@@ -212,12 +293,16 @@ where
         let (handler, preamble) = (self.handler.clone(), self.preamble.clone());
         let task = async move {
             let core = guard.conn().core();
-            let Some(stream) = preamble.handshake(core, stream, Some(HANDSHAKE)).await else {
-                return;
+            let stream = match &moved {
+                None => preamble.handshake(core, stream, Some(HANDSHAKE)).await,
+                // It was plain in the process before. Where this one wants TLS, it does not go on.
+                Some(_) => preamble.acceptor.is_none().then_some(stream),
             };
+            let Some(stream) = stream else { return };
             guard.conn().begins();
             let info = ConnectInfo::of(&stream, core);
-            let connection = Connection::new(GuardedIo::new(stream, guard.clone()), info);
+            let state = moved.and_then(|details| details.state);
+            let connection = Connection::new(GuardedIo::new(stream, guard.clone()), info, state);
             // `guard` is dropped last: everything the handler owns is gone before the drain stops
             // waiting.
             handler(connection).await;
@@ -237,6 +322,8 @@ pub(super) struct RawConn {
     /// When something was last read or written, by `clock`; recorded only while watched.
     active: AtomicU64,
     has_read: AtomicBool,
+    /// Whether it has gone to the next process.
+    has_moved: AtomicBool,
 }
 
 impl RawConn {
@@ -247,6 +334,7 @@ impl RawConn {
             is_closing: AtomicBool::new(false),
             is_watched: AtomicBool::new(false),
             has_read: AtomicBool::new(false),
+            has_moved: AtomicBool::new(false),
         }
     }
 
@@ -314,6 +402,10 @@ impl WorkItem for RawConn {
 
     fn cut(&self) {
         self.core.wake_all();
+    }
+
+    fn is_drained(&self) -> bool {
+        !self.has_moved.load(Ordering::Relaxed)
     }
 
     fn has_ended(&self) -> bool {

@@ -63,7 +63,10 @@ impl<C: GuardedConn> GuardedIo<C> {
     /// While serving, the kernel does so once the client has closed its side.
     pub(crate) fn close(&mut self) {
         let phase = self.conn().core().phase();
-        if phase >= Phase::Cut || self.ended && phase < Phase::Stopping {
+        if phase >= Phase::Cut
+            || self.ended && phase < Phase::Stopping
+            || matches!(self.stream, Stream::Taken)
+        {
             return;
         }
         let shared = self.conn().core().shared().clone();

@@ -117,7 +117,7 @@ pub(crate) fn give(moved: Moved) -> oneshot::Receiver<Option<OwnedFd>> {
 }
 
 /// A listener, as far as it is offered to the next process.
-pub(super) trait Offers: Send + Sync {
+pub(crate) trait Offers: Send + Sync {
     /// # Errors
     ///
     /// If there are no descriptors left.
@@ -127,7 +127,7 @@ pub(super) trait Offers: Send + Sync {
 /// The listeners of this process.
 static LISTENING: Mutex<Vec<Weak<dyn Offers>>> = Mutex::new(Vec::new());
 
-pub(super) fn listens(listener: Weak<dyn Offers>) {
+pub(crate) fn listens(listener: Weak<dyn Offers>) {
     let mut all = lock_std(&LISTENING);
     all.retain(|listener| listener.strong_count() > 0);
     all.push(listener);
@@ -182,7 +182,7 @@ pub(super) fn inherited_at(addr: &LocalAddr) -> Option<Offer> {
     inherited_by(&key(addr))
 }
 
-pub(super) fn inherited_by(listener: &str) -> Option<Offer> {
+pub(crate) fn inherited_by(listener: &str) -> Option<Offer> {
     let mut inherited = lock_std(&INHERITED);
     let at = inherited.iter().position(|offer| offer.listener == listener)?;
     Some(inherited.remove(at))

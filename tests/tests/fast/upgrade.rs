@@ -10,7 +10,8 @@ use std::{
 };
 
 use graceful_tests::{
-    Client, Fixture, Generations, Process, Signal, fixture, generations::has_ended,
+    Client, Fixture, Generations, Process, Signal, balanced::free_addrs, fixture,
+    generations::has_ended,
 };
 
 /// A folder of the test's own, which goes with it.
@@ -320,8 +321,7 @@ fn a_second_upgrade_while_a_generation_drains() {
 fn listeners_that_the_next_version_does_not_want_are_closed_and_new_ones_bound() {
     let folder = Folder::new("wanted");
     let fail = folder.file("version");
-    let port = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (kept, dropped, new) = (port(), port(), port());
+    let [kept, dropped, new] = free_addrs();
     let mut first = upgraded()
         .env("ADDR", &format!("{kept},{dropped}"))
         .env("FAIL", &fail.display().to_string())
@@ -369,6 +369,52 @@ fn the_age_of_a_connection_and_the_limit_of_them_go_along() {
     assert_eq!(fourth.response().text(), generations.pid.to_string());
     generations.signal(Signal::TERM);
     let _ = generations.first.wait();
+}
+
+#[test]
+fn a_handler_of_another_protocol_hands_its_connection_over_with_its_state() {
+    use std::io::{BufRead, BufReader, Write};
+    let mut generations = Generations::new(fixture!("upgraded_lines"));
+    let client = std::net::TcpStream::connect(generations.addr).unwrap();
+    let mut lines = BufReader::new(client.try_clone().unwrap()).lines();
+    let mut ask = |text: &str| {
+        (&client).write_all(text.as_bytes()).unwrap();
+        lines.next().unwrap().unwrap()
+    };
+    let first = generations.pid;
+    assert_eq!(ask("a\n"), format!("{first} 1 a"));
+    // Half a line has been read by the old process.
+    assert_eq!(ask("b\nha"), format!("{first} 2 b"));
+    thread::sleep(Duration::from_millis(50));
+    generations.upgrade();
+    generations.gone(first);
+    let second = generations.pid;
+    assert_eq!(ask("lf\n"), format!("{second} 3 half"));
+    // A stop is a stop: there is nobody to hand over to.
+    generations.signal(Signal::TERM);
+    assert_eq!(lines.next().unwrap().unwrap(), "bye");
+    let ended = generations.first.wait();
+    assert!(ended.said("handed over 1 connection in"), "{ended:#?}");
+}
+
+#[test]
+fn a_server_of_another_framework_gets_its_listener() {
+    let [addr, ..] = free_addrs();
+    let mut first = fixture!("upgraded_axum").env("ADDR", &addr.to_string()).spawn();
+    first.line(&format!("listening on axum on {addr}"));
+    let pid = first.pid();
+    let mut generations = Generations { first, pid, addr };
+    for _ in 0..3 {
+        let old = generations.pid;
+        assert_eq!(process(&mut Client::connect(addr)), old);
+        generations.upgrade();
+        assert_ne!(generations.pid, old);
+        generations.gone(old);
+        assert_eq!(process(&mut Client::connect(addr)), generations.pid);
+    }
+    generations.signal(Signal::TERM);
+    let _ = generations.first.wait();
+    assert!(Client::try_connect(addr).is_err());
 }
 
 // By a path.
