@@ -52,8 +52,12 @@ impl Generations {
     pub fn while_connections_stay(&mut self, front: SocketAddr, upgrades: usize) {
         // More at once than there will be again: it has all that it needs from then on.
         let mut clients: Vec<_> = (0..60).map(|_| Client::connect(front)).collect();
-        clients.iter_mut().for_each(|client| client.get("/slow/400"));
-        clients.iter_mut().for_each(|client| drop(client.response()));
+        for client in &mut clients {
+            client.get("/slow/400");
+        }
+        for client in &mut clients {
+            client.response();
+        }
         drop(clients);
         let before = connections_to(self.addr);
         for _ in 0..upgrades {

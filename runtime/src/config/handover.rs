@@ -57,15 +57,17 @@ mod enabled {
 
     /// With the feature `handover`: a restart that no client can see.
     impl Config {
-        /// The signals that start the next version of the program and hand over to it. Default: none.
+        /// The signals that start the next version of the program and hand over to it. Default:
+        /// none.
         ///
         /// The file at the path that this process was started by is run with the same arguments,
-        /// environment and folder. It gets the listening sockets, runs `main` up to the point where it
-        /// serves, and says so; only then does this process drain, and gives it the connections that
-        /// are between messages. Whatever goes wrong before costs nothing: the new process is ended,
-        /// that is logged, and this one goes on.
+        /// environment and folder. It gets the listening sockets, runs `main` up to the point where
+        /// it serves, and says so; only then does this process drain, and gives it the connections
+        /// that are between messages. Whatever goes wrong before costs nothing: the new process is
+        /// ended, that is logged, and this one goes on.
         ///
-        /// For deployments that replace the file and restart in place, on a machine or under systemd.
+        /// For deployments that replace the file and restart in place, on a machine or under
+        /// systemd.
         ///
         /// # Examples
         ///
@@ -84,16 +86,16 @@ mod enabled {
             self
         }
 
-        /// The file of the next version. Default: the path that this process was started by, at which
-        /// another file may lie by then.
+        /// The file of the next version. Default: the path that this process was started by, at
+        /// which another file may lie by then.
         pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
             self.handover.program = Some(path.into());
             self
         }
 
         /// The path of a socket at which a next process asks for the listening sockets and the
-        /// connections, whoever has started it: a supervisor, a container beside this one, a person. If
-        /// nobody holds the path, this process does. Default: the environment variable
+        /// connections, whoever has started it: a supervisor, a container beside this one, a
+        /// person. If nobody holds the path, this process does. Default: the environment variable
         /// `GRACEFUL_HANDOVER`, or none. An empty path is none.
         ///
         /// Its folder may be entered by this user alone (mode 700): whoever can connect gets the

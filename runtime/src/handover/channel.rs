@@ -63,6 +63,13 @@ fn written(messages: &[Message]) -> (Vec<u8>, Vec<BorrowedFd<'_>>) {
     (bytes, messages.iter().filter_map(Message::socket).map(AsFd::as_fd).collect())
 }
 
+/// Sends messages whole, or not at all.
+#[cfg_attr(not(feature = "systemd"), allow(dead_code, reason = "for the store"))]
+pub(super) fn send_at_once(socket: BorrowedFd<'_>, messages: &[Message]) -> io::Result<()> {
+    let (bytes, sockets) = written(messages);
+    send(socket, &bytes, &sockets).map(drop)
+}
+
 fn malformed(why: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("not a message of a hand-over: {why}"))
 }
@@ -76,6 +83,7 @@ pub(super) struct Blocking {
 impl Blocking {
     /// Each send and receive takes at most `limit`.
     pub(super) fn new(socket: net::UnixStream, limit: Duration) -> io::Result<Self> {
+        socket.set_nonblocking(false)?;
         socket.set_read_timeout(Some(limit))?;
         socket.set_write_timeout(Some(limit))?;
         Ok(Self { socket, reader: Reader::new() })

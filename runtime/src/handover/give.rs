@@ -15,11 +15,11 @@ use tokio::{
 
 use super::{
     Handover,
-    channel::{Channel, MOST},
+    channel::{Blocking, Channel, MOST},
     door::Door,
     message::{Message, VERSION},
     program::Program,
-    take,
+    take::{self, Arriving},
 };
 use crate::{
     context::Handle,
@@ -93,23 +93,76 @@ enum Start {
     Asked(io::Result<tokio::net::UnixStream>),
 }
 
-pub(super) async fn run(handover: Handover, shared: Arc<Shared>, mut signals: Signals) {
-    let Handover { settings, program, mut door, arriving } = handover;
+/// What has been given to the service manager when the program began to stop.
+#[derive(Clone, Default)]
+pub(super) struct Stored(Arc<Mutex<Option<Given>>>);
+
+#[cfg(all(feature = "systemd", target_os = "linux"))]
+impl Stored {
+    /// Returns what is to be called before a stop: it leaves the listeners with the manager, and
+    /// has the connections follow them.
+    pub(super) fn before_stop(
+        &self,
+        stores: bool,
+        shared: &Arc<Shared>,
+    ) -> Box<dyn FnOnce(&Shared) + Send> {
+        let (stored, shared) = (self.clone(), shared.clone());
+        Box::new(move |_| {
+            // A connection goes to one process alone.
+            if !stores || !shared.manager.is_there() || moving::is_giving() {
+                return;
+            }
+            match super::store::Store::begin(&shared) {
+                Ok((store, wanted)) => {
+                    let parcels = moving::begin_giving(wanted);
+                    let given = Given { to: To::Store(store), parcels, room: u64::MAX };
+                    *lock_std(&stored.0) = Some(given);
+                }
+                Err(error) => say!(
+                    shared.log,
+                    warn,
+                    { error = error.to_string() },
+                    "the service manager keeps nothing: {error}"
+                ),
+            }
+        })
+    }
+}
+
+pub(super) async fn run(
+    handover: Handover,
+    shared: Arc<Shared>,
+    mut signals: Signals,
+    stored: Stored,
+) {
+    let Handover { settings, program, mut door, arriving, .. } = handover;
     let (requests, mut requested) = mpsc::unbounded_channel();
     *lock_std(&REQUESTS) = Some(requests);
     if let Some(arriving) = arriving {
         let taking = async {
-            let (channel, from) = arriving.into_channel().map_err(Failure::from_error)?;
             let take_door = || door.as_mut().map_or(Ok(()), Door::hold);
-            let channel = take::take_place(channel, from, &shared, take_door).await?;
-            Ok::<_, Failure>(channel.map(|channel| (channel, from)))
+            match arriving {
+                Arriving::Live { channel, from } => {
+                    let channel = channel.into_async().map_err(Failure::from_error)?;
+                    let channel = take::take_place(channel, from, &shared, take_door).await?;
+                    Ok::<_, Failure>(channel.map(|channel| (vec![channel], from)))
+                }
+                Arriving::Stored { channels, from } => {
+                    shared.until_told_ready().await;
+                    moving::close_unclaimed();
+                    let channels: io::Result<Vec<_>> =
+                        channels.into_iter().map(Blocking::into_async).collect();
+                    shared.manager.forget_stored();
+                    Ok(Some((channels.map_err(Failure::from_error)?, from)))
+                }
+            }
         };
         match race(shared.phase.reached(Phase::Over), taking).await {
             First::Left(()) => return,
             First::Right(Err(failure)) => shared.tell(Event::Failed(failure)),
             First::Right(Ok(None)) => {}
-            First::Right(Ok(Some((channel, from)))) => {
-                tokio::spawn(take::take_connections(channel, from, shared.clone()));
+            First::Right(Ok(Some((channels, from)))) => {
+                tokio::spawn(take::take_connections(channels, from, shared.clone()));
             }
         }
     }
@@ -132,23 +185,26 @@ pub(super) async fn run(handover: Handover, shared: Arc<Shared>, mut signals: Si
         }
     });
     let given = match given.await {
-        First::Right(given) => given,
-        First::Left(()) => {
-            // Signals that come now find the process stopping.
-            race(shared.phase.reached(Phase::Over), refuse(&shared, &mut signals, requested)).await;
-            return;
+        First::Right(given) => {
+            if let Some(door) = &mut door {
+                door.leave();
+            }
+            Some(given)
         }
+        First::Left(()) => lock_std(&stored.0).take(),
     };
-    if let Some(door) = &mut door {
-        door.leave();
-    }
     drop(listener);
-    let Given { channel, parcels, room } = given;
-    let giving = give(&channel, parcels, room);
-    race(shared.phase.reached(Phase::Over), giving).await;
+    // Signals that come now find the process stopping.
+    let refusing = refuse(&shared, &mut signals, requested);
+    let over = shared.phase.reached(Phase::Over);
+    let Some(Given { mut to, parcels, room }) = given else {
+        race(over, refusing).await;
+        return;
+    };
+    race(over, race(refusing, give(&mut to, parcels, room))).await;
     moving::end_giving();
     // If it is gone, there is nobody to be told.
-    let _ = channel.send(&[Message::Done]).await;
+    let _ = to.send(&[Message::Done]).await;
 }
 
 async fn next(
@@ -199,9 +255,35 @@ async fn refuse(
     }
 }
 
+/// Where the connections go.
+enum To {
+    Process(Channel),
+    #[cfg(all(feature = "systemd", target_os = "linux"))]
+    Store(super::store::Store),
+}
+
+impl To {
+    async fn send(&mut self, messages: &[Message]) -> io::Result<()> {
+        match self {
+            Self::Process(channel) => channel.send(messages).await,
+            #[cfg(all(feature = "systemd", target_os = "linux"))]
+            Self::Store(store) => store.send(messages),
+        }
+    }
+
+    /// How many of `messages` can be sent at once.
+    fn batch(&self, messages: &[Message]) -> usize {
+        match self {
+            Self::Process(_) => messages.len().min(MOST),
+            #[cfg(all(feature = "systemd", target_os = "linux"))]
+            Self::Store(_) => super::store::Store::batch(messages),
+        }
+    }
+}
+
 /// A hand-over that has begun.
 struct Given {
-    channel: Channel,
+    to: To,
     parcels: mpsc::UnboundedReceiver<Parcel>,
     room: u64,
 }
@@ -396,12 +478,12 @@ async fn agree(channel: &mut Channel, shared: &Shared) -> Result<(Agreed, u32), 
 /// From here on there is no way back: the connections go to the new process.
 fn begin(channel: Channel, agreed: Agreed) -> Given {
     let Agreed { wanted, room } = agreed;
-    Given { channel, parcels: moving::begin_giving(wanted), room }
+    Given { to: To::Process(channel), parcels: moving::begin_giving(wanted), room }
 }
 
 /// Sends connections as they come.
 async fn give(
-    channel: &Channel,
+    to: &mut To,
     mut parcels: mpsc::UnboundedReceiver<Parcel>,
     mut room: u64,
 ) -> super::Never {
@@ -419,14 +501,17 @@ async fn give(
         if batch.is_empty() {
             continue;
         }
-        let (messages, answers): (Vec<_>, Vec<_>) =
+        let (mut messages, mut answers): (Vec<_>, Vec<_>) =
             batch.drain(..).map(|it| (Message::from(it.moved), it.answer)).unzip();
-        let sent = channel.send(&messages).await.is_ok();
-        if sent {
-            room -= messages.len() as u64;
-        }
-        for (message, answer) in messages.into_iter().zip(answers) {
-            let _ = answer.send(message.into_socket().filter(|_| !sent));
+        while !messages.is_empty() {
+            let count = to.batch(&messages);
+            let sent = to.send(&messages[..count]).await.is_ok();
+            if sent {
+                room -= count as u64;
+            }
+            for (message, answer) in messages.drain(..count).zip(answers.drain(..count)) {
+                let _ = answer.send(message.into_socket().filter(|_| !sent));
+            }
         }
     }
 }

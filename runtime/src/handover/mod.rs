@@ -2,8 +2,8 @@
 //!
 //! The old process (`give`) offers its listeners, waits until the new one (`take`) serves, and then
 //! drains; each connection that is between messages goes to the new one instead of being closed.
-//! They talk by `message`s over a `channel`. The new process comes through one of two doors: the old
-//! one starts it (`program`), or it asks at a path (`door`).
+//! They talk by `message`s over a `channel`. The new process comes through one of two doors: the
+//! old one starts it (`program`), or it asks at a path (`door`).
 //!
 //! May use: `util`, `signal`, `log`, `work`, `stop`, `context`, `net`. Must not know: HTTP.
 
@@ -13,6 +13,8 @@ mod give;
 mod listeners;
 pub(crate) mod message;
 mod program;
+#[cfg(all(feature = "systemd", target_os = "linux"))]
+mod store;
 mod take;
 
 use std::{convert::Infallible, io, path::PathBuf, sync::Arc, time::Duration};
@@ -45,6 +47,9 @@ pub(crate) struct Handover {
     program: program::Program,
     door: Option<door::Door>,
     arriving: Option<take::Arriving>,
+    /// Whether the service manager keeps descriptors.
+    #[cfg_attr(not(feature = "systemd"), allow(dead_code, reason = "for the store"))]
+    stores: bool,
 }
 
 impl Handover {
@@ -57,6 +62,14 @@ impl Handover {
     pub(crate) fn begin(settings: Settings) -> Result<Self, Failure> {
         let program = program::Program::of_this_process(settings.program.as_deref());
         let mut arriving = take::of_parent()?;
+        #[cfg(all(feature = "systemd", target_os = "linux"))]
+        if arriving.is_none() {
+            arriving = store::taken()?;
+        }
+        #[cfg(all(feature = "systemd", target_os = "linux"))]
+        let stores = store::is_there();
+        #[cfg(not(all(feature = "systemd", target_os = "linux")))]
+        let stores = false;
         let mut door = None;
         if let Some(path) = &settings.path {
             door = Some(door::Door::at(path)?);
@@ -66,7 +79,7 @@ impl Handover {
         {
             arriving = door.open()?;
         }
-        Ok(Self { settings, program, door, arriving })
+        Ok(Self { settings, program, door, arriving, stores })
     }
 
     /// Runs for as long as the process does, on the sentinel's runtime. Ends once the program is
@@ -77,7 +90,13 @@ impl Handover {
     /// If the handlers of the signals cannot be installed.
     pub(crate) fn run(self, shared: Arc<Shared>) -> io::Result<Companion> {
         let signals = crate::signal::Signals::install(&self.settings.signals)?;
-        Ok(Box::pin(give::run(self, shared, signals)))
+        let stored = give::Stored::default();
+        #[cfg(all(feature = "systemd", target_os = "linux"))]
+        let before_stop = stored.before_stop(self.stores, &shared);
+        #[cfg(not(all(feature = "systemd", target_os = "linux")))]
+        let before_stop = Box::new(|_: &Shared| {});
+        let run = Box::pin(give::run(self, shared, signals, stored));
+        Ok(Companion { run, before_stop })
     }
 }
 

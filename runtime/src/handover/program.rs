@@ -86,8 +86,8 @@ impl Program {
         Ok(NewProcess::watch(child))
     }
 
-    /// Makes the folder, which nobody else can enter, for the socket by which the next version comes
-    /// to this process.
+    /// Makes the folder, which nobody else can enter, for the socket by which the next version
+    /// comes to this process.
     pub(super) fn folder(&self) -> io::Result<Folder> {
         let path = folder_of(&self.base, std::process::id());
         // Left over from a process with the same number.

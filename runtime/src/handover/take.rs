@@ -29,10 +29,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const RESERVE: u64 = 64;
 
 /// This process, which has the sockets of another one and does not serve yet.
-pub(crate) struct Arriving {
-    channel: Blocking,
-    /// The old process.
-    from: u32,
+pub(crate) enum Arriving {
+    /// The old process goes on until this one serves.
+    Live { channel: Blocking, from: u32 },
+    #[cfg_attr(not(feature = "systemd"), allow(dead_code, reason = "for the store"))]
+    /// It has ended, and has left everything with the service manager.
+    Stored { channels: Vec<Blocking>, from: u32 },
 }
 
 /// Takes the sockets of the process that has started this one, if it offers them.
@@ -89,7 +91,7 @@ pub(super) fn ask(socket: UnixStream) -> Result<Arriving, Failure> {
             Some(Message::Listener { listener, written, sharing, socket }) => {
                 moving::inherit(Offer { listener, written, sharing, socket });
             }
-            Some(Message::Offered) => return Ok(Arriving { channel, from }),
+            Some(Message::Offered) => return Ok(Arriving::Live { channel, from }),
             Some(Message::Refused { why }) => {
                 return Err(Failure::new(format!("cannot take over from process {from}: {why}")));
             }
@@ -100,12 +102,6 @@ pub(super) fn ask(socket: UnixStream) -> Result<Arriving, Failure> {
                 )));
             }
         }
-    }
-}
-
-impl Arriving {
-    pub(super) fn into_channel(self) -> io::Result<(Channel, u32)> {
-        Ok((self.channel.into_async()?, self.from))
     }
 }
 
@@ -174,7 +170,7 @@ fn alone(shared: &Shared, from: u32) -> Option<Channel> {
 
 /// Takes connections until the old process says that there are no more, or this one stops: then
 /// the others end there. If this one hands over as well, they go on to the next.
-pub(super) async fn take_connections(mut channel: Channel, from: u32, shared: Arc<Shared>) {
+pub(super) async fn take_connections(channels: Vec<Channel>, from: u32, shared: Arc<Shared>) {
     let name = format!("taking the connections of process {from}");
     let hold = TaskGuard::new(&shared.work, Role::Server(None), TaskName::Text(name.into()));
     let hold = Arc::new(hold);
@@ -188,32 +184,38 @@ pub(super) async fn take_connections(mut channel: Channel, from: u32, shared: Ar
     let mut has_hung_up = false;
     let started = Instant::now();
     let (mut taken, mut dropped) = (0_usize, 0_usize);
-    let ended = loop {
-        let received = if has_hung_up {
-            channel.receive().await
-        } else {
-            match race(stops.as_mut(), channel.receive()).await {
-                First::Right(received) => received,
-                First::Left(()) => {
-                    channel.hang_up();
-                    has_hung_up = true;
+    let mut ended = Err("it ended before it said so".to_owned());
+    for mut channel in channels {
+        // Of several, which the service manager has kept, only the last one has an end in it.
+        loop {
+            let received = if has_hung_up {
+                channel.receive().await
+            } else {
+                match race(stops.as_mut(), channel.receive()).await {
+                    First::Right(received) => received,
+                    First::Left(()) => {
+                        channel.hang_up();
+                        has_hung_up = true;
+                        continue;
+                    }
+                }
+            };
+            match received {
+                Ok(Some(Message::Connection { details, socket })) => {
+                    // The listeners belong to the accept loops; one that has ended takes no more.
+                    let delivered = moving::deliver(Moved { socket, details }, &hold);
+                    *(if delivered { &mut taken } else { &mut dropped }) += 1;
                     continue;
                 }
+                Ok(Some(Message::Done)) => ended = Ok(()),
+                Ok(Some(_)) => continue,
+                Ok(None) if has_hung_up => ended = Ok(()),
+                Ok(None) => {}
+                Err(error) => ended = Err(error.to_string()),
             }
-        };
-        match received {
-            Ok(Some(Message::Connection { details, socket })) => {
-                // The listeners belong to the accept loops; one that has ended takes no more.
-                let delivered = moving::deliver(Moved { socket, details }, &hold);
-                *(if delivered { &mut taken } else { &mut dropped }) += 1;
-            }
-            Ok(Some(Message::Done)) => break Ok(()),
-            Ok(Some(_)) => {}
-            Ok(None) if has_hung_up => break Ok(()),
-            Ok(None) => break Err("it ended before it said so".to_owned()),
-            Err(error) => break Err(error.to_string()),
+            break;
         }
-    };
+    }
     moving::end_taking();
     let elapsed = started.elapsed();
     let in_time = HumanDuration(elapsed);

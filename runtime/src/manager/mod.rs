@@ -44,6 +44,9 @@ mod systemd {
         #[cfg(feature = "handover")]
         pub(crate) fn main_process(&self, _: u32) {}
 
+        #[cfg(feature = "handover")]
+        pub(crate) fn forget_stored(&self) {}
+
         pub(crate) fn extend(&self, _: Duration) {}
 
         pub(crate) fn alive(&self) {}

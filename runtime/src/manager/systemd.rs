@@ -6,7 +6,7 @@ use std::{
     fmt::Write as _,
     io,
     os::{
-        fd::AsFd,
+        fd::{AsFd, OwnedFd},
         linux::net::SocketAddrExt,
         unix::{ffi::OsStrExt, net},
     },
@@ -43,6 +43,9 @@ pub(crate) struct Manager {
 #[derive(Debug)]
 enum Outgoing {
     Message(String),
+    /// A descriptor that the manager is to keep.
+    #[cfg(feature = "handover")]
+    Store(OwnedFd),
     /// Answered once everything before it is sent.
     Mark(oneshot::Sender<()>),
 }
@@ -111,6 +114,22 @@ impl Manager {
         self.is_muted.store(true, Ordering::Relaxed);
     }
 
+    /// Has the manager keep a descriptor for the next start of the service (`FDSTORE=1` in
+    /// `sd_notify(3)`), whatever becomes of its other end.
+    #[cfg(feature = "handover")]
+    pub(crate) fn store(&self, descriptor: OwnedFd) {
+        if let Some(outbox) = &self.outbox {
+            // As in `send`.
+            let _ = outbox.try_send(Outgoing::Store(descriptor));
+        }
+    }
+
+    /// The stored descriptors have been taken.
+    #[cfg(feature = "handover")]
+    pub(crate) fn forget_stored(&self) {
+        self.send(&[NotifyState::Custom("FDSTOREREMOVE=1"), NotifyState::Custom(STORED)]);
+    }
+
     pub(crate) fn status(&self, status: &str) {
         self.send(&[NotifyState::Status(&shown(status))]);
     }
@@ -165,9 +184,29 @@ fn deliver(socket: &net::UnixDatagram, outgoing: &mpsc::Receiver<Outgoing>) {
         match message {
             // A manager that is gone may come back, as systemd does when it re-executes itself.
             Outgoing::Message(message) => drop(socket.send(message.as_bytes())),
+            #[cfg(feature = "handover")]
+            Outgoing::Store(descriptor) => store(socket, &descriptor),
             // The waiter may have given up.
             Outgoing::Mark(mark) => drop(mark.send(())),
         }
+    }
+}
+
+/// The name of the descriptors that are stored.
+#[cfg(feature = "handover")]
+const STORED: &str = "FDNAME=graceful";
+
+#[cfg(feature = "handover")]
+fn store(socket: &net::UnixDatagram, descriptor: &OwnedFd) {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    let message = format!("FDSTORE=1\nFDPOLL=0\n{STORED}\n");
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor.as_fd()];
+    if control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        // As of every message: if the manager is gone, so is the store.
+        let bytes = [io::IoSlice::new(message.as_bytes())];
+        let _ = sendmsg(socket, &bytes, &mut control, SendFlags::NOSIGNAL);
     }
 }
 

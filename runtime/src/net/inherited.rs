@@ -39,6 +39,10 @@ fn passed() -> &'static Mutex<Vec<Passed>> {
         let passed = (0..fds.len()).map(|index| {
             // The name of unnamed sockets (`sd_listen_fds_with_names(3)`).
             let name = names.next().filter(|name| !name.is_empty()).unwrap_or("unknown");
+            #[cfg(feature = "handover")]
+            if name == STORED {
+                take_stored(&mut fds, index);
+            }
             let socket = listening(&mut fds, index);
             Passed { name: name.to_owned(), listens: socket.is_some(), socket }
         });
@@ -47,6 +51,33 @@ fn passed() -> &'static Mutex<Vec<Passed>> {
         let _ = sd_notify::listen_fds_with_names(true);
         Mutex::new(passed)
     })
+}
+
+/// The name of the descriptors that this library has had systemd keep.
+#[cfg(feature = "handover")]
+const STORED: &str = "graceful";
+
+#[cfg(feature = "handover")]
+static FROM_STORE: Mutex<Vec<std::os::fd::OwnedFd>> = Mutex::new(Vec::new());
+
+/// Returns what the process before has had systemd keep (`FileDescriptorStoreMax=` in
+/// systemd.service(5)). If there is anything, all passed descriptors are taken over now.
+#[cfg(feature = "handover")]
+pub(crate) fn stored() -> Vec<std::os::fd::OwnedFd> {
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    if names.split(':').any(|name| name == STORED) {
+        passed();
+    }
+    std::mem::take(&mut lock_std(&FROM_STORE))
+}
+
+#[cfg(feature = "handover")]
+fn take_stored(fds: &mut ListenFd, index: usize) {
+    let (family, kind) = (socket2::Domain::UNIX.into(), Type::SEQPACKET.into());
+    // Something else of this name is left for others.
+    if let Ok(Some(socket)) = fds.take_custom(index, family, kind, "stored socket") {
+        lock_std(&FROM_STORE).push(socket);
+    }
 }
 
 /// Takes the socket if it is a listening one, of any family.

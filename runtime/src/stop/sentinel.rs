@@ -81,7 +81,9 @@ pub(crate) fn spawn(
         (Signals::install(signals)?, Signals::install(dumps)?, companion)
     };
     let thread = std::thread::Builder::new().name("graceful-sentinel".to_owned());
-    let sentinel = Sentinel { shared: shared.clone(), events, signals, adopt };
+    let (companion, before_stop) =
+        companion.map(|companion| (companion.run, companion.before_stop)).unzip();
+    let sentinel = Sentinel { shared: shared.clone(), events, signals, adopt, before_stop };
     thread.spawn(move || {
         let run = beside(sentinel.run(), feed_watchdog(&shared));
         let run = beside(run, dump_on_signal(&shared, &mut dumps));
@@ -95,11 +97,21 @@ pub(crate) fn spawn(
     Ok(())
 }
 
-/// What else runs on the sentinel's thread, until the phase is `Over` and a moment longer.
-pub(crate) type Companion = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// What else runs on the sentinel's thread.
+pub(crate) struct Companion {
+    /// Runs until the phase is `Over`, and a moment longer.
+    pub(crate) run: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Called before a stop that nobody has taken over begins: before any phase says so.
+    pub(crate) before_stop: BeforeStop,
+}
+
+pub(crate) type BeforeStop = Box<dyn FnOnce(&Shared) + Send>;
 
 /// Runs `run` to its end, and `companion` beside it.
-async fn accompanied(run: impl Future<Output = Ended>, mut companion: Option<Companion>) -> Ended {
+async fn accompanied(
+    run: impl Future<Output = Ended>,
+    mut companion: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+) -> Ended {
     let mut run = pin!(run);
     let ended = poll_fn(|cx| {
         if let Poll::Ready(ended) = run.as_mut().poll(cx) {
@@ -123,6 +135,7 @@ struct Sentinel {
     events: mpsc::UnboundedReceiver<Event>,
     signals: Signals,
     adopt: Adopt,
+    before_stop: Option<BeforeStop>,
 }
 
 #[derive(Default)]
@@ -136,7 +149,7 @@ impl Sentinel {
         let mut problems = Problems::default();
         let cause = self.serve(&mut problems).await;
         let started = Instant::now();
-        let Self { shared, mut events, mut signals, adopt } = self;
+        let Self { shared, mut events, mut signals, adopt, before_stop } = self;
         let limits = shared.limits;
         // Events that were sent before the stop began.
         while let Ok(event) = events.try_recv() {
@@ -156,6 +169,11 @@ impl Sentinel {
             _ => false,
         };
         // In this order, so that the drain has begun when the message says so.
+        if let (Cause::Signal(_) | Cause::Stop, true, Some(before_stop)) =
+            (&cause, ready, before_stop)
+        {
+            before_stop(&shared);
+        }
         sequence::begin(&shared, delay);
         if !in_silence {
             messages::stopping(&shared.log, &cause, delay, limits.timeout);

@@ -238,3 +238,79 @@ fn the_units_of_the_example_are_clean_and_hardened() {
     let output = security.arg(units.join("web.service")).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
+
+const UPGRADED: &str = concat!(env!("CARGO_BIN_EXE_fixtures"), " upgraded");
+
+/// The program that can be upgraded as `web.service`, started.
+fn upgraded(manager: &Manager, lines: &str) -> SocketAddr {
+    let addr = free_addr();
+    manager.service("web", UPGRADED, &[("ADDR", &addr.to_string())], lines);
+    manager.done(&["start", "web"]);
+    addr
+}
+
+#[test]
+fn a_reload_is_an_upgrade_and_the_unit_follows_it() {
+    let Some(manager) = Manager::start() else { return };
+    let lines =
+        "NotifyAccess=all\nExecReload=/bin/kill -USR2 $MAINPID\nWatchdogSec=2\nTimeoutStopSec=20";
+    let addr = upgraded(&manager, lines);
+    let mut kept = Client::connect(addr);
+    let first = main_pid(&manager);
+    assert_eq!(kept.fetch("/process").text(), first.as_raw_nonzero().to_string());
+    for _ in 0..2 {
+        let old = main_pid(&manager);
+        manager.done(&["reload", "web"]);
+        let number = |pid: Pid| pid.as_raw_nonzero().to_string();
+        manager.wait_for("web", "MainPID", |pid| pid != number(old) && pid != "0");
+        let new = main_pid(&manager);
+        assert_eq!(kept.fetch("/process").text(), number(new));
+        manager.wait_for("web", "StatusText", |text| text.starts_with("serving on"));
+    }
+    // Longer than the watchdog allows: the new one feeds it.
+    std::thread::sleep(Duration::from_millis(4_500));
+    assert_eq!(manager.property("web", "ActiveState"), "active");
+    assert_eq!(manager.property("web", "NRestarts"), "0");
+    assert_eq!(kept.fetch("/").text(), "fine");
+    manager.done(&["stop", "web"]);
+    manager.wait_for("web", "ActiveState", |state| state == "inactive");
+}
+
+/// `systemctl restart`, and not one client sees it: neither those that keep one connection, nor
+/// those with a new one each.
+#[test]
+fn a_restart_with_the_descriptor_store_closes_no_connection() {
+    let Some(manager) = Manager::start() else { return };
+    let lines = "FileDescriptorStoreMax=16\nEnvironment=GRACEFUL_FDSTORE=1\nNotifyAccess=main";
+    let addr = upgraded(&manager, lines);
+    let mut half = Client::connect(addr);
+    half.send("GET /process HTTP/1.1\r\nho");
+    let kept = Clients::start(addr, Style::OneConnection, 64);
+    let each = Clients::start(addr, Style::ConnectionEach, 32);
+    let mut longest = Duration::ZERO;
+    let restarts = std::env::var("GRACEFUL_RESTARTS").map_or(5, |text| text.parse().unwrap());
+    for _ in 0..restarts {
+        std::thread::sleep(Duration::from_millis(100));
+        let old = main_pid(&manager);
+        let start = Instant::now();
+        manager.done(&["restart", "web"]);
+        longest = longest.max(start.elapsed());
+        assert_ne!(main_pid(&manager), old);
+    }
+    half.send("st: x\r\n\r\n");
+    assert_eq!(half.response().text(), main_pid(&manager).as_raw_nonzero().to_string());
+    for (what, clients) in [("one connection", kept), ("a connection each", each)] {
+        let Tally { answered, refused, lost, closed, late, .. } = clients.stop();
+        println!(
+            "{restarts} restarts with the store, {what}: {answered} answered, {refused} refused, {} lost, {closed} closed; the longest took {longest:.0?}",
+            lost.len()
+        );
+        assert!(lost.is_empty(), "{lost:?}");
+        assert_eq!((refused, closed, late), (0, 0, 0), "{what}");
+    }
+    // The store is empty once its contents are taken: what is in it now would be taken twice.
+    manager.wait_for("web", "NFileDescriptorStore", |count| count == "0");
+    manager.done(&["stop", "web"]);
+    let said = manager.said("web");
+    assert!(!said.contains("no more:") && !said.contains("cut off"), "{said}");
+}

@@ -1,0 +1,135 @@
+//! The service manager as the way from one process to the next: at a stop it keeps a socket whose
+//! queue holds the messages, and passes it to the process that it starts next.
+//!
+//! A queue is not read before that, so it has to hold everything: sockets that keep the boundaries
+//! of what is written take a batch of messages or refuse it, and where one is full, another is
+//! stored.
+
+use std::{
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    time::Duration,
+};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
+
+use super::{
+    channel::{self, Blocking},
+    message::{Message, VERSION},
+    take::Arriving,
+};
+use crate::{
+    net::{SocketSharing, moving},
+    stop::Shared,
+    util::Failure,
+};
+
+/// How much a queue is asked to hold; the kernel grants as much as `net.core.wmem_max` says.
+const ROOM: usize = 8 * 1024 * 1024;
+
+/// The longest batch, well below the room of any queue.
+const LONGEST: usize = 32 * 1024;
+
+/// Whether the manager keeps descriptors of this service.
+pub(super) fn is_there() -> bool {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    // From systemd 254 on; before that the unit has to say so.
+    number("FDSTORE").or_else(|| number("GRACEFUL_FDSTORE")).is_some_and(|most| most > 0)
+}
+
+/// Writes into queues that the manager keeps.
+pub(super) struct Store {
+    queue: OwnedFd,
+    shared: std::sync::Weak<Shared>,
+}
+
+impl Store {
+    /// Has the manager keep a queue, with the listeners in it. Returns it with their names.
+    ///
+    /// # Errors
+    ///
+    /// If there are no descriptors left.
+    pub(super) fn begin(shared: &std::sync::Arc<Shared>) -> io::Result<(Self, Vec<String>)> {
+        let offers = moving::offers()?;
+        let wanted = offers.iter().map(|offer| offer.listener.clone()).collect();
+        let this = Self { queue: queue(shared)?, shared: std::sync::Arc::downgrade(shared) };
+        let mut messages = vec![Message::Hello { version: VERSION, process: std::process::id() }];
+        // The manager itself passes what it holds anyway.
+        let own = offers.into_iter().filter(|offer| offer.sharing != SocketSharing::Shared);
+        messages.extend(own.map(Message::from));
+        messages.push(Message::Offered);
+        for messages in messages.chunks(channel::MOST) {
+            channel::send_at_once(this.queue.as_fd(), messages)?;
+        }
+        Ok((this, wanted))
+    }
+
+    /// Sends messages, each batch of them as a whole.
+    ///
+    /// # Errors
+    ///
+    /// If not all of them fit: those that do not are not sent.
+    pub(super) fn send(&mut self, messages: &[Message]) -> io::Result<()> {
+        match channel::send_at_once(self.queue.as_fd(), messages) {
+            // The queue is full.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let shared = self.shared.upgrade().ok_or(io::ErrorKind::BrokenPipe)?;
+                self.queue = queue(&shared)?;
+                channel::send_at_once(self.queue.as_fd(), messages)
+            }
+            result => result,
+        }
+    }
+
+    /// How many of `messages` make one batch.
+    pub(super) fn batch(messages: &[Message]) -> usize {
+        let mut bytes = Vec::new();
+        let fitting = messages.iter().take_while(|message| {
+            message.write(&mut bytes);
+            bytes.len() <= LONGEST
+        });
+        // One that is longer is refused, and stays.
+        fitting.count().clamp(1, channel::MOST)
+    }
+}
+
+/// Makes a queue, and has the manager keep its end.
+fn queue(shared: &Shared) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (ours, kept) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    // If it gets less, it is full sooner.
+    let _ = sockopt::set_socket_send_buffer_size(&ours, ROOM);
+    shared.manager.store(kept);
+    Ok(ours)
+}
+
+/// Takes the listeners that the process before has left with the manager.
+///
+/// # Errors
+///
+/// If what is there makes no sense.
+pub(super) fn taken() -> Result<Option<Arriving>, Failure> {
+    let failed =
+        |error: io::Error| Failure::from_error(error).context("cannot take what systemd has kept");
+    let mut channels = Vec::new();
+    for stored in crate::net::stored() {
+        // All that will come is there.
+        let channel = Blocking::new(UnixStream::from(stored), Duration::from_secs(1));
+        channels.push(channel.map_err(failed)?);
+    }
+    let mut from = 0;
+    let Some(first) = channels.first_mut() else { return Ok(None) };
+    loop {
+        match first.receive().map_err(failed)? {
+            Some(Message::Hello { process, .. }) => from = process,
+            Some(Message::Listener { listener, written, sharing, socket }) => {
+                moving::inherit(moving::Offer { listener, written, sharing, socket });
+            }
+            Some(Message::Offered) | None => return Ok(Some(Arriving::Stored { channels, from })),
+            Some(_) => {}
+        }
+    }
+}
