@@ -197,13 +197,14 @@ pub mod guides {
         reference: "../docs/reference.md",
         restarts: "../docs/restarts.md",
         systemd: "../docs/systemd.md",
+        upgrade: "../docs/upgrade.md",
     }
 }
 
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing {
-    pub use crate::handover::message::read_all;
+    pub use crate::handover::message::read_all as read_messages;
     pub use crate::http::framing::oracle::compare;
 }
 

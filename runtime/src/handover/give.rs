@@ -94,7 +94,7 @@ enum Start {
 }
 
 /// What has been given to the service manager when the program began to stop.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Stored(Arc<Mutex<Option<Given>>>);
 
 #[cfg(all(feature = "systemd", target_os = "linux"))]
@@ -106,7 +106,7 @@ impl Stored {
         stores: bool,
         shared: &Arc<Shared>,
     ) -> Box<dyn FnOnce(&Shared) + Send> {
-        let (stored, shared) = (self.clone(), shared.clone());
+        let (slot, shared) = (self.0.clone(), shared.clone());
         Box::new(move |_| {
             // A connection goes to one process alone.
             if !stores || !shared.manager.is_there() || moving::is_giving() {
@@ -116,7 +116,7 @@ impl Stored {
                 Ok((store, wanted)) => {
                     let parcels = moving::begin_giving(wanted);
                     let given = Given { to: To::Store(store), parcels, room: u64::MAX };
-                    *lock_std(&stored.0) = Some(given);
+                    *lock_std(&slot) = Some(given);
                 }
                 Err(error) => say!(
                     shared.log,
