@@ -55,12 +55,26 @@ pub(super) fn of_parent() -> Result<Option<Arriving>, Failure> {
     }
 }
 
+/// The process and the user at the other end of a socket (`SO_PEERCRED`, unix(7)); process 0: it is
+/// in another container.
+#[cfg(target_os = "linux")]
+fn peer_of(socket: &UnixStream) -> Option<(u32, u32)> {
+    // Not rustix's form of it, in which a process has a number that is not 0.
+    let peer = nix::sys::socket::getsockopt(socket, nix::sys::socket::sockopt::PeerCredentials);
+    peer.ok().map(|peer| (peer.pid().cast_unsigned(), peer.uid()))
+}
+
+/// Elsewhere what protects the socket is its folder.
+#[cfg(not(target_os = "linux"))]
+fn peer_of(_: &UnixStream) -> Option<(u32, u32)> {
+    None
+}
+
 /// Whether the process at the other end has started this one.
 pub(super) fn is_of_parent(socket: &UnixStream) -> bool {
-    let peer = rustix::net::sockopt::socket_peercred(socket);
-    peer.is_ok_and(|peer| {
-        peer.pid.as_raw_nonzero().get().cast_unsigned() == std::os::unix::process::parent_id()
-    })
+    // What has no number here may be neither: process 1 of a container has a parent outside of it.
+    let process = peer_of(socket).map(|(process, _)| process).filter(|process| *process != 0);
+    process == Some(std::os::unix::process::parent_id())
 }
 
 fn failure(error: io::Error) -> Failure {
@@ -73,12 +87,12 @@ fn failure(error: io::Error) -> Failure {
 ///
 /// If it is another user's, refuses, or does not answer.
 pub(super) fn ask(socket: UnixStream) -> Result<Arriving, Failure> {
-    let peer =
-        rustix::net::sockopt::socket_peercred(&socket).map_err(|error| failure(error.into()))?;
-    if peer.uid != rustix::process::geteuid() {
+    let user = rustix::process::geteuid().as_raw();
+    if let Some((process, other)) = peer_of(&socket)
+        && other != user
+    {
         return Err(Failure::new(format!(
-            "cannot take over from process {}: it is another user's",
-            peer.pid.as_raw_nonzero()
+            "cannot take over from process {process}: it is another user's"
         )));
     }
     let mut channel = Blocking::new(socket, PATIENCE).map_err(failure)?;

@@ -65,6 +65,49 @@ fn a_limit_that_is_reached_is_the_exit_code_of_the_container() {
     podman.line("web", "cut off: GET /slow/60000");
 }
 
+/// A second container beside the first takes over from it, although both are process 1.
+#[test]
+fn process_1_of_a_container_is_replaced_by_that_of_another() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let Some(podman) = Podman::start() else { return };
+    podman.machine_image();
+    let addr = free_addr();
+    let folder = podman.folder().join("handover");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let (addr_is, mount) = (format!("ADDR={addr}"), format!("{}:/handover", folder.display()));
+    let words = ["-e", &addr_is, "-e", "HANDOVER=/handover/app.sock", "-v", &mount];
+    podman.run_machine("first", &words, &[FIXTURES, "upgraded"]);
+    podman.line("first", "listening on");
+    let mut kept = Client::connect(addr);
+    assert_eq!(kept.fetch("/process").text(), "1");
+    for (old, new) in [("first", "second"), ("second", "third")] {
+        podman.run_machine(new, &words, &[FIXTURES, "upgraded"]);
+        podman.line(new, "took over 1 connection from process 1");
+        podman.done(&["wait", old]);
+        assert_eq!(podman.exit_code(old), 0);
+        assert!(podman.logs(old).contains("handed over 1 connection in"), "{}", podman.logs(old));
+        let response = kept.fetch("/process");
+        assert_eq!((response.text(), response.closes()), ("1".to_owned(), false));
+    }
+    podman.done(&["stop", "-t", "10", "third"]);
+    assert_eq!(podman.exit_code("third"), 0);
+}
+
+/// An upgrade of process 1 itself would end its container.
+#[test]
+fn process_1_refuses_to_start_its_next_version() {
+    let Some(podman) = Podman::start() else { return };
+    podman.machine_image();
+    let addr = free_addr();
+    let addr_is = format!("ADDR={addr}");
+    podman.run_machine("web", &["-e", &addr_is], &[FIXTURES, "upgraded"]);
+    podman.line("web", "listening on");
+    let answer = Client::connect(addr).fetch("/upgrade").text();
+    assert!(answer.starts_with("failed: this is process 1"), "{answer}");
+    assert_eq!(Client::connect(addr).fetch("/").text(), "fine");
+}
+
 /// What happens to the first process of a container that knows of no signals.
 #[test]
 fn a_program_without_us_is_killed_after_the_grace() {
