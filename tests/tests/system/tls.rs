@@ -11,7 +11,7 @@ use std::{
 };
 
 use graceful_tests::{
-    Fixture, PATIENCE, Process, Signal, fixture, in_time,
+    Fixture, Generations, PATIENCE, Process, Signal, fixture, in_time,
     load::{Random, Tally},
 };
 use rustls::{
@@ -654,6 +654,46 @@ fn restarts_lose_no_request_over_tls() {
             all.lost.len()
         );
         assert!(all.answered > 500, "too few to tell: {}", all.answered);
+        assert!(all.lost.is_empty(), "{} of {}: {:#?}", all.lost.len(), all.answered, all.lost);
+    }
+}
+
+/// Connections of TLS do not move: they end as in any drain, and the next process has the listener.
+#[test]
+fn upgrades_lose_no_request_over_tls() {
+    let files = Files::new("upgrade");
+    for keep in [true, false] {
+        let fixture = fixture!("upgraded")
+            .env("CERTIFICATE", files.path("cert.pem").to_str().unwrap())
+            .env("KEY", files.path("key.pem").to_str().unwrap());
+        let mut generations = Generations::new(fixture);
+        let addr = generations.addr;
+        let mut all = Tally::default();
+        std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..16)
+                .map(|i| {
+                    let files = &files;
+                    scope.spawn(move || client(files, addr, keep, Random(i + 1)))
+                })
+                .collect();
+            for round in 0..5 {
+                std::thread::sleep(Duration::from_micros(60_000 + Random(round + 1).below(40_000)));
+                let old = generations.upgrade();
+                generations.gone(old);
+            }
+            generations.signal(Signal::TERM);
+            for client in clients {
+                all += client.join().unwrap();
+            }
+        });
+        let _ = generations.first.wait();
+        println!(
+            "TLS, keep-alive {keep}: 5 upgrades, {} answered, {} late, {} lost",
+            all.answered,
+            all.late,
+            all.lost.len()
+        );
+        assert!(all.answered > 100, "too few to tell: {}", all.answered);
         assert!(all.lost.is_empty(), "{} of {}: {:#?}", all.lost.len(), all.answered, all.lost);
     }
 }
