@@ -210,8 +210,6 @@ pub mod fuzzing {
 
 #[cfg(feature = "tokio-util")]
 pub use self::context::cancellation_token;
-#[cfg(feature = "handover")]
-pub use self::handover::{UpgradeError, inherited, pass_on};
 #[cfg(feature = "http2")]
 #[doc(hidden)]
 pub use self::http::Http2Builder;
@@ -238,6 +236,11 @@ pub use self::{
     context::UntilShutdown,
     serve::UntilExit,
     util::{Fail, Outcome, via},
+};
+#[cfg(feature = "handover")]
+pub use self::{
+    handover::{UpgradeError, inherited, pass_on},
+    net::HandOver,
 };
 #[cfg(feature = "net")]
 pub use self::{

@@ -81,6 +81,7 @@ mod tag {
     pub(super) const ROOM: u8 = 12;
     pub(super) const WHY: u8 = 13;
     pub(super) const WRITTEN: u8 = 14;
+    pub(super) const HANDLER: u8 = 15;
 }
 
 impl From<Offer> for Message {
@@ -172,6 +173,9 @@ impl<F> Message<F> {
                 }
                 if let Some(state) = &details.state {
                     fields.bytes(tag::STATE, state);
+                }
+                if let Some(handler) = &details.handler {
+                    fields.bytes(tag::HANDLER, handler.as_bytes());
                 }
             }
             Self::Offered | Self::Begin | Self::Begun | Self::Done => {}
@@ -364,6 +368,7 @@ impl ReadFields {
             tag::PROXIED_PEER => self.proxied.0 = Some(addr(value)?),
             tag::PROXIED_LOCAL => self.proxied.1 = Some(addr(value)?),
             tag::STATE => details.state = Some(value.to_vec()),
+            tag::HANDLER => details.handler = Some(text(value)?.to_owned()),
             tag::ROOM => self.room = number(value)?,
             tag::WRITTEN => text(value)?.clone_into(&mut self.written),
             tag::WHY => self.why = String::from_utf8_lossy(value).into_owned(),
@@ -439,6 +444,7 @@ mod tests {
                 local: "10.0.0.1:443".parse().unwrap(),
             }),
             state: Some(b"room 7".to_vec()),
+            handler: Some("chat".into()),
         }
     }
 

@@ -83,6 +83,11 @@ impl GuardedConn for HttpConn {
         }
         self.on(ConnEvent::Gone);
     }
+
+    fn has_moved(&self) {
+        self.has_moved.store(true, Ordering::Relaxed);
+        self.core.shared().work.piece_moved();
+    }
 }
 
 impl HttpConn {
@@ -263,13 +268,14 @@ impl HttpConn {
         moving::is_giving() && !self.stays.load(Ordering::Relaxed)
     }
 
-    pub(super) fn stays(&self) {
-        self.stays.store(true, Ordering::Relaxed);
+    /// Whether it ends in this process even if there is a next one.
+    #[cfg(feature = "handover")]
+    pub(super) fn stays_whatever(&self) -> bool {
+        self.stays.load(Ordering::Relaxed)
     }
 
-    pub(super) fn has_moved(&self) {
-        self.has_moved.store(true, Ordering::Relaxed);
-        self.core.shared().work.piece_moved();
+    pub(super) fn stays(&self) {
+        self.stays.store(true, Ordering::Relaxed);
     }
 
     /// Continues a connection of the process before, in its state and since as long.

@@ -16,6 +16,8 @@ use super::{
     state::ConnEvent,
     task::ConnTask,
 };
+#[cfg(feature = "handover")]
+use crate::log::say;
 use crate::{
     context::InContext,
     net::{
@@ -151,6 +153,7 @@ struct CloneService<S> {
 
 impl<S: Service> MakeConnection for CloneService<S> {
     fn make(&self, accepted: Accepted) {
+        let Some(accepted) = self.options.continued(&self.shared, accepted) else { return };
         let (stream, guard, moved) = begin(&self.shared, accepted);
         let Some(service) = clone_of(&self.service) else {
             return;
@@ -188,6 +191,7 @@ where
     Via: 'static,
 {
     fn make(&self, accepted: Accepted) {
+        let Some(accepted) = self.options.continued(&self.shared, accepted) else { return };
         let (stream, guard, moved) = begin(&self.shared, accepted);
         let Some(mut make) = clone_of(&self.make) else {
             return;
@@ -231,6 +235,33 @@ fn begin(
 }
 
 impl Options {
+    /// Has a connection that left HTTP in the process before go on with its handler; returns any
+    /// other.
+    #[cfg(feature = "handover")]
+    fn continued(&self, shared: &Arc<Shared>, accepted: Accepted) -> Option<Accepted> {
+        let name = accepted.moved.as_ref().and_then(|moved| moved.handler.clone());
+        let Some(name) = name else { return Some(accepted) };
+        match self.handed_over.as_ref().and_then(|handlers| handlers.get(&name)) {
+            Some(handler) if self.preamble.acceptor.is_none() => {
+                crate::net::continued(shared, accepted, |connection| handler(connection));
+            }
+            Some(_) | None => say!(
+                shared.log,
+                warn,
+                { handler = name.clone() },
+                "closed a connection that was handed over for `{name}`: no handler of this name is \
+                 here"
+            ),
+        }
+        None
+    }
+
+    #[cfg(not(feature = "handover"))]
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "as with the feature")]
+    fn continued(&self, _: &Arc<Shared>, accepted: Accepted) -> Option<Accepted> {
+        Some(accepted)
+    }
+
     /// Runs the steps before HTTP. Returns `None` if the connection is to be dropped.
     async fn handshake(
         &self,

@@ -13,6 +13,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 
+#[cfg(feature = "handover")]
+use crate::net::GuardedConn as _;
 use crate::{
     http::{
         conn::HttpConn,
@@ -37,6 +39,8 @@ pub(crate) struct Http1<S> {
     pub(crate) readiness: Option<Arc<Readiness>>,
     /// Inserted into each request's extensions, if enabled.
     pub(crate) info: Option<ConnectInfo>,
+    /// Whether requests that ask for an upgrade get a `HandOver`.
+    pub(crate) hands_over: bool,
 }
 
 impl<S: Service> hyper::service::Service<Request<Incoming>> for Http1<S> {
@@ -49,7 +53,7 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Http1<S> {
         let named = self.conn.request_begins();
         let kind = RequestKind::of(&request, &self.conn);
         let probe = answer_of_our_own(self.readiness.as_deref(), &request, &self.conn);
-        if !named || probe.is_some() || self.info.is_some() {
+        if !named || probe.is_some() || self.info.is_some() || self.hands_over {
             return self.call_unusual(request, named, kind, probe);
         }
         Http1Future {
@@ -76,6 +80,17 @@ impl<S: Service> Http1<S> {
         }
         if let Some(info) = &self.info {
             give_connect_info(&mut request, info);
+        }
+        #[cfg(feature = "handover")]
+        if self.hands_over && request.headers().contains_key(http::header::UPGRADE) {
+            // From here on it has to be known where the head ends: what is behind it is the first
+            // of the other protocol, and read by nobody here.
+            let is_lost = self.conn.has_body();
+            let hand_over = self.conn.core().hand_over();
+            if is_lost || self.conn.stays_whatever() {
+                hand_over.stays();
+            }
+            request.extensions_mut().insert(hand_over.clone());
         }
         Http1Future {
             future: probe.is_none().then(|| self.service.call(request)),
@@ -118,6 +133,14 @@ impl Exchange {
         let status = response.status();
         let upgraded = status == StatusCode::SWITCHING_PROTOCOLS
             || (self.kind == RequestKind::Tunnel && status.is_success());
+        #[cfg(feature = "handover")]
+        if upgraded
+            && response.headers().contains_key(http::header::SEC_WEBSOCKET_EXTENSIONS)
+            && let Some(conn) = &self.conn
+        {
+            // Compression, say, which may have a context.
+            conn.core().hand_over().stays();
+        }
         let mut response = response.map(|body| self.answer(body, upgraded));
         if (closes || self.kind == RequestKind::Lost) && !upgraded {
             announce_close(&mut response, self.kind);

@@ -12,6 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[cfg(feature = "http2")]
 use tokio::sync::oneshot;
 
+#[cfg(feature = "handover")]
+use super::framing::Position;
 #[cfg(feature = "http2")]
 use super::h2::Wire;
 use super::{conn::HttpConn, framing::Framing, state::ConnState};
@@ -301,6 +303,19 @@ impl Io {
         let goodbye = self.overhead.as_ref().map_or(0, |overhead| overhead.goodbye);
         Some(Closing::new(self.guarded.take_stream(), goodbye, framing, is_http2))
     }
+
+    /// A connection that left HTTP with something behind the head, which hyper has handed on, has
+    /// not been followed from its beginning: it does not move.
+    #[cfg(feature = "handover")]
+    fn look_behind_the_head(&mut self) {
+        let conn = self.guarded.conn();
+        if conn.core().hand_over_if_any().is_some() {
+            conn.look_through(&mut self.framing);
+            if self.framing.position() != Position::Between {
+                conn.core().hand_over().stays();
+            }
+        }
+    }
 }
 
 /// Dropped by hyper along with the connection: after an upgrade, by HTTP/2, or in the middle of a
@@ -308,6 +323,8 @@ impl Io {
 impl Drop for Io {
     fn drop(&mut self) {
         if self.conn().is(ConnState::Upgraded) {
+            #[cfg(feature = "handover")]
+            self.look_behind_the_head();
             // Like a `Connection`: something may still be on the way to the client.
             self.guarded.close();
         }

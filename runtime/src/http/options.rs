@@ -1,6 +1,8 @@
 //! Options that apply to every connection of a server.
 
 use std::{fmt, sync::Arc, time::Duration};
+#[cfg(feature = "handover")]
+use std::{future::Future, pin::Pin};
 
 use hyper::server::conn::http1;
 #[cfg(feature = "http2")]
@@ -20,6 +22,9 @@ pub(crate) struct Options {
     pub(super) readiness: Option<Arc<Readiness>>,
     /// Whether requests get a `ConnectInfo`.
     pub(super) connect_info: bool,
+    /// What goes on with connections that have left HTTP in the process before.
+    #[cfg(feature = "handover")]
+    pub(super) handed_over: Option<Arc<HandedOver>>,
     /// TLS and other steps before HTTP.
     pub(crate) preamble: Preamble,
     pub(super) http1: http1::Builder,
@@ -34,7 +39,24 @@ pub type Http2Builder = http2::Builder<ConnExecutor>;
 #[cfg(feature = "http2")]
 type Http2Settings = dyn Fn(&mut Http2Builder) + Send + Sync;
 
+/// Handlers by their names.
+#[cfg(feature = "handover")]
+pub(super) type HandedOver = std::collections::HashMap<String, HandedOverHandler>;
+
+#[cfg(feature = "handover")]
+pub(super) type HandedOverHandler =
+    Arc<dyn Fn(crate::Connection) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
 impl Options {
+    /// Whether requests that ask for an upgrade get a `HandOver`.
+    #[cfg_attr(not(feature = "handover"), allow(clippy::unused_self, reason = "as with it"))]
+    pub(super) fn hands_over(&self) -> bool {
+        #[cfg(feature = "handover")]
+        return self.handed_over.is_some();
+        #[cfg(not(feature = "handover"))]
+        false
+    }
+
     pub(super) fn new() -> Self {
         Self {
             header_timeout: Some(Duration::from_secs(30)),
@@ -42,6 +64,8 @@ impl Options {
             max_connection_age: None,
             readiness: None,
             connect_info: false,
+            #[cfg(feature = "handover")]
+            handed_over: None,
             preamble: Preamble::default(),
             http1: own_http1(http1::Builder::new()),
             #[cfg(feature = "http2")]

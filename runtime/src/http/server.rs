@@ -119,6 +119,35 @@ impl Server {
         self.probe(path.into(), true)
     }
 
+    /// Sets the handler for WebSockets, and other connections that have left HTTP, which the
+    /// process before has handed over under this name: by [`HandOver`](crate::HandOver), which each
+    /// request that asks for an upgrade has in its extensions once there is such a handler.
+    ///
+    /// The handler gets the connection as it is, with the bytes of a message that was not complete
+    /// in front, and the state of the handler before in
+    /// [`Connection::handed_over`](crate::Connection::handed_over). A library that speaks WebSocket
+    /// begins with it behind the handshake.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # let app = axum::Router::new();
+    /// let server = graceful::serve("127.0.0.1:8080", app).handed_over("chat", async |connection| {
+    ///     let room = connection.handed_over().map(<[u8]>::to_vec);
+    ///     // `tokio_tungstenite::WebSocketStream::from_raw_socket(connection, Role::Server, None)`
+    /// });
+    /// ```
+    #[cfg(feature = "handover")]
+    pub fn handed_over<H, Fut>(mut self, name: impl Into<String>, handler: H) -> Self
+    where
+        H: Fn(crate::Connection) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let handlers = Arc::make_mut(self.options.handed_over.get_or_insert_default());
+        handlers.insert(name.into(), Arc::new(move |connection| Box::pin(handler(connection))));
+        self
+    }
+
     #[track_caller]
     fn probe(mut self, path: String, through_delay: bool) -> Self {
         self.options.readiness = Some(Arc::new(Readiness::new(path, through_delay)));

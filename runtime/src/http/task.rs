@@ -311,7 +311,8 @@ impl<S: Service> ConnTask<S> {
         match version {
             Version::Http1 => {
                 conn.speaks();
-                let service = Http1 { service, conn, readiness, info };
+                let hands_over = self.options.hands_over();
+                let service = Http1 { service, conn, readiness, info, hands_over };
                 let http1 = self.options.http1.serve_connection(TokioIo::new(io), service);
                 self.stage = Stage::Http1(Box::new(http1.with_upgrades()));
             }

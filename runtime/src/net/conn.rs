@@ -9,6 +9,8 @@ use std::{
     time::Instant,
 };
 
+#[cfg(feature = "handover")]
+use super::hand_over::HandOver;
 use super::{clock, kernel::Kernel, moving::Details, sockets::Slot, stream::PendingInput};
 use crate::{
     stop::{Phase, Shared},
@@ -28,6 +30,9 @@ pub(crate) trait GuardedConn: WorkItem + Sized + 'static {
 
     /// Called when the last guard is dropped: the connection is over.
     fn closed(&self);
+
+    /// Notes that the connection has gone to the next process.
+    fn has_moved(&self);
 }
 
 /// Where connections come from: the listener of an accept loop.
@@ -48,6 +53,8 @@ pub(crate) struct ConnCore {
     peer: Peer,
     /// `None` for a Unix socket.
     origin: Option<Arc<Origin>>,
+    #[cfg(feature = "handover")]
+    hand_over: OnceLock<HandOver>,
     /// Released with the connection; `None` if there is no limit.
     _slot: Option<Slot>,
     /// The addresses from the PROXY header, if there was one.
@@ -99,6 +106,8 @@ impl ConnCore {
             accepted: clock::now(),
             peer,
             origin,
+            #[cfg(feature = "handover")]
+            hand_over: OnceLock::new(),
             _slot: slot,
             proxied: OnceLock::new(),
             is_in_handshake: AtomicBool::new(false),
@@ -176,6 +185,17 @@ impl ConnCore {
     /// Returns the kernel's view of the listener's connections, and this connection's peer.
     pub(super) fn kernel(&self) -> Option<(&Kernel, SocketAddr)> {
         self.origin.as_ref()?.kernel.as_ref().zip(self.peer.tcp())
+    }
+
+    /// The handle by which it goes to the next process, once it has left HTTP.
+    #[cfg(feature = "handover")]
+    pub(crate) fn hand_over(&self) -> &HandOver {
+        self.hand_over.get_or_init(|| HandOver::new(self.listener().unwrap_or_default()))
+    }
+
+    #[cfg(feature = "handover")]
+    pub(crate) fn hand_over_if_any(&self) -> Option<&HandOver> {
+        self.hand_over.get()
     }
 
     /// Returns the listener that it came from.

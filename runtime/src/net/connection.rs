@@ -16,6 +16,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+#[cfg(feature = "handover")]
+use super::hand_over::HandOver;
 use super::{
     accept::{Accepted, MakeConnection},
     clock::{self, Timer},
@@ -49,11 +51,15 @@ pub struct Connection {
     has_read: bool,
     /// The state that the handler in the process before has left.
     handed_over: Option<Vec<u8>>,
+    /// What the process before has read and not used up.
+    read_before: Vec<u8>,
 }
 
 impl Connection {
-    fn new(io: GuardedIo<RawConn>, info: ConnectInfo, handed_over: Option<Vec<u8>>) -> Self {
-        Self { io, info, has_read: false, handed_over }
+    fn new(io: GuardedIo<RawConn>, info: ConnectInfo, moved: Option<Box<Details>>) -> Self {
+        let details = moved.map(|details| *details).unwrap_or_default();
+        let Details { read, state, .. } = details;
+        Self { io, info, has_read: false, handed_over: state, read_before: read }
     }
 
     /// Hands the connection over to the next version of the program, whose handler goes on with it
@@ -117,13 +123,21 @@ impl Connection {
                 Err(self)
             }
             Ok(None) => {
-                self.io.conn().has_moved.store(true, Ordering::Relaxed);
-                self.io.conn().core().shared().work.piece_moved();
+                self.io.conn().has_moved();
                 Ok(())
             }
             // Whoever had it has ended with it: the process is over.
             Err(_) => Ok(()),
         }
+    }
+
+    /// Returns the handle by which this connection goes to the next process when it is dropped: for
+    /// a WebSocket that a library has taken over, in a handler of
+    /// [`Server::handed_over`](crate::Server::handed_over). To be called before the first read.
+    #[must_use]
+    #[cfg(feature = "handover")]
+    pub fn hand_over_handle(&self) -> HandOver {
+        self.io.conn().core().hand_over().clone()
     }
 
     /// Returns the state that the handler in the process before has passed to
@@ -224,6 +238,13 @@ impl AsyncRead for Connection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.read_before.is_empty() {
+            let length = this.read_before.len().min(buf.remaining());
+            let read: Vec<u8> = this.read_before.drain(..length).collect();
+            this.io.follow(&read);
+            buf.put_slice(&read);
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.remaining();
         let read = Pin::new(&mut this.io).poll_read(cx, buf);
         if buf.remaining() < before {
@@ -301,14 +322,35 @@ where
             let Some(stream) = stream else { return };
             guard.conn().begins();
             let info = ConnectInfo::of(&stream, core);
-            let state = moved.and_then(|details| details.state);
-            let connection = Connection::new(GuardedIo::new(stream, guard.clone()), info, state);
+            let connection = Connection::new(GuardedIo::new(stream, guard.clone()), info, moved);
             // `guard` is dropped last: everything the handler owns is gone before the drain stops
             // waiting.
             handler(connection).await;
         };
         self.shared.runtime().spawn(InContext::new(&self.shared, task));
     }
+}
+
+/// Continues a connection of the process before that has left HTTP.
+#[cfg(feature = "handover")]
+pub(crate) fn continued<Fut: Future<Output = ()> + Send + 'static>(
+    shared: &Arc<Shared>,
+    accepted: Accepted,
+    handler: impl FnOnce(Connection) -> Fut,
+) {
+    let Accepted { stream, peer, origin, slot, moved } = accepted;
+    let mut core = ConnCore::new(shared, peer, origin, slot);
+    if let Some(details) = &moved {
+        core.continues(details);
+    }
+    let guard = ConnGuard::first(RawConn::new(core));
+    let info = ConnectInfo::of(&stream, guard.conn().core());
+    let connection = Connection::new(GuardedIo::new(stream, guard.clone()), info, moved);
+    let handling = handler(connection);
+    shared.runtime().spawn(InContext::new(shared, async move {
+        handling.await;
+        drop(guard);
+    }));
 }
 
 // A connection of `listen`, as the table of work sees it.
@@ -380,6 +422,11 @@ impl GuardedConn for RawConn {
     fn closed(&self) {
         let work = &self.core.shared().work;
         work.piece_finished(|| self.core.in_words(Instant::now(), ConnectionState::Handling));
+    }
+
+    fn has_moved(&self) {
+        self.has_moved.store(true, Ordering::Relaxed);
+        self.core.shared().work.piece_moved();
     }
 }
 

@@ -16,6 +16,15 @@ use super::{
     stream::{PendingInput, Stream, forward_write},
 };
 use crate::{context::InContext, stop::Phase};
+#[cfg(feature = "handover")]
+use {
+    super::{
+        hand_over::HandOver,
+        moving::{self, Details, Moved},
+        websocket::Frames,
+    },
+    std::time::Duration,
+};
 
 /// A stream and the guard of its connection. The drain waits as long as this exists; after the cut,
 /// reads and writes fail so that the owner ends.
@@ -28,6 +37,9 @@ pub(crate) struct GuardedIo<C: GuardedConn> {
     written_before: u64,
     /// The tasks that the cut wakes: the last reader and the last writer.
     owners: Option<Box<[Option<Waker>; 2]>>,
+    /// The frames of the client, if they are followed.
+    #[cfg(feature = "handover")]
+    frames: Option<Box<Frames>>,
     /// Dropped last, so that the stream is closed before the drain stops waiting for it.
     guard: ConnGuard<C>,
 }
@@ -35,7 +47,15 @@ pub(crate) struct GuardedIo<C: GuardedConn> {
 impl<C: GuardedConn> GuardedIo<C> {
     pub(crate) fn new(stream: Stream, guard: ConnGuard<C>) -> Self {
         let written_before = stream.bytes_written();
-        Self { stream, ended: false, written_before, owners: None, guard }
+        Self {
+            stream,
+            ended: false,
+            written_before,
+            owners: None,
+            #[cfg(feature = "handover")]
+            frames: None,
+            guard,
+        }
     }
 
     #[inline]
@@ -69,12 +89,59 @@ impl<C: GuardedConn> GuardedIo<C> {
         {
             return;
         }
+        #[cfg(feature = "handover")]
+        if self.move_marked() {
+            return;
+        }
         let shared = self.conn().core().shared().clone();
         let (stream, guard) = (self.take_stream(), self.guard.clone());
         // If the program has written nothing, there is no response.
         let written = stream.bytes_written();
         let goodbye = if written == self.written_before { written } else { 0 };
         shared.spawn_quietly(InContext::new(&shared, close(stream, goodbye, guard)));
+    }
+
+    /// Follows what is read, if the connection may be handed over with it.
+    #[cfg(feature = "handover")]
+    pub(super) fn follow(&mut self, read: &[u8]) {
+        if self.conn().core().hand_over_if_any().is_some() {
+            self.frames.get_or_insert_default().feed(read);
+        }
+    }
+
+    #[cfg(not(feature = "handover"))]
+    #[allow(clippy::unused_self, reason = "as with the feature")]
+    pub(super) fn follow(&mut self, _: &[u8]) {}
+
+    /// Sends the connection to the next process, if the program has marked it for that. Returns
+    /// whether it is on its way; if it comes back, it is closed as it would have been.
+    #[cfg(feature = "handover")]
+    fn move_marked(&mut self) -> bool {
+        let core = self.conn().core();
+        let Some(mark) = core.hand_over_if_any().and_then(HandOver::take_mark) else {
+            return false;
+        };
+        let read = self.frames.as_ref().map_or(Some(Vec::new()), |frames| frames.incomplete());
+        let (Some(read), false) = (read, self.ended) else { return false };
+        let (state, handler) = (Some(mark.state), Some(mark.name));
+        let details = Details { read, state, handler, ..core.details(Duration::ZERO) };
+        let Some(socket) = self.take_socket() else { return false };
+        let (shared, guard) = (self.conn().core().shared().clone(), self.guard.clone());
+        let moving = async move {
+            match moving::give(Moved { socket, details }).await {
+                Ok(None) => guard.conn().has_moved(),
+                Ok(Some(socket)) => {
+                    // One that is not connected any more is over.
+                    if let Ok((stream, _)) = Stream::of_socket(socket) {
+                        close(stream, 0, guard).await;
+                    }
+                }
+                // The process is over.
+                Err(_) => {}
+            }
+        };
+        shared.spawn_quietly(InContext::new(&shared, moving));
+        true
     }
 
     /// Takes the stream out, leaving `Stream::Taken` behind.
@@ -131,8 +198,9 @@ impl<C: GuardedConn> AsyncRead for GuardedIo<C> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.check_cut()?;
-        let before = buf.remaining();
+        let (before, filled) = (buf.remaining(), buf.filled().len());
         let is_pending = this.stream().poll_read(cx, buf)?.is_pending();
+        this.follow(&buf.filled()[filled..]);
         if this.stream.is_layered() {
             // Bytes that came out of the layer are no longer pending in it.
             let input =

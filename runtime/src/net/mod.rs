@@ -14,6 +14,8 @@ mod connection;
 mod delivery;
 mod endpoint;
 mod guarded_io;
+#[cfg(feature = "handover")]
+mod hand_over;
 mod handshake;
 #[cfg(feature = "systemd")]
 mod inherited;
@@ -31,6 +33,8 @@ mod target;
 pub(crate) mod tls;
 #[cfg(feature = "tls")]
 pub(crate) mod tls_info;
+#[cfg(feature = "handover")]
+mod websocket;
 
 pub(crate) use accept::{AcceptLoop, Accepted, MakeConnection};
 pub(crate) use acceptor::Custom;
@@ -38,6 +42,8 @@ pub(crate) use clock::Timer;
 pub(crate) use closing::{Closing, Follow, TICK};
 pub(crate) use conn::{ConnCore, ConnGuard, GuardedConn, Origin};
 pub(crate) use connection::RawMaker;
+#[cfg(feature = "handover")]
+pub(crate) use connection::continued;
 pub(crate) use delivery::{ConnDrain, KernelView};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use guarded_io::GuardedIo;
@@ -52,6 +58,8 @@ pub(crate) use stream::{PendingInput, Received, Stream};
 pub use acceptor::Acceptor;
 pub use connect_info::ConnectInfo;
 pub use connection::{Connection, IdleShutdown};
+#[cfg(feature = "handover")]
+pub use hand_over::HandOver;
 pub use sockets::SocketSharing;
 pub use stream::Transport;
 pub use target::Listen;

@@ -44,8 +44,10 @@ pub(crate) struct Details {
     pub(crate) speaks_http1: bool,
     /// The addresses from the PROXY header, if there was one.
     pub(crate) proxied: Option<ProxiedAddrs>,
-    /// The state that the handler of `listen` leaves to the next one.
+    /// The state that the handler leaves to the next one.
     pub(crate) state: Option<Vec<u8>>,
+    /// Which handler goes on with a connection that has left HTTP.
+    pub(crate) handler: Option<String>,
 }
 
 /// The name of a listener that both processes know: its address.

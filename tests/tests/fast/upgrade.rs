@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::{SocketAddr, TcpStream},
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::{Path, PathBuf},
     process::Command,
@@ -415,6 +416,68 @@ fn a_server_of_another_framework_gets_its_listener() {
     generations.signal(Signal::TERM);
     let _ = generations.first.wait();
     assert!(Client::try_connect(addr).is_err());
+}
+
+/// A client of tungstenite, and its raw stream.
+fn websocket(addr: SocketAddr) -> tungstenite::WebSocket<TcpStream> {
+    let stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(graceful_tests::PATIENCE)).unwrap();
+    tungstenite::client(format!("ws://{addr}/count"), stream).unwrap().0
+}
+
+fn said(socket: &mut tungstenite::WebSocket<TcpStream>) -> String {
+    loop {
+        let message = socket.read().unwrap();
+        if message.is_text() {
+            return message.to_text().unwrap().to_owned();
+        }
+    }
+}
+
+#[test]
+fn a_websocket_goes_on_in_the_next_process_and_the_one_after_that() {
+    use std::io::Write as _;
+    let mut generations = Generations::new(upgraded());
+    let addr = generations.addr;
+    let mut sockets: Vec<_> = (0..8).map(|_| websocket(addr)).collect();
+    let mut count = 0;
+    for round in 0..4 {
+        let pid = generations.pid;
+        count += 1;
+        for socket in &mut sockets {
+            socket.send(tungstenite::Message::text("hello")).unwrap();
+            assert_eq!(said(socket), format!("{pid} {count} hello"), "{round}");
+        }
+        // In the middle of a message: a part of a frame; a fragment and a ping behind it; the
+        // header of a frame, in two pieces.
+        let parts: [&[u8]; 3] = [
+            &[0x81, 0x85, 0, 0, 0, 0, b'h'],
+            &[0x01, 0x82, 0, 0, 0, 0, b'h', b'e', 0x89, 0x80, 0, 0, 0, 0],
+            &[0x81],
+        ];
+        let rests: [&[u8]; 3] =
+            [b"ello", &[0x80, 0x83, 0, 0, 0, 0, b'l', b'l', b'o'], b"\x85\0\0\0\0hello"];
+        for (i, socket) in sockets.iter_mut().enumerate() {
+            socket.get_mut().write_all(parts[i % 3]).unwrap();
+        }
+        // All of it has been read.
+        assert_eq!(Client::connect(addr).fetch("/").text(), "fine");
+        thread::sleep(Duration::from_millis(50));
+        generations.upgrade();
+        generations.gone(pid);
+        count += 1;
+        for (i, socket) in sockets.iter_mut().enumerate() {
+            socket.get_mut().write_all(rests[i % 3]).unwrap();
+            assert_eq!(said(socket), format!("{} {count} hello", generations.pid), "{round}, {i}");
+        }
+    }
+    generations.signal(Signal::TERM);
+    for socket in &mut sockets {
+        assert!(socket.read().unwrap().is_close(), "a stop says goodbye");
+    }
+    drop(sockets);
+    let ended = generations.first.wait();
+    assert!(!ended.said("cut off") && ended.said("handed over 8 connections"), "{ended:#?}");
 }
 
 // By a path.
