@@ -78,7 +78,7 @@ impl GuardedConn for HttpConn {
     }
 
     fn closed(&self) {
-        if self.is(ConnState::Upgraded) {
+        if self.is(ConnState::Upgraded) && self.is_drained() {
             self.core.shared().work.piece_finished(|| self.upgraded(Instant::now()));
         }
         self.on(ConnEvent::Gone);

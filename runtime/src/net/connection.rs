@@ -420,6 +420,9 @@ impl GuardedConn for RawConn {
     }
 
     fn closed(&self) {
+        if !self.is_drained() {
+            return;
+        }
         let work = &self.core.shared().work;
         work.piece_finished(|| self.core.in_words(Instant::now(), ConnectionState::Handling));
     }

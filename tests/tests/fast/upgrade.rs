@@ -503,6 +503,60 @@ fn whoever_starts_the_next_process_it_takes_over_at_the_path() {
     assert!(!Path::new(&path).exists());
 }
 
+/// Of another user: neither the one that asks gets anything, nor does it harm.
+#[test]
+fn another_user_gets_nothing() {
+    if !graceful_tests::can("another user", rustix::process::getuid().is_root()) {
+        return;
+    }
+    let folder = Folder::new("another");
+    let path = folder.file("handover.sock");
+    let (mut first, addr) = upgraded().env("HANDOVER", path.to_str().unwrap()).serve();
+    // As if somebody had opened it later.
+    for (path, mode) in [(&folder.0, 0o755), (&path, 0o777)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let script = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); \
+                  sys.exit(len(s.recv(100)))";
+    let asked = Command::new("setpriv")
+        .args(["--reuid", "65534", "--clear-groups", "/usr/bin/python3", "-c", script])
+        .arg(&path)
+        .status()
+        .unwrap();
+    assert_eq!(asked.code(), Some(0), "it was told something");
+    first.line("no take-over: another user asks for it");
+    assert_eq!(Client::connect(addr).fetch("/").text(), "fine");
+    first.term();
+    assert!(first.wait().status.success());
+}
+
+/// A process that is out of descriptors cannot pass its listeners on, and goes on with them.
+#[test]
+fn an_upgrade_without_descriptors_costs_nothing() {
+    let (mut first, addr) = upgraded().serve();
+    let mut kept = Client::connect(addr);
+    assert_eq!(process(&mut kept), first.pid());
+    let limit = |most: &str| {
+        let pid = first.pid().to_string();
+        let set = Command::new("prlimit").args(["--pid", &pid, most]).status().unwrap();
+        assert!(set.success());
+    };
+    let open = fs::read_dir(format!("/proc/{}/fd", first.pid())).unwrap().count();
+    limit(&format!("--nofile={open}:"));
+    first.signal(Signal::USR2);
+    let line = first.line("upgrade failed, this process goes on");
+    assert!(line.contains("Too many open files") || line.contains("os error 24"), "{line}");
+    assert_eq!(process(&mut kept), first.pid());
+    let pid = first.pid().to_string();
+    let set = Command::new("prlimit").args(["--pid", &pid, "--nofile=1000:"]).status().unwrap();
+    assert!(set.success());
+    first.signal(Signal::USR2);
+    let line = first.any_line(&["has taken over", "failed"]);
+    assert!(line.contains("has taken over"), "{line}");
+    end_next(&line);
+    assert!(first.wait().status.success());
+}
+
 #[test]
 fn a_take_over_that_fails_costs_nothing() {
     let folder = Folder::new("path-fails");
