@@ -1,7 +1,7 @@
 //! A room of WebSockets whose members stay in it across an upgrade.
 //!
-//! 1. `cargo run --example chat`, and `http://127.0.0.1:8080` in a browser, in two windows: what one
-//!    says, both read.
+//! 1. `cargo run --example chat`, and `http://127.0.0.1:8080` in a browser, in two windows: what
+//!    one says, both read.
 //! 2. In a second terminal `kill -USR2 PROCESS`, with the number that the page shows: nobody is
 //!    thrown out. The number is another one from the next message on.
 //!

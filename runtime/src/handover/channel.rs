@@ -23,6 +23,10 @@ pub(super) const MOST: usize = 253;
 
 const PIECE: usize = 64 * 1024;
 
+/// What a Unix socket takes in one piece, or not at all: a little less than the longest buffer that
+/// `unix_stream_sendmsg()` in the kernel makes of one call.
+pub(super) const WHOLE: usize = 32 * 1024;
+
 /// Sends `bytes` from `at` on, with `sockets` beside the first of them. Returns how many bytes were
 /// sent.
 fn send(socket: BorrowedFd<'_>, bytes: &[u8], sockets: &[BorrowedFd<'_>]) -> io::Result<usize> {
@@ -47,11 +51,14 @@ fn receive(socket: BorrowedFd<'_>, reader: &mut Reader) -> io::Result<bool> {
             sockets.extend(received);
         }
     }
-    if received.flags.contains(ReturnFlags::CTRUNC) {
-        // The kernel has closed those that there was no room for.
-        return Err(io::Error::other("this process is out of descriptors"));
+    if received.flags.contains(ReturnFlags::TRUNC) {
+        return Err(malformed("a record is too long"));
     }
     reader.feed(&piece[..received.bytes], sockets);
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        // The kernel has closed those that there was no room for: the last of this batch.
+        reader.lacks_sockets();
+    }
     Ok(received.bytes > 0)
 }
 
@@ -67,6 +74,9 @@ fn written(messages: &[Message]) -> (Vec<u8>, Vec<BorrowedFd<'_>>) {
 #[cfg_attr(not(feature = "systemd"), allow(dead_code, reason = "for the store"))]
 pub(super) fn send_at_once(socket: BorrowedFd<'_>, messages: &[Message]) -> io::Result<()> {
     let (bytes, sockets) = written(messages);
+    if bytes.len() > WHOLE {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
     send(socket, &bytes, &sockets).map(drop)
 }
 
@@ -135,16 +145,37 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// Nothing of them has arrived after `ETOOMANYREFS`; after another error it does not matter.
+    /// Nothing of them has been sent then. What fails later, behind the first piece of a message
+    /// that the kernel does not take as a whole, is no error: the descriptors have been sent, and
+    /// no two processes may read from one connection.
     pub(super) async fn send(&self, messages: &[Message]) -> io::Result<()> {
         let (bytes, mut sockets) = written(messages);
         let mut at = 0;
         while at < bytes.len() {
             let sending = || send(self.socket.as_fd(), &bytes[at..], &sockets);
-            at += self.socket.async_io(Interest::WRITABLE, sending).await?;
+            match self.socket.async_io(Interest::WRITABLE, sending).await {
+                Ok(sent) => at += sent,
+                Err(error) if at == 0 => return Err(error),
+                Err(_) => return Ok(()),
+            }
             sockets.clear();
         }
         Ok(())
+    }
+
+    /// How many of `messages` the kernel takes as a whole; one that is longer goes alone.
+    pub(super) fn batch(messages: &[Message]) -> usize {
+        let mut bytes = Vec::new();
+        let fitting = messages.iter().take_while(|message| {
+            message.write(&mut bytes);
+            bytes.len() <= WHOLE
+        });
+        fitting.count().clamp(1, MOST)
+    }
+
+    /// Whether descriptors were lost: this process has no room for more.
+    pub(super) fn is_lacking(&self) -> bool {
+        self.reader.is_lacking()
     }
 
     /// Receives what has been sent by now, and nothing more: the other side is told by an error.

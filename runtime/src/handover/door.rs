@@ -2,7 +2,10 @@
 
 use std::{
     fs, io,
-    os::unix::net::{UnixListener, UnixStream},
+    os::unix::{
+        fs::MetadataExt as _,
+        net::{UnixListener, UnixStream},
+    },
     path::{Path, PathBuf},
 };
 
@@ -14,8 +17,8 @@ use crate::util::Failure;
 pub(super) struct Door {
     path: PathBuf,
     listener: Option<UnixListener>,
-    /// Whether another process has the path now.
-    is_left: bool,
+    /// The file that this process has made there.
+    held: Option<(u64, u64)>,
 }
 
 impl Door {
@@ -44,7 +47,7 @@ impl Door {
                 folder.display()
             )));
         }
-        Ok(Self { path: path.to_owned(), listener: None, is_left: false })
+        Ok(Self { path: path.to_owned(), listener: None, held: None })
     }
 
     /// Asks whoever holds the path. If nobody does, this process does from here on.
@@ -55,11 +58,12 @@ impl Door {
     pub(super) fn open(&mut self) -> Result<Option<Arriving>, Failure> {
         match UnixStream::connect(&self.path) {
             // A helper of the process that holds the path, not the next version of it.
-            Ok(socket) if super::take::is_of_parent(&socket) => {
-                self.is_left = true;
-                Ok(None)
-            }
-            Ok(socket) => super::take::ask(socket).map(Some),
+            Ok(socket) if super::take::is_of_parent(&socket) => Ok(None),
+            Ok(socket) => match super::take::ask(socket)? {
+                Some(arriving) => Ok(Some(arriving)),
+                // It was about to end.
+                None => self.open(),
+            },
             Err(error)
                 if matches!(
                     error.kind(),
@@ -85,29 +89,37 @@ impl Door {
     /// If it cannot be bound.
     pub(super) fn hold(&mut self) -> io::Result<()> {
         // By a name of its own first: so the path leads to one of the two at any time.
-        let new = self.path.with_extension(format!("{}", std::process::id()));
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".{}.new", std::process::id()));
+        let new = PathBuf::from(name);
         let _ = fs::remove_file(&new);
         let listener = UnixListener::bind(&new)?;
-        fs::rename(&new, &self.path)?;
         listener.set_nonblocking(true)?;
+        fs::rename(&new, &self.path)?;
+        self.held = file_id(&self.path);
         self.listener = Some(listener);
         Ok(())
+    }
+
+    /// Whether the path leads to this process.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.is_some() && self.held == file_id(&self.path)
     }
 
     /// The listener, for the runtime in whose context this is called. Once.
     pub(super) fn listener(&mut self) -> io::Result<Option<tokio::net::UnixListener>> {
         self.listener.take().map(tokio::net::UnixListener::from_std).transpose()
     }
+}
 
-    /// Another process has the path from here on.
-    pub(super) fn leave(&mut self) {
-        self.is_left = true;
-    }
+fn file_id(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|it| (it.dev(), it.ino()))
 }
 
 impl Drop for Door {
     fn drop(&mut self) {
-        if !self.is_left {
+        // Another process may have the path by now.
+        if self.is_held() {
             // If it is gone already, that is as good.
             let _ = fs::remove_file(&self.path);
         }

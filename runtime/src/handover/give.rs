@@ -17,7 +17,7 @@ use super::{
     Handover,
     channel::{Blocking, Channel, MOST},
     door::Door,
-    message::{Message, VERSION},
+    message::{LONGEST, Message, VERSION},
     program::Program,
     take::{self, Arriving},
 };
@@ -27,7 +27,7 @@ use crate::{
     net::moving::{self, Parcel},
     signal::Signals,
     stop::{Event, Phase, Shared},
-    util::{Failure, First, HumanDuration, race, sync::lock_std, within},
+    util::{Failure, First, HumanDuration, on_own_thread, race, sync::lock_std, within},
 };
 
 /// Why the next version has not taken over. This process goes on as if nothing had happened.
@@ -45,7 +45,14 @@ impl std::error::Error for UpgradeError {}
 /// How long after the end of its socket the end of a process is waited for.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-type Answer = oneshot::Sender<Result<u32, UpgradeError>>;
+/// Returns the requests of `Handle::upgrade`, which may come from now on.
+pub(super) fn requests() -> mpsc::UnboundedReceiver<Answer> {
+    let (requests, requested) = mpsc::unbounded_channel();
+    *lock_std(&REQUESTS) = Some(requests);
+    requested
+}
+
+pub(super) type Answer = oneshot::Sender<Result<u32, UpgradeError>>;
 
 /// To the sentinel's thread, from `Handle::upgrade`.
 static REQUESTS: Mutex<Option<mpsc::UnboundedSender<Answer>>> = Mutex::new(None);
@@ -133,19 +140,18 @@ pub(super) async fn run(
     handover: Handover,
     shared: Arc<Shared>,
     mut signals: Signals,
+    mut requested: mpsc::UnboundedReceiver<Answer>,
     stored: Stored,
 ) {
     let Handover { settings, program, mut door, arriving, .. } = handover;
-    let (requests, mut requested) = mpsc::unbounded_channel();
-    *lock_std(&REQUESTS) = Some(requests);
     if let Some(arriving) = arriving {
         let taking = async {
-            let take_door = || door.as_mut().map_or(Ok(()), Door::hold);
+            let mut take_door = || door.as_mut().map_or(Ok(()), Door::hold);
             match arriving {
                 Arriving::Live { channel, from } => {
                     let channel = channel.into_async().map_err(Failure::from_error)?;
-                    let channel = take::take_place(channel, from, &shared, take_door).await?;
-                    Ok::<_, Failure>(channel.map(|channel| (vec![channel], from)))
+                    let taken = take::take_place(channel, from, &shared, take_door).await?;
+                    Ok::<_, Failure>(taken.map(|(channel, hold)| (vec![channel], hold, from)))
                 }
                 Arriving::Stored { channels, from } => {
                     shared.until_told_ready().await;
@@ -153,47 +159,46 @@ pub(super) async fn run(
                     let channels: io::Result<Vec<_>> =
                         channels.into_iter().map(Blocking::into_async).collect();
                     shared.manager.forget_stored();
-                    Ok(Some((channels.map_err(Failure::from_error)?, from)))
+                    take_door().map_err(Failure::from_error)?;
+                    let hold = take::hold(&shared, from);
+                    Ok(Some((channels.map_err(Failure::from_error)?, hold, from)))
                 }
             }
         };
-        match race(shared.phase.reached(Phase::Over), taking).await {
+        // A stop before the place is taken leaves it to the old process.
+        match race(shared.phase.reached(Phase::Stopping), taking).await {
             First::Left(()) => return,
             First::Right(Err(failure)) => shared.tell(Event::Failed(failure)),
             First::Right(Ok(None)) => {}
-            First::Right(Ok(Some((channels, from)))) => {
-                tokio::spawn(take::take_connections(channels, from, shared.clone()));
+            First::Right(Ok(Some((channels, hold, from)))) => {
+                tokio::spawn(take::take_connections(channels, from, shared.clone(), hold));
             }
         }
     }
-    let listener = door.as_mut().map_or(Ok(None), Door::listener);
-    let listener = listener.unwrap_or_else(|error| {
-        say!(
-            shared.log,
-            warn,
-            { error = error.to_string() },
-            "nobody can take over at the path of `handover`: {error}"
-        );
-        None
-    });
+    let program = Arc::new(program);
+    let mut listener = listener_of(&shared, door.as_mut());
     let given = race(shared.phase.reached(Phase::Stopping), async {
         loop {
             let start = next(&mut signals, &mut requested, listener.as_ref()).await;
             if let Some(given) = attempt(start, &shared, &program, settings.timeout).await {
                 return given;
             }
+            // The process that has failed may have come as far as to take the path.
+            if let Some(door) = door.as_mut().filter(|door| !door.is_held())
+                && door.hold().is_ok()
+            {
+                listener = listener_of(&shared, Some(door));
+            }
         }
     });
     let given = match given.await {
-        First::Right(given) => {
-            if let Some(door) = &mut door {
-                door.leave();
-            }
-            Some(given)
-        }
+        First::Right(given) => Some(given),
         First::Left(()) => lock_std(&stored.0).take(),
     };
-    drop(listener);
+    if given.is_none() {
+        // Nobody goes on with them.
+        super::listeners::forget();
+    }
     // Signals that come now find the process stopping.
     let refusing = refuse(&shared, &mut signals, requested);
     let over = shared.phase.reached(Phase::Over);
@@ -205,6 +210,19 @@ pub(super) async fn run(
     moving::end_giving();
     // If it is gone, there is nobody to be told.
     let _ = to.send(&[Message::Done]).await;
+}
+
+fn listener_of(shared: &Shared, door: Option<&mut Door>) -> Option<UnixListener> {
+    let listener = door.map_or(Ok(None), Door::listener);
+    listener.unwrap_or_else(|error| {
+        say!(
+            shared.log,
+            warn,
+            { error = error.to_string() },
+            "nobody can take over at the path of `handover`: {error}"
+        );
+        None
+    })
 }
 
 async fn next(
@@ -270,15 +288,6 @@ impl To {
             Self::Store(store) => store.send(messages),
         }
     }
-
-    /// How many of `messages` can be sent at once.
-    fn batch(&self, messages: &[Message]) -> usize {
-        match self {
-            Self::Process(_) => messages.len().min(MOST),
-            #[cfg(all(feature = "systemd", target_os = "linux"))]
-            Self::Store(_) => super::store::Store::batch(messages),
-        }
-    }
 }
 
 /// A hand-over that has begun.
@@ -292,7 +301,7 @@ struct Given {
 async fn attempt(
     start: Start,
     shared: &Shared,
-    program: &Program,
+    program: &Arc<Program>,
     limit: Option<Duration>,
 ) -> Option<Given> {
     let (what, answer) = match start {
@@ -321,9 +330,9 @@ async fn attempt(
                 "{signal} received, starting {}",
                 path.display()
             );
-            (Next::Starts(program), None)
+            (Next::Starts(program.clone()), None)
         }
-        Start::Request(answer) => (Next::Starts(program), Some(answer)),
+        Start::Request(answer) => (Next::Starts(program.clone()), Some(answer)),
     };
     let name =
         if answer.is_none() && matches!(what, Next::Asks(_)) { "take-over" } else { "upgrade" };
@@ -340,6 +349,7 @@ async fn attempt(
             // State first, then the word.
             shared.manager.main_process(process);
             shared.tell(Event::Upgraded(process));
+            moving::succeed();
             if let Some(answer) = answer {
                 // Whoever asked may be gone.
                 let _ = answer.send(Ok(process));
@@ -362,12 +372,12 @@ async fn attempt(
 }
 
 /// The next process: one that this one starts, or one that asks.
-enum Next<'a> {
-    Starts(&'a Program),
+enum Next {
+    Starts(Arc<Program>),
     Asks(Channel),
 }
 
-impl Next<'_> {
+impl Next {
     /// Waits until the next process serves, and lets it. Dropped before that, or after an error,
     /// the process that was started is ended, and the one that asked is told.
     async fn serves(self, shared: &Shared) -> Result<(Given, u32), String> {
@@ -380,12 +390,12 @@ impl Next<'_> {
                             .to_owned(),
                     );
                 }
-                let folder = program.folder().map_err(|error| error.to_string())?;
-                let socket = folder.socket();
-                let listener = UnixListener::bind(&socket).map_err(|error| {
-                    format!("cannot bind {}: {error}; set TMPDIR", socket.display())
-                })?;
-                let mut process = program.start().map_err(|error| error.to_string())?;
+                // By a thread: a file system may be slow, and the sentinel has limits to keep.
+                let starting = on_own_thread("graceful-start", move || program.start());
+                let started = starting.await.and_then(|started| started);
+                let (folder, listener, mut process) = started.map_err(|error| error.to_string())?;
+                let listener =
+                    UnixListener::from_std(listener).map_err(|error| error.to_string())?;
                 let pid = process.pid();
                 let serving = async {
                     let mut channel = accept(&listener, pid).await?;
@@ -445,19 +455,28 @@ async fn agree(channel: &mut Channel, shared: &Shared) -> Result<(Agreed, u32), 
     let lost = |error: io::Error| format!("the new process cannot be talked to: {error}");
     let offers = moving::offers()
         .map_err(|error| format!("the listening sockets cannot be passed on: {error}"))?;
+    let offered: Vec<_> = offers.iter().map(|offer| offer.listener.clone()).collect();
     let hello = Message::Hello { version: VERSION, process: std::process::id() };
     let mut messages = vec![hello];
     messages.extend(offers.into_iter().map(Message::from));
     messages.push(Message::Offered);
-    for messages in messages.chunks(MOST) {
-        channel.send(messages).await.map_err(lost)?;
+    let mut rest = &messages[..];
+    while !rest.is_empty() {
+        let (these, more) = rest.split_at(Channel::batch(rest));
+        channel.send(these).await.map_err(lost)?;
+        rest = more;
     }
     drop(messages);
     let mut process = 0;
     let agreed = loop {
         match channel.receive().await.map_err(lost)? {
             Some(Message::Hello { process: number, .. }) => process = number,
-            Some(Message::Ready { wanted, room }) => break Agreed { wanted, room },
+            Some(Message::Ready { wanted, room }) => {
+                if !offered.is_empty() && !offered.iter().any(|it| wanted.contains(it)) {
+                    return Err("it serves none of the addresses of this process".to_owned());
+                }
+                break Agreed { wanted, room };
+            }
             Some(_) => {}
             None => return Err("the new process hung up before it was ready".to_owned()),
         }
@@ -504,8 +523,10 @@ async fn give(
         let (mut messages, mut answers): (Vec<_>, Vec<_>) =
             batch.drain(..).map(|it| (Message::from(it.moved), it.answer)).unzip();
         while !messages.is_empty() {
-            let count = to.batch(&messages);
-            let sent = to.send(&messages[..count]).await.is_ok();
+            let count = Channel::batch(&messages);
+            // One that no reader takes stays as well.
+            let fits = count > 1 || messages[0].length() <= LONGEST;
+            let sent = fits && to.send(&messages[..count]).await.is_ok();
             if sent {
                 room -= count as u64;
             }

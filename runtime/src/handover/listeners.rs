@@ -70,14 +70,19 @@ pub fn pass_on(name: &str, listener: &impl AsFd) -> io::Result<()> {
     let socket = listener.as_fd().try_clone_to_owned()?;
     let passed: Arc<Passed> = Arc::new(Passed { name: key(name), socket });
     let mut all = lock_std(&PASSED);
-    if all.iter().all(|other| other.name != passed.name) {
-        moving::listens(Arc::downgrade(&passed) as _);
-        all.push(passed);
-    }
+    all.retain(|other| other.name != passed.name);
+    moving::listens(Arc::downgrade(&passed) as _);
+    all.push(passed);
     Ok(())
 }
 
-/// Kept for the life of the process.
+/// The program stops, and there is no next version: whoever connects is to be refused as soon as
+/// the program's own server has closed its listener.
+pub(super) fn forget() {
+    lock_std(&PASSED).clear();
+}
+
+/// Kept until the program stops.
 static PASSED: Mutex<Vec<Arc<Passed>>> = Mutex::new(Vec::new());
 
 struct Passed {

@@ -20,8 +20,8 @@ pub(super) const VERSION: u64 = 1;
 
 const HEADER: usize = 8;
 
-/// The longest message: a head that a server has read a part of is shorter by far.
-const LONGEST: usize = 4 * 1024 * 1024;
+/// The longest message: one that is not complete, or a state, goes along up to this.
+pub(super) const LONGEST: usize = 4 * 1024 * 1024;
 
 /// A message, with descriptors of type `F` beside it.
 #[derive(Debug, PartialEq, Eq)]
@@ -128,6 +128,13 @@ impl<F> Message<F> {
         }
     }
 
+    /// Returns its length, as far as it may be long.
+    pub(super) fn length(&self) -> usize {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes);
+        bytes.len() - HEADER
+    }
+
     /// Appends the message to `bytes`.
     pub(super) fn write(&self, bytes: &mut Vec<u8>) {
         let start = bytes.len();
@@ -229,16 +236,29 @@ impl std::fmt::Display for Malformed {
 pub(crate) struct Reader<F = OwnedFd> {
     bytes: Vec<u8>,
     sockets: VecDeque<F>,
+    /// Messages that begin before this place may lack their descriptors.
+    lacking: usize,
 }
 
 impl<F> Reader<F> {
     pub(crate) fn new() -> Self {
-        Self { bytes: Vec::new(), sockets: VecDeque::new() }
+        Self { bytes: Vec::new(), sockets: VecDeque::new(), lacking: 0 }
     }
 
     pub(crate) fn feed(&mut self, bytes: &[u8], sockets: impl IntoIterator<Item = F>) {
         self.bytes.extend(bytes);
         self.sockets.extend(sockets);
+    }
+
+    /// Of what has been fed so far, the last descriptors are missing: this process had no room for
+    /// them, and the messages that they belong to are skipped.
+    pub(crate) fn lacks_sockets(&mut self) {
+        self.lacking = self.bytes.len();
+    }
+
+    /// Whether any have been.
+    pub(crate) fn is_lacking(&self) -> bool {
+        self.lacking > 0
     }
 
     /// Returns the next message that is known and complete, or `None` if more has to be read.
@@ -258,6 +278,10 @@ impl<F> Reader<F> {
             let Some(body) = rest.get(..length) else { break };
             let count = usize::from(u16::from_be_bytes([s1, s2]));
             if count > self.sockets.len() {
+                if start < self.lacking {
+                    start += HEADER + length;
+                    continue;
+                }
                 return Err(Malformed("a descriptor is missing"));
             }
             let mut sockets = self.sockets.drain(..count);
@@ -268,6 +292,8 @@ impl<F> Reader<F> {
             }
         }
         self.bytes.drain(..start);
+        // Stays above 0: that it happened is remembered.
+        self.lacking = self.lacking.saturating_sub(start).max(self.lacking.min(1));
         Ok(found)
     }
 }

@@ -95,7 +95,9 @@ impl Handover {
         let before_stop = stored.before_stop(self.stores, &shared);
         #[cfg(not(all(feature = "systemd", target_os = "linux")))]
         let before_stop = Box::new(|_: &Shared| {});
-        let run = Box::pin(give::run(self, shared, signals, stored));
+        // Before the first line of `main`, which may ask.
+        let requested = give::requests();
+        let run = Box::pin(give::run(self, shared, signals, requested, stored));
         Ok(Companion { run, before_stop })
     }
 }

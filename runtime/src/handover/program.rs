@@ -6,6 +6,7 @@ use std::{
     fs, io,
     os::unix::{
         fs::{DirBuilderExt as _, MetadataExt as _},
+        net::UnixListener,
         process::CommandExt as _,
     },
     path::{Path, PathBuf},
@@ -58,12 +59,23 @@ impl Program {
         self.path.as_deref()
     }
 
-    /// Starts the next version.
+    /// Starts the next version, and binds the socket by which it comes to this process.
     ///
     /// # Errors
     ///
     /// If it cannot be started: the file is missing, is not executable, or is for another machine.
-    pub(super) fn start(&self) -> io::Result<NewProcess> {
+    pub(super) fn start(&self) -> io::Result<(Folder, UnixListener, NewProcess)> {
+        let folder = self.folder()?;
+        let socket = folder.socket();
+        let listener = UnixListener::bind(&socket).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot bind {}: {error}", socket.display()))
+        })?;
+        listener.set_nonblocking(true)?;
+        let process = self.spawn()?;
+        Ok((folder, listener, process))
+    }
+
+    fn spawn(&self) -> io::Result<NewProcess> {
         let Some(path) = &self.path else {
             return Err(io::Error::new(
                 io::ErrorKind::NotFound,
@@ -88,7 +100,7 @@ impl Program {
 
     /// Makes the folder, which nobody else can enter, for the socket by which the next version
     /// comes to this process.
-    pub(super) fn folder(&self) -> io::Result<Folder> {
+    fn folder(&self) -> io::Result<Folder> {
         let path = folder_of(&self.base, std::process::id());
         // Left over from a process with the same number.
         let _ = fs::remove_dir_all(&path);
@@ -129,7 +141,7 @@ const SOCKET: &str = "next";
 pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    pub(super) fn socket(&self) -> PathBuf {
+    fn socket(&self) -> PathBuf {
         self.0.join(SOCKET)
     }
 }
@@ -256,7 +268,7 @@ impl Drop for NewProcess {
             && !watched.is_reaped
             && let Some(pid) = rustix::process::Pid::from_raw(self.pid.cast_signed())
         {
-            // It has not served anybody yet.
+            // It has accepted nobody yet.
             let _ = rustix::process::kill_process(pid, Signal::KILL);
         }
     }

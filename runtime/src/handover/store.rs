@@ -17,7 +17,7 @@ use std::{
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
 
 use super::{
-    channel::{self, Blocking},
+    channel::{self, Blocking, Channel},
     message::{Message, VERSION},
     take::Arriving,
 };
@@ -29,9 +29,6 @@ use crate::{
 
 /// How much a queue is asked to hold; the kernel grants as much as `net.core.wmem_max` says.
 const ROOM: usize = 8 * 1024 * 1024;
-
-/// The longest batch, well below the room of any queue.
-const LONGEST: usize = 32 * 1024;
 
 /// Whether the manager keeps descriptors of this service.
 pub(super) fn is_there() -> bool {
@@ -61,8 +58,11 @@ impl Store {
         let own = offers.into_iter().filter(|offer| offer.sharing != SocketSharing::Shared);
         messages.extend(own.map(Message::from));
         messages.push(Message::Offered);
-        for messages in messages.chunks(channel::MOST) {
-            channel::send_at_once(this.queue.as_fd(), messages)?;
+        let mut rest = &messages[..];
+        while !rest.is_empty() {
+            let (these, more) = rest.split_at(Channel::batch(rest));
+            channel::send_at_once(this.queue.as_fd(), these)?;
+            rest = more;
         }
         Ok((this, wanted))
     }
@@ -82,17 +82,6 @@ impl Store {
             }
             result => result,
         }
-    }
-
-    /// How many of `messages` make one batch.
-    pub(super) fn batch(messages: &[Message]) -> usize {
-        let mut bytes = Vec::new();
-        let fitting = messages.iter().take_while(|message| {
-            message.write(&mut bytes);
-            bytes.len() <= LONGEST
-        });
-        // One that is longer is refused, and stays.
-        fitting.count().clamp(1, channel::MOST)
     }
 }
 

@@ -23,7 +23,8 @@ use crate::{
 };
 
 /// How long the old process may take for each message before this one serves.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// It may be at another hand-over first.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Descriptors that are kept for what this process opens itself.
 const RESERVE: u64 = 64;
@@ -41,7 +42,7 @@ pub(crate) enum Arriving {
 pub(super) fn of_parent() -> Result<Option<Arriving>, Failure> {
     let Some(path) = program::socket_of_parent() else { return Ok(None) };
     match UnixStream::connect(path) {
-        Ok(socket) => ask(socket).map(Some),
+        Ok(socket) => ask(socket),
         // Left behind by a process that has had the number of this one's parent.
         Err(error)
             if matches!(
@@ -85,8 +86,9 @@ fn failure(error: io::Error) -> Failure {
 ///
 /// # Errors
 ///
-/// If it is another user's, refuses, or does not answer.
-pub(super) fn ask(socket: UnixStream) -> Result<Arriving, Failure> {
+/// If it is another user's, refuses, or does not answer. `None`: it has nothing to do with this
+/// process, as when it waits for another of its children.
+pub(super) fn ask(socket: UnixStream) -> Result<Option<Arriving>, Failure> {
     let user = rustix::process::geteuid().as_raw();
     if let Some((process, other)) = peer_of(&socket)
         && other != user
@@ -105,11 +107,15 @@ pub(super) fn ask(socket: UnixStream) -> Result<Arriving, Failure> {
             Some(Message::Listener { listener, written, sharing, socket }) => {
                 moving::inherit(Offer { listener, written, sharing, socket });
             }
-            Some(Message::Offered) => return Ok(Arriving::Live { channel, from }),
+            Some(Message::Offered) => {
+                moving::hold_back();
+                return Ok(Some(Arriving::Live { channel, from }));
+            }
             Some(Message::Refused { why }) => {
                 return Err(Failure::new(format!("cannot take over from process {from}: {why}")));
             }
             Some(_) => {}
+            None if from == 0 => return Ok(None),
             None => {
                 return Err(Failure::new(format!(
                     "cannot take over from process {from}: it has hung up"
@@ -119,39 +125,35 @@ pub(super) fn ask(socket: UnixStream) -> Result<Arriving, Failure> {
     }
 }
 
+/// Holds the drain while connections may still come.
+pub(super) fn hold(shared: &Shared, from: u32) -> Arc<TaskGuard> {
+    let name = format!("taking the connections of process {from}");
+    moving::begin_taking();
+    Arc::new(TaskGuard::new(&shared.work, Role::Server(None), TaskName::Text(name.into())))
+}
+
 /// Waits until this process serves, and takes the place of the one at the other end. Returns the
-/// channel by which its connections come; `None`: there are none to come.
+/// channel by which its connections come; `None`: it has ended, and there are none to come.
+///
+/// Nothing is accepted before that. If this is dropped, as by a stop, the old process goes on.
 ///
 /// # Errors
 ///
 /// If the old process refuses: then it goes on, and this one has to end.
 pub(super) async fn take_place(
-    mut channel: Channel,
+    channel: Channel,
     from: u32,
     shared: &Shared,
     take_door: impl FnOnce() -> io::Result<()>,
-) -> Result<Option<Channel>, Failure> {
-    let mut hangs_up = false;
-    {
-        // What comes before this process serves is a refusal, or the end of the other one.
-        let serving = shared.until_told_ready();
-        match race(serving, channel.receive()).await {
-            First::Left(()) => {}
-            First::Right(Ok(Some(Message::Refused { why }))) => return Err(refused(from, &why)),
-            First::Right(_) => hangs_up = true,
-        }
-    }
-    let wanted = moving::takers();
-    let ready = Message::Ready { wanted, room: room() };
-    if hangs_up || channel.send(&[ready]).await.is_err() {
-        return Ok(alone(shared, from));
-    }
-    // Those of the old process that no server of this one listens on.
-    moving::close_unclaimed();
-    match channel.receive().await {
-        Ok(Some(Message::Begin)) => {}
-        Ok(Some(Message::Refused { why })) => return Err(refused(from, &why)),
-        _ => return Ok(alone(shared, from)),
+) -> Result<Option<(Channel, Arc<TaskGuard>)>, Failure> {
+    let is_let = until_let(channel, from, shared).await?;
+    if is_let.is_none() {
+        say!(
+            shared.log,
+            warn,
+            { process = from },
+            "process {from} ended before it handed over its connections"
+        );
     }
     if let Err(error) = take_door() {
         say!(
@@ -161,9 +163,45 @@ pub(super) async fn take_place(
             "cannot take the place of process {from} at the path of `handover`: {error}"
         );
     }
-    match channel.send(&[Message::Begun]).await {
-        Ok(()) => Ok(Some(channel)),
-        Err(_) => Ok(alone(shared, from)),
+    moving::close_unclaimed();
+    let Some(channel) = is_let else {
+        moving::accept();
+        return Ok(None);
+    };
+    let hold = hold(shared, from);
+    let has_begun = channel.send(&[Message::Begun]).await.is_ok();
+    // Also if that has not reached it: it is gone then.
+    moving::accept();
+    if !has_begun {
+        moving::end_taking();
+    }
+    Ok(has_begun.then_some((channel, hold)))
+}
+
+/// Waits until the old process says that this one may begin; `None`: it has ended.
+async fn until_let(
+    mut channel: Channel,
+    from: u32,
+    shared: &Shared,
+) -> Result<Option<Channel>, Failure> {
+    // What comes before this process serves is a refusal, or the end of the other one.
+    match race(shared.until_told_ready(), channel.receive()).await {
+        First::Left(()) => {}
+        First::Right(Ok(Some(Message::Refused { why }))) => return Err(refused(from, &why)),
+        First::Right(_) => {
+            // It has ended; this one takes its place when it is ready.
+            shared.until_told_ready().await;
+            return Ok(None);
+        }
+    }
+    let ready = Message::Ready { wanted: moving::takers(), room: room() };
+    if channel.send(&[ready]).await.is_err() {
+        return Ok(None);
+    }
+    match channel.receive().await {
+        Ok(Some(Message::Begin)) => Ok(Some(channel)),
+        Ok(Some(Message::Refused { why })) => Err(refused(from, &why)),
+        _ => Ok(None),
     }
 }
 
@@ -171,24 +209,14 @@ fn refused(from: u32, why: &str) -> Failure {
     Failure::new(format!("process {from} goes on by itself: {why}"))
 }
 
-/// The old process is gone: whatever it had was lost with it, and this one has the listeners.
-fn alone(shared: &Shared, from: u32) -> Option<Channel> {
-    say!(
-        shared.log,
-        warn,
-        { process = from },
-        "process {from} ended before it handed over its connections"
-    );
-    None
-}
-
 /// Takes connections until the old process says that there are no more, or this one stops: then
 /// the others end there. If this one hands over as well, they go on to the next.
-pub(super) async fn take_connections(channels: Vec<Channel>, from: u32, shared: Arc<Shared>) {
-    let name = format!("taking the connections of process {from}");
-    let hold = TaskGuard::new(&shared.work, Role::Server(None), TaskName::Text(name.into()));
-    let hold = Arc::new(hold);
-    moving::begin_taking();
+pub(super) async fn take_connections(
+    channels: Vec<Channel>,
+    from: u32,
+    shared: Arc<Shared>,
+    hold: Arc<TaskGuard>,
+) {
     let mut stops = pin!(async {
         shared.phase.reached(Phase::Stopping).await;
         if moving::is_giving() {
@@ -202,6 +230,17 @@ pub(super) async fn take_connections(channels: Vec<Channel>, from: u32, shared: 
     for mut channel in channels {
         // Of several, which the service manager has kept, only the last one has an end in it.
         loop {
+            if channel.is_lacking() && !has_hung_up {
+                // The others stay where they are.
+                channel.hang_up();
+                has_hung_up = true;
+                say!(
+                    shared.log,
+                    warn,
+                    { process = from },
+                    "out of descriptors: no more connections of process {from} are taken"
+                );
+            }
             let received = if has_hung_up {
                 channel.receive().await
             } else {
@@ -231,6 +270,7 @@ pub(super) async fn take_connections(channels: Vec<Channel>, from: u32, shared: 
         }
     }
     moving::end_taking();
+    drop(hold);
     let elapsed = started.elapsed();
     let in_time = HumanDuration(elapsed);
     match ended {
@@ -245,7 +285,7 @@ pub(super) async fn take_connections(channels: Vec<Channel>, from: u32, shared: 
             "took over {} from process {from}, and no more: {why}", connections(taken)
         ),
     }
-    if dropped > 0 && shared.phase.now() < Phase::Stopping {
+    if dropped > 0 {
         say!(
             shared.log, warn, { process = from, connections = dropped },
             "closed {} of process {from}: no server here takes them", connections(dropped)

@@ -198,6 +198,12 @@ impl Io {
         conn.bytes_read(summary, bytes);
     }
 
+    /// Continues a connection on which the process before has answered: the client may not have
+    /// read that yet.
+    pub(super) fn has_answered(&mut self) {
+        self.wrote = true;
+    }
+
     /// Takes the socket out; see `Stream::take_socket`.
     pub(super) fn take_socket(&mut self) -> Option<OwnedFd> {
         self.guarded.take_socket()

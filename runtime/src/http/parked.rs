@@ -60,6 +60,9 @@ impl<S> Parked<S> {
     /// line breaks behind the last one.
     pub(super) fn continues(&mut self, read: Vec<u8>, speaks_http1: bool) {
         self.speaks_http1 = speaks_http1;
+        if speaks_http1 {
+            self.io.has_answered();
+        }
         if read.is_empty() {
             return;
         }

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     log::{Log, millis, say},
     stop::{Phase, Shared},
-    util::{Failure, HumanDuration, LocalAddr, Peer, beside, race, within},
+    util::{Failure, First, HumanDuration, LocalAddr, Peer, race, within},
     work::{CountWaiting, TaskGuard},
 };
 
@@ -130,10 +130,19 @@ impl AcceptLoop {
     /// accepted late are served like the rest.
     pub(crate) async fn run(mut self) -> Result<(), Failure> {
         let shared = self.shared.clone();
-        let draining = shared.phase.reached(Phase::Draining);
-        beside(draining, self.serve()).await;
-        self.take_late_arrivals();
-        if self.listener.is_shared() || moving::is_wanted(&self.origin.listener) {
+        let origin = self.origin.clone();
+        let next = moving::succeeded(&origin.listener);
+        let draining = race(shared.phase.reached(Phase::Draining), next);
+        let serving = async {
+            moving::accepting().await;
+            self.serve().await
+        };
+        race(draining, serving).await;
+        self.take_late_arrivals().await;
+        if self.listener.is_shared()
+            || self.listener.is_anothers()
+            || moving::is_wanted(&origin.listener)
+        {
             return Ok(());
         }
         let Some(late) = self.close().await else {
@@ -180,7 +189,13 @@ impl AcceptLoop {
     /// Cancel safe: an accepted stream is returned within the same poll.
     async fn next(&mut self) -> (io::Result<Arrival>, Option<Slot>) {
         loop {
-            let mut slot = Some(self.slot().await);
+            let Self { arrivals, listener, slots, shared, name, .. } = self;
+            // One of the process before waits for no slot: it has had one there.
+            let moved = poll_fn(|cx| poll_moved(arrivals, cx));
+            let mut slot = match race(moved, slots.take(&shared.log, name)).await {
+                First::Left(arrival) => return (Ok(arrival), slots.take_free()),
+                First::Right(slot) => Some(slot),
+            };
             let is_limited = matches!(slot, Some(Some(_)));
             let mut given_back = false;
             let accepted = poll_fn(|cx| {
@@ -188,7 +203,11 @@ impl AcceptLoop {
                     // Woken by the listener: take a slot first, then accept.
                     return Poll::Ready(None);
                 }
-                let accepted = self.poll_arrival(cx);
+                if let Poll::Ready(arrival) = poll_moved(arrivals, cx) {
+                    return Poll::Ready(Some(Ok(arrival)));
+                }
+                let accepted = listener.poll_accept(cx);
+                let accepted = accepted.map_ok(|(stream, peer)| (stream, peer, None));
                 if accepted.is_pending() && is_limited {
                     (slot, given_back) = (None, true);
                 }
@@ -205,42 +224,38 @@ impl AcceptLoop {
         self.slots.take(&self.shared.log, &self.name).await
     }
 
-    /// Polls for a connection of the process before, else for a new one.
-    fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Arrival>> {
-        while let Poll::Ready(Some(Arriving { moved, hold })) = self.arrivals.poll_recv(cx) {
-            // One that is no connection any more is over.
-            if let Ok((stream, peer, details)) = moved.into_stream() {
-                return Poll::Ready(Ok((stream, peer, Some((Box::new(details), hold)))));
-            }
-        }
-        self.listener.poll_accept(cx).map_ok(|(stream, peer)| (stream, peer, None))
-    }
-
     fn admit(&self, (stream, peer, before): Arrival, slot: Option<Slot>) {
         let origin = Some(self.origin.clone());
         let (moved, _hold) = before.unzip();
         self.maker.make(Accepted { stream, peer, origin, slot, moved });
     }
 
-    /// Serves the connections that the process before goes on giving while this one drains.
-    fn take_late_arrivals(&mut self) {
+    /// Serves the connections of the process before that have not been let in yet, and those that
+    /// it goes on giving while this one drains.
+    async fn take_late_arrivals(&mut self) {
+        let (_, none) = mpsc::unbounded_channel();
+        let mut arrivals = std::mem::replace(&mut self.arrivals, none);
         if !moving::is_taking() {
+            // All that came is there.
+            arrivals.close();
+            while let Some(arriving) = arrivals.recv().await {
+                if let Some(arrival) = arriving.into_arrival() {
+                    self.admit(arrival, self.slots.take_free());
+                }
+            }
             // The accept loop has the service: nobody may wait for what it holds.
             return;
         }
-        let (_, none) = mpsc::unbounded_channel();
-        let mut arrivals = std::mem::replace(&mut self.arrivals, none);
         let (shared, maker) = (self.shared.clone(), self.maker.clone());
-        let (origin, slots, name) = (self.origin.clone(), self.slots.clone(), self.name.clone());
+        let (origin, slots) = (self.origin.clone(), self.slots.clone());
         self.shared.spawn_quietly(async move {
             let taking = async {
-                while let Some(Arriving { moved, hold }) = arrivals.recv().await {
-                    let slot = slots.take(&shared.log, &name).await;
-                    if let Ok((stream, peer, details)) = moved.into_stream() {
-                        let (origin, moved) = (Some(origin.clone()), Some(Box::new(details)));
+                while let Some(arriving) = arrivals.recv().await {
+                    if let Some((stream, peer, before)) = arriving.into_arrival() {
+                        let (moved, _hold) = before.unzip();
+                        let (origin, slot) = (Some(origin.clone()), slots.take_free());
                         maker.make(Accepted { stream, peer, origin, slot, moved });
                     }
-                    drop(hold);
                 }
             };
             race(shared.phase.reached(Phase::Cleanup), taking).await;
@@ -326,6 +341,28 @@ impl AcceptLoop {
                 Err(error) => backoff.wait(&self.shared.log, &self.name, &error, FIRST_PAUSE).await,
             }
         }
+    }
+}
+
+/// Polls for a connection of the process before; never ready, once there are no more.
+fn poll_moved(
+    arrivals: &mut mpsc::UnboundedReceiver<Arriving>,
+    cx: &mut Context<'_>,
+) -> Poll<Arrival> {
+    while let Poll::Ready(Some(arriving)) = arrivals.poll_recv(cx) {
+        if let Some(arrival) = arriving.into_arrival() {
+            return Poll::Ready(arrival);
+        }
+    }
+    Poll::Pending
+}
+
+impl Arriving {
+    /// `None`: it is no connection any more.
+    fn into_arrival(self) -> Option<Arrival> {
+        let Self { moved, hold } = self;
+        let (stream, peer, details) = moved.into_stream().ok()?;
+        Some((stream, peer, Some((Box::new(details), hold))))
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) struct BoundSocket {
     pub(super) sharing: SocketSharing,
     /// How the program has written its address; empty if it has not.
     pub(super) written: String,
+    /// Whether the process before had it.
+    pub(super) is_inherited: bool,
 }
 
 /// Binds every address of `target`, or adopts its listeners, and adds the sockets to `all`.
@@ -102,7 +104,7 @@ fn taken_over(offer: Offer, options: &SocketOptions) -> io::Result<BoundSocket> 
         }
         socket.listen(options.backlog)?;
     }
-    Ok(BoundSocket { socket: adopt(socket)?, sharing, written })
+    Ok(BoundSocket { socket: adopt(socket)?, sharing, written, is_inherited: true })
 }
 
 async fn bind_one(target: Target, options: &SocketOptions) -> Result<Vec<BoundSocket>, Failure> {
@@ -111,7 +113,12 @@ async fn bind_one(target: Target, options: &SocketOptions) -> Result<Vec<BoundSo
         |error: io::Error| Failure::from_error(error).context(&format!("cannot listen on {name}"));
     let handed_in = |socket: io::Result<ListenerSocket>| {
         let socket = socket.map_err(failure)?;
-        Ok(vec![BoundSocket { socket, sharing: SocketSharing::Unknown, written: String::new() }])
+        Ok(vec![BoundSocket {
+            socket,
+            sharing: SocketSharing::Unknown,
+            written: String::new(),
+            is_inherited: false,
+        }])
     };
     match target {
         Target::Text(text) => match Address::parse(&text) {
@@ -192,6 +199,7 @@ async fn bind_address(
                 socket: adopt(socket).map_err(failure)?,
                 sharing: SocketSharing::Unknown,
                 written: String::new(),
+                is_inherited: false,
             }])
         }
         Address::Systemd(name) => {
@@ -250,7 +258,12 @@ fn bind_new(addr: SocketAddr, options: &SocketOptions) -> io::Result<BoundSocket
 }
 
 fn own(socket: ListenerSocket) -> BoundSocket {
-    BoundSocket { socket, sharing: SocketSharing::Exclusive, written: String::new() }
+    BoundSocket {
+        socket,
+        sharing: SocketSharing::Exclusive,
+        written: String::new(),
+        is_inherited: false,
+    }
 }
 
 /// Adopts a socket that was passed in; the process that passed it holds it as well.
@@ -259,6 +272,7 @@ fn of_systemd(socket: Socket) -> io::Result<BoundSocket> {
         socket,
         sharing: SocketSharing::Shared,
         written: String::new(),
+        is_inherited: false,
     })
 }
 

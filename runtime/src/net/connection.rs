@@ -16,8 +16,6 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-#[cfg(feature = "handover")]
-use super::hand_over::HandOver;
 use super::{
     accept::{Accepted, MakeConnection},
     clock::{self, Timer},
@@ -27,8 +25,14 @@ use super::{
     delivery::{ConnDrain, KernelView},
     guarded_io::GuardedIo,
     handshake::Preamble,
-    moving::{self, Details, Moved},
-    stream::{Stream, forward_write},
+    moving::Details,
+    stream::forward_write,
+};
+#[cfg(feature = "handover")]
+use super::{
+    hand_over::HandOver,
+    moving::{self, Moved},
+    stream::Stream,
 };
 use crate::{
     context::{Handle, InContext, Shutdown},
@@ -50,6 +54,7 @@ pub struct Connection {
     info: ConnectInfo,
     has_read: bool,
     /// The state that the handler in the process before has left.
+    #[cfg_attr(not(feature = "handover"), allow(dead_code, reason = "nothing moves without it"))]
     handed_over: Option<Vec<u8>>,
     /// What the process before has read and not used up.
     read_before: Vec<u8>,
@@ -73,7 +78,8 @@ impl Connection {
     ///
     /// Returns the connection where it cannot move: there is no next version
     /// ([`Config::upgrade`](crate::Config::upgrade)), it has no server at this address, it is out
-    /// of descriptors, or there is TLS on the connection. The handler then ends as in any stop.
+    /// of descriptors, there is TLS on the connection, or `state` is longer than 1 MiB. The handler
+    /// then ends as in any stop.
     ///
     /// # Cancel safety
     ///
@@ -112,7 +118,11 @@ impl Connection {
         if !moving::is_giving() || !core.listener().is_some_and(moving::is_wanted) {
             return Err(self);
         }
-        let details = Details { state: Some(state.into()), ..core.details(Duration::ZERO) };
+        let state = state.into();
+        if state.len() > moving::LONGEST_STATE {
+            return Err(self);
+        }
+        let details = Details { state: Some(state), ..core.details(Duration::ZERO) };
         let Some(socket) = self.io.take_socket() else { return Err(self) };
         match moving::give(Moved { socket, details }).await {
             Ok(Some(socket)) => {

@@ -11,8 +11,8 @@ use std::{
 use super::moving;
 use crate::util::sync::lock_std;
 
-/// Hands a WebSocket over to the next version of the program: in the extensions of each request that
-/// asks for an upgrade, on a server with [`handed_over`](crate::Server::handed_over).
+/// Hands a WebSocket over to the next version of the program: in the extensions of each request
+/// that asks for an upgrade, on a server with [`handed_over`](crate::Server::handed_over).
 ///
 /// A library that speaks WebSocket holds the connection and may have read ahead of the handler. So
 /// the handler marks the connection, by [`hand_over`](Self::hand_over), and lets go of the socket;
@@ -91,18 +91,19 @@ impl HandOver {
     /// [`Connection::handed_over`](crate::Connection::handed_over).
     ///
     /// Returns whether it does. `false`: there is no next process, or it has no such listener, or
-    /// the connection cannot move (TLS, a WebSocket extension such as compression): then say
-    /// goodbye, as in any stop.
+    /// the connection cannot move (TLS, a WebSocket extension such as compression, a `state` of
+    /// more than 1 MiB): then say goodbye, as in any stop.
     #[must_use = "if it returns `false`, the connection ends here"]
     pub fn hand_over(&self, name: impl Into<String>, state: impl Into<Vec<u8>>) -> bool {
         let slot = &self.0;
         // Relaxed: set by the connection before the program has it.
         let moves = !slot.stays.load(Ordering::Relaxed) && moving::is_wanted(&slot.listener);
-        if moves && moving::is_giving() {
-            *lock_std(&slot.mark) = Some(Mark { name: name.into(), state: state.into() });
-            return true;
+        let state = state.into();
+        let moves = moves && moving::is_giving() && state.len() <= moving::LONGEST_STATE;
+        if moves {
+            *lock_std(&slot.mark) = Some(Mark { name: name.into(), state });
         }
-        false
+        moves
     }
 
     pub(crate) fn stays(&self) {

@@ -28,6 +28,8 @@ pub(crate) struct Listener {
     sharing: SocketSharing,
     /// How the program has written its address; empty if it has not.
     written: String,
+    /// Whether the process before had it.
+    is_inherited: bool,
     path: Option<SocketPath>,
     /// Options to set on each accepted socket; `None` if it inherits them.
     stream_options: Option<SocketOptions>,
@@ -62,7 +64,7 @@ impl Listener {
     }
 
     fn new(bound: BoundSocket, options: &SocketOptions) -> Self {
-        let BoundSocket { socket, sharing, written } = bound;
+        let BoundSocket { socket, sharing, written, is_inherited } = bound;
         let path = match &socket {
             ListenerSocket::Unix(unix) => SocketPath::of(unix),
             ListenerSocket::Tcp(_) => None,
@@ -76,7 +78,7 @@ impl Listener {
         // Only a socket that we bound has these options, which accepted sockets then inherit.
         let inherited = own && cfg!(target_os = "linux");
         let stream_options = (!inherited).then(|| options.clone());
-        Self { socket, sharing, written, path, stream_options }
+        Self { socket, sharing, written, is_inherited, path, stream_options }
     }
 
     /// Sets the options that accepted sockets do not inherit from the listener.
@@ -101,6 +103,11 @@ impl Listener {
     /// The inode of the socket, if `/proc` provides it.
     pub(crate) fn inode(&self) -> Option<u64> {
         each!(self.socket, socket => sockets::inode(socket))
+    }
+
+    /// Whether it still is the process's before, which has not let go of it.
+    pub(crate) fn is_anothers(&self) -> bool {
+        self.is_inherited && !moving::may_accept()
     }
 
     /// Whether another process keeps accepting, so that the socket is left as it is.
@@ -192,7 +199,7 @@ impl Drop for Listener {
             return;
         }
         let is_wanted = self.key().is_ok_and(|key| moving::is_wanted(&key));
-        if self.sharing == SocketSharing::Exclusive && !is_wanted {
+        if self.sharing == SocketSharing::Exclusive && !is_wanted && !self.is_anothers() {
             self.path.iter().for_each(SocketPath::unlink);
         }
     }

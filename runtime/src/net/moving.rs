@@ -7,6 +7,7 @@
 use std::{
     io,
     os::fd::OwnedFd,
+    pin::pin,
     sync::{
         Arc, Mutex, Weak,
         atomic::{AtomicBool, Ordering},
@@ -14,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{sockets::SocketSharing, stream::Stream};
 use crate::{
@@ -50,9 +51,44 @@ pub(crate) struct Details {
     pub(crate) handler: Option<String>,
 }
 
+/// The longest state of a handler that goes along.
+#[cfg_attr(not(feature = "handover"), allow(dead_code, reason = "nothing moves without it"))]
+pub(crate) const LONGEST_STATE: usize = 1024 * 1024;
+
 /// The name of a listener that both processes know: its address.
 pub(super) fn key(addr: &LocalAddr) -> String {
     addr.named("tcp")
+}
+
+/// Something that happens once in the life of a process, and can be waited for.
+struct Gate {
+    /// Relaxed: what it opens for is woken behind it.
+    is_open: AtomicBool,
+    opens: Notify,
+}
+
+impl Gate {
+    const fn new(is_open: bool) -> Self {
+        Self { is_open: AtomicBool::new(is_open), opens: Notify::const_new() }
+    }
+
+    fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Relaxed)
+    }
+
+    fn open(&self) {
+        self.is_open.store(true, Ordering::Relaxed);
+        self.opens.notify_waiters();
+    }
+
+    async fn opened(&self) {
+        let mut opens = pin!(self.opens.notified());
+        // Before the look, so that no opening slips in between.
+        opens.as_mut().enable();
+        if !self.is_open() {
+            opens.await;
+        }
+    }
 }
 
 // In the process that gives.
@@ -68,20 +104,35 @@ pub(crate) struct Parcel {
 /// phase that makes the connections look.
 static IS_GIVING: AtomicBool = AtomicBool::new(false);
 
-static OUTBOX: Mutex<Option<Outbox>> = Mutex::new(None);
+static OUTBOX: Mutex<Option<mpsc::UnboundedSender<Parcel>>> = Mutex::new(None);
 
-struct Outbox {
-    parcels: mpsc::UnboundedSender<Parcel>,
-    /// The listeners that the next process has taken.
-    wanted: Vec<String>,
-}
+/// The listeners that the next process has taken: its, from then on for good.
+static WANTED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Opens when a process that serves has taken over.
+static SUCCEEDED: Gate = Gate::new(false);
 
 /// From here on connections of the listeners `wanted` go to the returned receiver.
 pub(crate) fn begin_giving(wanted: Vec<String>) -> mpsc::UnboundedReceiver<Parcel> {
     let (parcels, outgoing) = mpsc::unbounded_channel();
-    *lock_std(&OUTBOX) = Some(Outbox { parcels, wanted });
+    *lock_std(&WANTED) = wanted;
+    *lock_std(&OUTBOX) = Some(parcels);
     IS_GIVING.store(true, Ordering::Relaxed);
     outgoing
+}
+
+/// There is a process that accepts on the listeners that it has taken: this one need not, and its
+/// servers may end. So the sentinel has to know why before.
+pub(crate) fn succeed() {
+    SUCCEEDED.open();
+}
+
+/// Resolves when another process has taken this listener and accepts on it.
+pub(super) async fn succeeded(listener: &str) {
+    SUCCEEDED.opened().await;
+    if !is_wanted(listener) {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// From here on connections stay.
@@ -97,10 +148,7 @@ pub(crate) fn is_giving() -> bool {
 
 /// Whether the next process has taken this listener.
 pub(crate) fn is_wanted(listener: &str) -> bool {
-    is_giving()
-        && lock_std(&OUTBOX)
-            .as_ref()
-            .is_some_and(|outbox| outbox.wanted.iter().any(|it| it == listener))
+    lock_std(&WANTED).iter().any(|it| it == listener)
 }
 
 /// Sends a connection to the next process. The receiver gets the socket back if it stays.
@@ -108,7 +156,7 @@ pub(crate) fn give(moved: Moved) -> oneshot::Receiver<Option<OwnedFd>> {
     let (answer, answered) = oneshot::channel();
     let parcel = Parcel { moved, answer };
     let left = match &*lock_std(&OUTBOX) {
-        Some(outbox) => outbox.parcels.send(parcel).err().map(|error| error.0),
+        Some(outbox) => outbox.send(parcel).err().map(|error| error.0),
         None => Some(parcel),
     };
     if let Some(Parcel { moved, answer }) = left {
@@ -160,6 +208,31 @@ pub(crate) fn offers() -> io::Result<Vec<Offer>> {
 /// The listeners of the process before that no server has taken yet.
 static INHERITED: Mutex<Vec<Offer>> = Mutex::new(Vec::new());
 
+/// The names of those that a server has taken.
+static CLAIMED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Closed while the process before decides whether this one takes its place: what it accepted
+/// meanwhile would be lost with it.
+static MAY_ACCEPT: Gate = Gate::new(true);
+
+/// From here on nothing is accepted, until the process before lets go. Before any server is bound.
+pub(crate) fn hold_back() {
+    MAY_ACCEPT.is_open.store(false, Ordering::Relaxed);
+}
+
+pub(crate) fn accept() {
+    MAY_ACCEPT.open();
+}
+
+pub(super) fn may_accept() -> bool {
+    MAY_ACCEPT.is_open()
+}
+
+/// Resolves when this process may accept.
+pub(super) async fn accepting() {
+    MAY_ACCEPT.opened().await;
+}
+
 /// Keeps a listener of the process before for the server that asks for its address.
 pub(crate) fn inherit(offer: Offer) {
     lock_std(&INHERITED).push(offer);
@@ -176,6 +249,7 @@ pub(super) fn inherited_as(written: &str) -> Vec<Offer> {
     }) {
         taken.push(inherited.remove(at));
     }
+    lock_std(&CLAIMED).extend(taken.iter().map(|offer| offer.listener.clone()));
     taken
 }
 
@@ -187,6 +261,7 @@ pub(super) fn inherited_at(addr: &LocalAddr) -> Option<Offer> {
 pub(crate) fn inherited_by(listener: &str) -> Option<Offer> {
     let mut inherited = lock_std(&INHERITED);
     let at = inherited.iter().position(|offer| offer.listener == listener)?;
+    lock_std(&CLAIMED).push(listener.to_owned());
     Some(inherited.remove(at))
 }
 
@@ -236,9 +311,10 @@ pub(super) fn arrivals(listener: &str) -> mpsc::UnboundedReceiver<Arriving> {
     arriving
 }
 
-/// Returns the listeners that connections can be delivered to.
+/// Returns the listeners that connections can be delivered to, and those of other frameworks.
 pub(crate) fn takers() -> Vec<String> {
     let mut names: Vec<_> = lock_std(&TAKERS).iter().map(|taker| taker.listener.clone()).collect();
+    names.append(&mut lock_std(&CLAIMED).clone());
     names.sort_unstable();
     names.dedup();
     names

@@ -290,6 +290,11 @@ impl Slots {
         Self(max.map(limited))
     }
 
+    /// Takes one if there is one: for a connection that is there in any case.
+    pub(super) fn take_free(&self) -> Option<Slot> {
+        self.0.as_ref()?.free.clone().try_acquire_owned().ok()
+    }
+
     /// Waits for a free slot, and logs once that the limit is reached. Returns `None` if there is
     /// no limit.
     ///

@@ -68,7 +68,6 @@ impl std::fmt::Debug for dyn Layered {
 }
 
 impl Stream {
-    /// Takes the stream out, leaving `Taken` behind.
     /// Takes the socket out, away from the runtime, and leaves the stream's end behind. `None`: it
     /// cannot be had; a layer, or a socket that the runtime does not let go of, stays as it is.
     pub(crate) fn take_socket(&mut self) -> Option<OwnedFd> {
@@ -97,6 +96,7 @@ impl Stream {
         }
     }
 
+    /// Takes the stream out, leaving `Taken` behind.
     pub(crate) fn take(&mut self) -> Self {
         mem::replace(self, Self::Taken)
     }

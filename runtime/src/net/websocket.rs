@@ -1,5 +1,5 @@
-//! Where the messages of a WebSocket client begin and end (RFC 6455, section 5), so that a connection
-//! can go to the next process although a library has read ahead.
+//! Where the messages of a WebSocket client begin and end (RFC 6455, section 5), so that a
+//! connection can go to the next process although a library has read ahead.
 
 /// The longest message that is kept while it is incomplete. A connection in the middle of a longer
 /// one stays.

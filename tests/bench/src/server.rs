@@ -18,7 +18,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     signal::unix::{SignalKind, signal},
 };
 use tokio_rustls::{
@@ -43,7 +43,17 @@ async fn slow(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
 }
 
 async fn listen() -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let listener = match std::env::var("SHARED").map(|addr| addr.parse()) {
+        // Beside another process at the same port.
+        Ok(Ok(addr)) => {
+            let socket = TcpSocket::new_v4()?;
+            socket.set_reuseaddr(true)?;
+            socket.set_reuseport(true)?;
+            socket.bind(addr)?;
+            socket.listen(4096)?
+        }
+        _ => TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?,
+    };
     println!("listening on http://{}", listener.local_addr()?);
     Ok(listener)
 }

@@ -566,13 +566,21 @@ fn a_take_over_that_fails_costs_nothing() {
     let (mut first, addr) = fixture().serve();
     let mut kept = Client::connect(addr);
     assert_eq!(process(&mut kept), first.pid());
-    fs::write(&fail, "exits").unwrap();
-    assert_eq!(fixture().spawn().wait().code(), 3);
-    first.line("take-over failed, this process goes on: the new process hung up");
-    assert_eq!(process(&mut kept), first.pid());
+    for (wrong, code) in [("exits", 3), ("fails", 1), ("panics", 101), ("dies when ready", 4)] {
+        fs::write(&fail, wrong).unwrap();
+        assert_eq!(fixture().spawn().wait().code(), code, "{wrong}");
+        first.line("take-over failed, this process goes on: the new process");
+        assert_eq!(process(&mut kept), first.pid());
+        // The path still leads to the one that goes on.
+        fs::remove_file(&fail).unwrap();
+        let mut next = fixture().spawn();
+        first.line(&format!("process {} has taken over", next.pid()));
+        assert!(first.wait().status.success());
+        next.line("took over 1 connection");
+        first = next;
+    }
     // While one of another kind cannot be: the folder is open to others.
     fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::remove_file(&fail).unwrap();
     let refused = fixture().spawn().wait();
     assert_eq!(refused.code(), 1);
     assert!(refused.said("others can enter"), "{refused:#?}");

@@ -95,6 +95,53 @@ fn no_client_sees_an_upgrade() {
     assert!(!ended.said("cut off") && !ended.said("failed"), "{ended:#?}");
 }
 
+/// A stop at any moment of an upgrade, of either process: whichever goes on, or nobody, no request
+/// is lost.
+#[test]
+fn a_stop_at_any_moment_of_an_upgrade_loses_nothing() {
+    let _alone = alone();
+    let (mut all, mut taken_over) = (Tally::default(), 0);
+    for round in 0..2 * upgrades() {
+        let mut generations = Generations::new(fixture!("upgraded"));
+        let addr = generations.addr;
+        let clients = [Style::KeepAlive, Style::ConnectionEach].map(|style| {
+            thread::spawn(move || {
+                let runtime =
+                    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(load::run(addr, style, 16, round, || ControlFlow::Continue(())))
+            })
+        });
+        let mut random = Random(round + 1);
+        let mut pause = |most| thread::sleep(Duration::from_micros(random.below(most)));
+        thread::sleep(Duration::from_millis(50));
+        generations.signal(Signal::USR2);
+        pause(20_000);
+        let first = generations.pid;
+        generations.signal(Signal::TERM);
+        let line = generations.first.any_line(&["has taken over", "SIGTERM received, draining"]);
+        if let Some(next) = line.strip_prefix("process ") {
+            taken_over += 1;
+            generations.pid = next.split(' ').next().unwrap().parse().unwrap();
+            pause(10_000);
+            generations.signal(Signal::TERM);
+        }
+        generations.gone(first);
+        for client in clients {
+            all += client.join().unwrap();
+        }
+        let ended = generations.first.wait();
+        assert!(!ended.said("cut off"), "{ended:#?}");
+    }
+    println!(
+        "{} stops during an upgrade, {taken_over} after it: {} answered, {} lost, {} late",
+        2 * upgrades(),
+        all.answered,
+        all.lost.len(),
+        all.late
+    );
+    assert!(all.lost.is_empty(), "{:?}", all.lost);
+}
+
 /// HTTP/2 connections do not move: they end by GOAWAY, as in any drain.
 #[test]
 fn over_http2_nothing_is_lost() {
