@@ -12,7 +12,7 @@ use std::{io, sync::RwLock, thread};
 /// # Cancel safety
 ///
 /// Dropping the future does not affect the thread.
-#[cfg(any(feature = "tls", feature = "probes"))]
+#[cfg(any(feature = "handover", feature = "probes", feature = "tls"))]
 pub(crate) async fn on_own_thread<T: Send + 'static>(
     name: &str,
     f: impl FnOnce() -> T + Send + 'static,

@@ -100,21 +100,14 @@ fn client(addr: SocketAddr, number: u32, tally: &Tally, over: &AtomicBool) {
             count(&tally.closed);
             continue;
         }
-        match ask(&mut stream, keeps) {
-            Some(closes) => {
-                count(&tally.answered);
-                if keeps && closes {
-                    count(&tally.closed);
-                }
-                kept = (keeps && !closes).then_some(stream);
-            }
-            None => {
-                count(&tally.lost);
-                if keeps {
-                    count(&tally.closed);
-                }
-            }
+        let answer = ask(&mut stream, keeps);
+        count(if answer.is_some() { &tally.answered } else { &tally.lost });
+        // Without an answer there is no connection either.
+        let closes = answer.unwrap_or(true);
+        if keeps && closes {
+            count(&tally.closed);
         }
+        kept = (keeps && !closes).then_some(stream);
         thread::sleep(Duration::from_micros(u64::from((number * 977 + request * 613) % 3_000)));
     }
 }
@@ -315,20 +308,20 @@ impl Nginx {
         command.arg("-e").arg(folder.join("log"));
         assert!(command.status().is_ok_and(|status| status.success()), "nginx starts");
         let this = Self { folder, addr };
-        this.until(|| TcpStream::connect(addr).is_ok() && this.pid("pid").is_some());
+        until(|| TcpStream::connect(addr).is_ok() && this.pid("pid").is_some());
         this
     }
 
     fn pid(&self, file: &str) -> Option<u32> {
         fs::read_to_string(self.folder.join(file)).ok()?.trim().parse().ok()
     }
+}
 
-    fn until(&self, mut is_so: impl FnMut() -> bool) {
-        let started = Instant::now();
-        while !is_so() {
-            assert!(started.elapsed() < PATIENCE, "nginx does not come so far");
-            thread::sleep(Duration::from_millis(2));
-        }
+fn until(mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "nginx does not come so far");
+        thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -340,7 +333,7 @@ impl Upgrades for Nginx {
     fn upgrade(&mut self) {
         let old = self.pid("pid").expect("nginx has a pid file");
         kill_process(pid(old), Signal::USR2).expect("it runs");
-        self.until(|| self.pid("pid").is_some_and(|now| now != old));
+        until(|| self.pid("pid").is_some_and(|now| now != old));
         // Its workers are there a moment later, which nothing says.
         thread::sleep(Duration::from_millis(100));
         kill_process(pid(old), Signal::QUIT).expect("it runs");
