@@ -71,7 +71,6 @@ fn written(messages: &[Message]) -> (Vec<u8>, Vec<BorrowedFd<'_>>) {
 }
 
 /// Sends messages whole, or not at all.
-#[cfg_attr(not(feature = "systemd"), allow(dead_code, reason = "for the store"))]
 pub(super) fn send_at_once(socket: BorrowedFd<'_>, messages: &[Message]) -> io::Result<()> {
     let (bytes, sockets) = written(messages);
     if bytes.len() > WHOLE {
@@ -171,6 +170,12 @@ impl Channel {
             bytes.len() <= WHOLE
         });
         fitting.count().clamp(1, MOST)
+    }
+
+    /// Tells the other side that it is not to begin, without waiting.
+    pub(super) fn refuse(&self, why: &str) {
+        // It may be gone.
+        let _ = send_at_once(self.socket.as_fd(), &[Message::Refused { why: why.to_owned() }]);
     }
 
     /// Whether descriptors were lost: this process has no room for more.

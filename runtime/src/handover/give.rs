@@ -398,13 +398,12 @@ impl Next {
                     UnixListener::from_std(listener).map_err(|error| error.to_string())?;
                 let pid = process.pid();
                 let serving = async {
-                    let mut channel = accept(&listener, pid).await?;
+                    let channel = accept(&listener, pid).await?;
                     drop(folder);
-                    let mut given = agree(&mut channel, shared).await?;
-                    given.1 = pid;
-                    Ok::<_, String>((channel, given))
+                    let (channel, agreed, _) = Offering(Some(channel)).agree(shared).await?;
+                    Ok::<_, String>((channel, agreed))
                 };
-                let (channel, given) = match race(process.ended(), serving).await {
+                let (channel, agreed) = match race(process.ended(), serving).await {
                     First::Left(how) => return Err(format!("{how} before it was ready")),
                     First::Right(Ok(result)) => result,
                     First::Right(Err(why)) => {
@@ -414,18 +413,11 @@ impl Next {
                     }
                 };
                 process.let_go();
-                Ok((begin(channel, given.0), given.1))
+                Ok((begin(channel, agreed), pid))
             }
-            Self::Asks(mut channel) => {
-                let told = agree(&mut channel, shared).await;
-                match told {
-                    Ok((agreed, process)) => Ok((begin(channel, agreed), process)),
-                    Err(why) => {
-                        // It may be gone.
-                        let _ = channel.send(&[Message::Refused { why: why.clone() }]).await;
-                        Err(why)
-                    }
-                }
+            Self::Asks(channel) => {
+                let (channel, agreed, process) = Offering(Some(channel)).agree(shared).await?;
+                Ok((begin(channel, agreed), process))
             }
         }
     }
@@ -450,7 +442,38 @@ struct Agreed {
     room: u64,
 }
 
-/// Offers the listeners, and waits until the new process serves and has heard that it may begin.
+/// A next process that may not begin yet. Whatever ends this before, a limit or a stop among it, is
+/// told to that process: if it only saw the end of the socket, it would take the place of one that
+/// has died, on listeners that this process goes on with, or turns clients away from.
+struct Offering(Option<Channel>);
+
+impl Drop for Offering {
+    fn drop(&mut self) {
+        if let Some(channel) = &self.0 {
+            channel.refuse("it was not ready in time, or the other stops");
+        }
+    }
+}
+
+impl Offering {
+    /// Offers the listeners, and waits until the new process serves and has heard that it may begin.
+    async fn agree(mut self, shared: &Shared) -> Result<(Channel, Agreed, u32), String> {
+        let lost = || "the new process hung up before it was ready".to_owned();
+        let agreed = match &mut self.0 {
+            Some(channel) => agree(channel, shared).await,
+            None => Err(lost()),
+        };
+        match (agreed, self.0.take()) {
+            (Ok((agreed, process)), Some(channel)) => Ok((channel, agreed, process)),
+            (Err(why), channel) => {
+                channel.inspect(|channel| channel.refuse(&why));
+                Err(why)
+            }
+            (Ok(_), None) => Err(lost()),
+        }
+    }
+}
+
 async fn agree(channel: &mut Channel, shared: &Shared) -> Result<(Agreed, u32), String> {
     let lost = |error: io::Error| format!("the new process cannot be talked to: {error}");
     let offers = moving::offers()

@@ -503,6 +503,48 @@ fn whoever_starts_the_next_process_it_takes_over_at_the_path() {
     assert!(!Path::new(&path).exists());
 }
 
+/// The one that asks and is not let in time, or whose counterpart stops, ends: it would go on with
+/// listeners that the other turns clients away from.
+#[test]
+fn the_one_that_asks_ends_if_it_may_not_begin() {
+    let folder = Folder::new("refused");
+    let path = folder.file("handover.sock").display().to_string();
+    let fail = folder.file("wrong");
+    for limit in ["700ms", "20s"] {
+        let fixture = || {
+            upgraded()
+                .env("HANDOVER", &path)
+                .env("FAIL", &fail.display().to_string())
+                .env("UPGRADE_TIMEOUT", limit)
+        };
+        let (mut first, addr) = fixture().serve();
+        assert_eq!(Client::connect(addr).fetch("/").text(), "fine");
+        fs::write(&fail, "hangs").unwrap();
+        let mut next = fixture().spawn();
+        if limit == "20s" {
+            // It has what it asked for.
+            graceful_tests::balanced::wait_for("the listener is shared", || {
+                let open = fs::read_dir(format!("/proc/{}/fd", next.pid())).unwrap().flatten();
+                open.filter_map(|fd| fs::read_link(fd.path()).ok())
+                    .filter(|to| to.to_string_lossy().starts_with("socket:"))
+                    .count()
+                    > 1
+            });
+            first.term();
+        }
+        let ended = next.wait();
+        assert_eq!(ended.code(), 1, "{ended:#?}");
+        assert!(ended.said("goes on by itself"), "{ended:#?}");
+        if limit == "700ms" {
+            first.line("the new process was not ready within 700ms");
+            assert_eq!(Client::connect(addr).fetch("/").text(), "fine");
+            first.term();
+        }
+        assert!(first.wait().status.success());
+        fs::remove_file(&fail).unwrap();
+    }
+}
+
 /// Of another user: neither the one that asks gets anything, nor does it harm.
 #[test]
 fn another_user_gets_nothing() {
