@@ -23,6 +23,19 @@ pub(super) const MOST: usize = 253;
 
 const PIECE: usize = 64 * 1024;
 
+/// A write to a socket that nobody reads any more is an error, and no SIGPIPE; elsewhere Rust's
+/// programs ignore that signal.
+#[cfg(not(target_vendor = "apple"))]
+const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const NO_SIGNAL: SendFlags = SendFlags::empty();
+
+/// Descriptors that are received are not for children.
+#[cfg(not(target_vendor = "apple"))]
+const CLOSE_ON_EXEC: RecvFlags = RecvFlags::CMSG_CLOEXEC;
+#[cfg(target_vendor = "apple")]
+const CLOSE_ON_EXEC: RecvFlags = RecvFlags::empty();
+
 /// What a Unix socket takes in one piece, or not at all: a little less than the longest buffer that
 /// `unix_stream_sendmsg()` in the kernel makes of one call.
 pub(super) const WHOLE: usize = 32 * 1024;
@@ -35,7 +48,7 @@ fn send(socket: BorrowedFd<'_>, bytes: &[u8], sockets: &[BorrowedFd<'_>]) -> io:
     if !sockets.is_empty() && !control.push(SendAncillaryMessage::ScmRights(sockets)) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
+    Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut control, NO_SIGNAL)?)
 }
 
 /// Receives bytes and the descriptors beside them into `reader`. Returns whether there were any.
@@ -44,12 +57,16 @@ fn receive(socket: BorrowedFd<'_>, reader: &mut Reader) -> io::Result<bool> {
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut piece = vec![0; PIECE];
     let received =
-        recvmsg(socket, &mut [IoSliceMut::new(&mut piece)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        recvmsg(socket, &mut [IoSliceMut::new(&mut piece)], &mut control, CLOSE_ON_EXEC)?;
     let mut sockets: Vec<OwnedFd> = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(received) = message {
             sockets.extend(received);
         }
+    }
+    #[cfg(target_vendor = "apple")]
+    for socket in &sockets {
+        rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::CLOEXEC)?;
     }
     if received.flags.contains(ReturnFlags::TRUNC) {
         return Err(malformed("a record is too long"));

@@ -48,7 +48,10 @@ pub(crate) struct Handover {
     door: Option<door::Door>,
     arriving: Option<take::Arriving>,
     /// Whether the service manager keeps descriptors.
-    #[cfg_attr(not(feature = "systemd"), allow(dead_code, reason = "for the store"))]
+    #[cfg_attr(
+        not(all(feature = "systemd", target_os = "linux")),
+        allow(dead_code, reason = "for the store")
+    )]
     stores: bool,
 }
 

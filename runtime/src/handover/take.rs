@@ -33,7 +33,10 @@ const RESERVE: u64 = 64;
 pub(crate) enum Arriving {
     /// The old process goes on until this one serves.
     Live { channel: Blocking, from: u32 },
-    #[cfg_attr(not(feature = "systemd"), allow(dead_code, reason = "for the store"))]
+    #[cfg_attr(
+        not(all(feature = "systemd", target_os = "linux")),
+        allow(dead_code, reason = "for the store")
+    )]
     /// It has ended, and has left everything with the service manager.
     Stored { channels: Vec<Blocking>, from: u32 },
 }

@@ -39,7 +39,7 @@ fn passed() -> &'static Mutex<Vec<Passed>> {
         let passed = (0..fds.len()).map(|index| {
             // The name of unnamed sockets (`sd_listen_fds_with_names(3)`).
             let name = names.next().filter(|name| !name.is_empty()).unwrap_or("unknown");
-            #[cfg(feature = "handover")]
+            #[cfg(all(feature = "handover", target_os = "linux"))]
             if name == STORED {
                 take_stored(&mut fds, index);
             }
@@ -54,15 +54,15 @@ fn passed() -> &'static Mutex<Vec<Passed>> {
 }
 
 /// The name of the descriptors that this library has had systemd keep.
-#[cfg(feature = "handover")]
+#[cfg(all(feature = "handover", target_os = "linux"))]
 const STORED: &str = "graceful";
 
-#[cfg(feature = "handover")]
+#[cfg(all(feature = "handover", target_os = "linux"))]
 static FROM_STORE: Mutex<Vec<std::os::fd::OwnedFd>> = Mutex::new(Vec::new());
 
 /// Returns what the process before has had systemd keep (`FileDescriptorStoreMax=` in
 /// systemd.service(5)). If there is anything, all passed descriptors are taken over now.
-#[cfg(feature = "handover")]
+#[cfg(all(feature = "handover", target_os = "linux"))]
 pub(crate) fn stored() -> Vec<std::os::fd::OwnedFd> {
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     if names.split(':').any(|name| name == STORED) {
@@ -71,7 +71,7 @@ pub(crate) fn stored() -> Vec<std::os::fd::OwnedFd> {
     std::mem::take(&mut lock_std(&FROM_STORE))
 }
 
-#[cfg(feature = "handover")]
+#[cfg(all(feature = "handover", target_os = "linux"))]
 fn take_stored(fds: &mut ListenFd, index: usize) {
     let (family, kind) = (socket2::Domain::UNIX.into(), Type::SEQPACKET.into());
     // Something else of this name is left for others.

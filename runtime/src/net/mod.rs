@@ -48,7 +48,7 @@ pub(crate) use delivery::{ConnDrain, KernelView};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use guarded_io::GuardedIo;
 pub(crate) use handshake::{Preamble, before_protocol};
-#[cfg(all(feature = "handover", feature = "systemd"))]
+#[cfg(all(feature = "handover", feature = "systemd", target_os = "linux"))]
 pub(crate) use inherited::stored;
 pub(crate) use inherited::unclaimed;
 pub(crate) use server_options::server_options;
