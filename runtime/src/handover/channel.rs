@@ -189,6 +189,12 @@ impl Channel {
         fitting.count().clamp(1, MOST)
     }
 
+    /// Tells the other side that it may begin, without waiting.
+    pub(super) fn go(&self) {
+        // If it is gone, that is what it finds out next.
+        let _ = send_at_once(self.socket.as_fd(), &[Message::Go]);
+    }
+
     /// Tells the other side that it is not to begin, without waiting.
     pub(super) fn refuse(&self, why: &str) {
         // It may be gone.

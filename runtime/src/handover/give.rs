@@ -456,7 +456,8 @@ impl Drop for Offering {
 }
 
 impl Offering {
-    /// Offers the listeners, and waits until the new process serves and has heard that it may begin.
+    /// Offers the listeners, and waits until the new process serves and has heard that it may
+    /// begin.
     async fn agree(mut self, shared: &Shared) -> Result<(Channel, Agreed, u32), String> {
         let lost = || "the new process hung up before it was ready".to_owned();
         let agreed = match &mut self.0 {
@@ -520,6 +521,7 @@ async fn agree(channel: &mut Channel, shared: &Shared) -> Result<(Agreed, u32), 
 /// From here on there is no way back: the connections go to the new process.
 fn begin(channel: Channel, agreed: Agreed) -> Given {
     let Agreed { wanted, room } = agreed;
+    channel.go();
     Given { to: To::Process(channel), parcels: moving::begin_giving(wanted), room }
 }
 

@@ -40,8 +40,10 @@ pub(crate) enum Message<F = OwnedFd> {
     },
     /// The old process lets go as soon as this is answered.
     Begin,
-    /// The new process takes connections.
+    /// The new process takes connections as soon as it may.
     Begun,
+    /// It may: there is no way back for the old one.
+    Go,
     /// A connection.
     Connection { details: Details, socket: F },
     /// There are no more connections.
@@ -61,8 +63,9 @@ mod kind {
     pub(super) const CONNECTION: u16 = 7;
     pub(super) const DONE: u16 = 8;
     pub(super) const REFUSED: u16 = 9;
+    pub(super) const GO: u16 = 10;
     /// Those that this version knows.
-    pub(super) const KNOWN: std::ops::RangeInclusive<u16> = HELLO..=REFUSED;
+    pub(super) const KNOWN: std::ops::RangeInclusive<u16> = HELLO..=GO;
 }
 
 /// The tags of the fields, over all kinds.
@@ -106,6 +109,7 @@ impl<F> Message<F> {
             Self::Ready { .. } => kind::READY,
             Self::Begin => kind::BEGIN,
             Self::Begun => kind::BEGUN,
+            Self::Go => kind::GO,
             Self::Connection { .. } => kind::CONNECTION,
             Self::Done => kind::DONE,
             Self::Refused { .. } => kind::REFUSED,
@@ -185,7 +189,7 @@ impl<F> Message<F> {
                     fields.bytes(tag::HANDLER, handler.as_bytes());
                 }
             }
-            Self::Offered | Self::Begin | Self::Begun | Self::Done => {}
+            Self::Offered | Self::Begin | Self::Begun | Self::Go | Self::Done => {}
         }
     }
 }
@@ -325,6 +329,7 @@ fn read<F>(
         kind::READY => Message::Ready { wanted: listeners.collect(), room },
         kind::BEGIN => Message::Begin,
         kind::BEGUN => Message::Begun,
+        kind::GO => Message::Go,
         kind::CONNECTION => {
             let proxied = match proxied {
                 (Some(peer), Some(local)) => Some(ProxiedAddrs { peer, local }),
@@ -499,6 +504,7 @@ mod tests {
             Message::Ready { wanted: vec!["a".into(), "unix:/run/app.sock".into()], room: 900 },
             Message::Begin,
             Message::Begun,
+            Message::Go,
             Message::Connection { details: details(), socket: 4 },
             Message::Connection {
                 details: Details { listener: "a".into(), ..Details::default() },
@@ -584,6 +590,7 @@ mod tests {
         assert_eq!(bare(4, &[], &[]), known(Message::Ready { wanted: vec![], room: u64::MAX }));
         assert_eq!(bare(5, &[], &[]), known(Message::Begin));
         assert_eq!(bare(6, &[], &[]), known(Message::Begun));
+        assert_eq!(bare(10, &[], &[]), known(Message::Go));
         assert_eq!(
             bare(7, &[(3, b"a")], &[8]),
             known(Message::Connection {

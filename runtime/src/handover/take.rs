@@ -167,18 +167,28 @@ pub(super) async fn take_place(
         );
     }
     moving::close_unclaimed();
-    let Some(channel) = is_let else {
+    let Some(mut channel) = is_let else {
         moving::accept();
         return Ok(None);
     };
     let hold = hold(shared, from);
     let has_begun = channel.send(&[Message::Begun]).await.is_ok();
-    // Also if that has not reached it: it is gone then.
+    // The old process may be told to stop in this moment: only with its word is there no way back.
+    let goes = match channel.receive().await {
+        _ if !has_begun => false,
+        Ok(Some(Message::Refused { why })) => {
+            moving::end_taking();
+            return Err(refused(from, &why));
+        }
+        Ok(Some(_)) => true,
+        Ok(None) | Err(_) => false,
+    };
+    // Also if it is gone.
     moving::accept();
-    if !has_begun {
+    if !goes {
         moving::end_taking();
     }
-    Ok(has_begun.then_some((channel, hold)))
+    Ok(goes.then_some((channel, hold)))
 }
 
 /// Waits until the old process says that this one may begin; `None`: it has ended.
