@@ -6,6 +6,7 @@
 use std::{
     net::SocketAddr,
     ops::ControlFlow,
+    os::unix::net::UnixStream,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -93,6 +94,70 @@ fn no_client_sees_an_upgrade() {
     generations.signal(Signal::TERM);
     let ended = generations.first.wait();
     assert!(!ended.said("cut off") && !ended.said("failed"), "{ended:#?}");
+}
+
+/// One request over a Unix socket. Returns whether it was answered.
+fn ask(stream: &mut UnixStream) -> bool {
+    use std::io::{Read as _, Write as _};
+    let request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut answer = Vec::new();
+    let mut piece = [0; 1_024];
+    if stream.write_all(request).is_err() {
+        return false;
+    }
+    while !answer.ends_with(b"fine") {
+        match stream.read(&mut piece) {
+            Ok(0) | Err(_) => return false,
+            Ok(length) => answer.extend(&piece[..length]),
+        }
+    }
+    !String::from_utf8_lossy(&answer).contains("connection: close")
+}
+
+#[test]
+fn no_client_of_a_unix_socket_sees_an_upgrade() {
+    let _alone = alone();
+    let path = std::env::temp_dir().join(format!("graceful-upgrades-{}", std::process::id()));
+    let listen = format!("unix:{}", path.display());
+    let mut first = fixture!("upgraded").env("ADDR", &listen).spawn();
+    first.line("listening on unix:");
+    let pid = first.pid();
+    let mut generations = Generations { first, pid, addr: SocketAddr::from(([127, 0, 0, 1], 1)) };
+    let over = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..32)
+        .map(|number| {
+            let (over, path, keeps) = (over.clone(), path.clone(), number % 2 == 0);
+            thread::spawn(move || {
+                let mut random = Random(number);
+                let connect = || {
+                    let stream = UnixStream::connect(&path).expect("not refused");
+                    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                    stream
+                };
+                let (mut stream, mut answered) = (connect(), 0);
+                while !over.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_micros(random.below(3_000)));
+                    if !keeps {
+                        stream = connect();
+                    }
+                    assert!(ask(&mut stream), "lost, or closed, after {answered} answers");
+                    answered += 1;
+                }
+                answered
+            })
+        })
+        .collect();
+    for _ in 0..upgrades() {
+        thread::sleep(Duration::from_millis(50));
+        let old = generations.upgrade();
+        generations.gone(old);
+    }
+    over.store(true, Ordering::Relaxed);
+    let answered: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
+    println!("{} upgrades on a Unix socket: {answered} answered, 0 lost, 0 closed", upgrades());
+    generations.signal(Signal::TERM);
+    assert!(!generations.first.wait().said("cut off"));
+    assert!(!path.exists());
 }
 
 /// A stop at any moment of an upgrade, of either process: whichever goes on, or nobody, no request

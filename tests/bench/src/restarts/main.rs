@@ -9,8 +9,10 @@
 //! draws `restarts.svg` and `restarts-dark.svg` into the folder. Build the bench first; needs Go
 //! for its row.
 
+#[path = "../bars.rs"]
+mod bars;
+
 use std::{
-    fmt::Write as _,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
@@ -59,10 +61,11 @@ fn main() -> ExitCode {
         rows.push(row);
     }
     if let Some(folder) = std::env::args().nth(1) {
-        for (file, dark) in [("restarts.svg", false), ("restarts-dark.svg", true)] {
-            std::fs::write(Path::new(&folder).join(file), plot(&rows, dark))
-                .expect("it is written");
-        }
+        let title = format!(
+            "Requests lost in {RESTARTS} restarts under {CLIENTS} clients that never retry"
+        );
+        let rows: Vec<_> = rows.iter().map(|row| (row.name, row.lost)).collect();
+        bars::draw(&folder, "restarts", &title, &rows);
     }
     ExitCode::SUCCESS
 }
@@ -165,35 +168,4 @@ fn ask(stream: &mut TcpStream) -> Option<bool> {
             Ok(count) => answer.extend_from_slice(&piece[..count]),
         }
     }
-}
-
-/// A bar for each.
-fn plot(rows: &[Row], dark: bool) -> String {
-    let (text, bar, own) =
-        if dark { ("#c9d1d9", "#8b949e", "#3fb950") } else { ("#24292f", "#8c959f", "#1a7f37") };
-    let most = rows.iter().map(|row| row.lost).max().unwrap_or(1).max(1);
-    let height = rows.len() * 30 + 44;
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 640 {height}\" \
-         font-family=\"sans-serif\" font-size=\"14\" fill=\"{text}\">\n\
-         <text x=\"0\" y=\"18\">Requests lost in {RESTARTS} restarts under {CLIENTS} clients that \
-         never retry</text>\n"
-    );
-    for (number, row) in rows.iter().enumerate() {
-        let y = number * 30 + 36;
-        let width = f64::from(row.lost) / f64::from(most) * 430.0;
-        let color = if row.name == "graceful" { own } else { bar };
-        // A `String` takes everything.
-        let _ = writeln!(
-            svg,
-            "<text x=\"92\" y=\"{0}\" text-anchor=\"end\">{1}</text>\
-             <rect x=\"100\" y=\"{y}\" width=\"{width:.1}\" height=\"20\" fill=\"{color}\"/>\
-             <text x=\"{2:.1}\" y=\"{0}\">{3}</text>",
-            y + 15,
-            row.name,
-            width + 106.0,
-            row.lost
-        );
-    }
-    svg + "</svg>\n"
 }

@@ -10,8 +10,11 @@
 //!   the first;
 //! - nginx, by its binary upgrade (SIGUSR2, then SIGQUIT to the old master process).
 //!
-//! `cargo run --release -p graceful-bench --bin upgrades` prints a table in half a minute. Needs
-//! nginx for its row.
+//! `cargo run --release -p graceful-bench --bin upgrades [FOLDER]` prints a table in half a minute,
+//! and draws `upgrades.svg` and `upgrades-dark.svg` into the folder. Needs nginx for its row.
+
+#[path = "../bars.rs"]
+mod bars;
 
 use std::{
     fs,
@@ -38,9 +41,18 @@ fn main() {
     let server = std::env::current_exe().expect("this program has a path");
     let server = server.with_file_name("graceful-bench-server");
     println!("| | answered | lost | refused | connections closed |\n|---|---|---|---|---|");
-    measure("graceful", &mut Graceful::start());
-    measure("axum, SO_REUSEPORT", &mut Axum::start(&server));
-    measure("nginx, binary upgrade", &mut Nginx::start());
+    let rows = [
+        ("graceful", measure("graceful", &mut Graceful::start())),
+        ("axum", measure("axum, SO_REUSEPORT", &mut Axum::start(&server))),
+        ("nginx", measure("nginx, binary upgrade", &mut Nginx::start())),
+    ];
+    if let Some(folder) = std::env::args().nth(1) {
+        let title = format!(
+            "Connections closed in {UPGRADES} upgrades under {} clients on one each",
+            CLIENTS / 2
+        );
+        bars::draw(&folder, "upgrades", &title, &rows);
+    }
 }
 
 /// A server that can be replaced by its next version.
@@ -59,7 +71,8 @@ struct Tally {
     closed: AtomicU32,
 }
 
-fn measure(name: &str, server: &mut dyn Upgrades) {
+/// Prints the row, and returns how many connections were closed.
+fn measure(name: &str, server: &mut dyn Upgrades) -> u32 {
     let (tally, over) = (Tally::default(), AtomicBool::new(false));
     let addr = server.addr();
     thread::scope(|scope| {
@@ -77,6 +90,7 @@ fn measure(name: &str, server: &mut dyn Upgrades) {
     let [answered, lost, refused, closed] =
         [answered, lost, refused, closed].map(AtomicU32::into_inner);
     println!("| {name} | {answered} | {lost} | {refused} | {closed} |");
+    closed
 }
 
 fn client(addr: SocketAddr, number: u32, tally: &Tally, over: &AtomicBool) {
