@@ -40,10 +40,12 @@ use crate::util::sync::lock_std;
 ///         loop {
 ///             tokio::select! {
 ///                 biased;
-///                 message = socket.recv() => match message {
-///                     Some(Ok(message)) if socket.send(message).await.is_ok() => {}
-///                     _ => return,
-///                 },
+///                 message = socket.recv() => {
+///                     let Some(Ok(message)) = message else { return };
+///                     if socket.send(message).await.is_err() {
+///                         return;
+///                     }
+///                 }
 ///                 () = shutdown.clone() => {
 ///                     if !hand.hand_over("echo", []) {
 ///                         // No next process: goodbye.
