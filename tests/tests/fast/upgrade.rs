@@ -318,6 +318,27 @@ fn a_second_upgrade_while_a_generation_drains() {
     let _ = generations.first.wait();
 }
 
+/// As Ctrl-C at a terminal, which all processes of the group get: each ends well.
+#[test]
+fn a_signal_to_all_generations_ends_each_of_them_well() {
+    let mut generations = Generations::new(upgraded());
+    let addr = generations.addr;
+    let mut busy = Client::connect(addr);
+    busy.get("/slow/1500");
+    assert_eq!(Client::connect(addr).fetch("/").text(), "fine");
+    let first = generations.upgrade();
+    for pid in [first, generations.pid] {
+        let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+        rustix::process::kill_process(pid, Signal::INT).unwrap();
+    }
+    assert_eq!(busy.response().text(), first.to_string());
+    generations.gone(first);
+    generations.gone(generations.pid);
+    let ended = generations.first.wait();
+    assert!(ended.status.success() && !ended.said("cut off"), "{ended:#?}");
+    assert!(ended.said("SIGINT received, draining"), "{ended:#?}");
+}
+
 #[test]
 fn listeners_that_the_next_version_does_not_want_are_closed_and_new_ones_bound() {
     let folder = Folder::new("wanted");
