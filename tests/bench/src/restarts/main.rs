@@ -11,12 +11,13 @@
 
 #[path = "../bars.rs"]
 mod bars;
+#[path = "../peer.rs"]
+mod peer;
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitCode, Stdio},
+    process::{Child, Command, ExitCode},
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::Duration,
@@ -104,25 +105,13 @@ fn measure(name: &'static str, command: &mut Command) -> Row {
 }
 
 fn start(command: &mut Command) -> (Child, SocketAddr) {
-    let mut child =
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the server starts");
-    let (to_here, addr) = std::sync::mpsc::channel();
-    let pipes: [Option<Box<dyn Read + Send>>; 2] = [
-        child.stdout.take().map(|pipe| Box::new(pipe) as _),
-        child.stderr.take().map(|pipe| Box::new(pipe) as _),
-    ];
-    for pipe in pipes.into_iter().flatten() {
-        let to_here = to_here.clone();
-        // Read to its end: a server must not meet a closed pipe.
-        thread::spawn(move || {
-            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                if let Some((_, addr)) = line.split_once("listening on http://") {
-                    let _ = to_here.send(addr.trim().parse().expect("an address"));
-                }
-            }
-        });
+    let (child, lines) = peer::start(command);
+    loop {
+        let line = lines.recv_timeout(PATIENCE).expect("it listens");
+        if let Some((_, addr)) = line.split_once("listening on http://") {
+            return (child, addr.trim().parse().expect("an address"));
+        }
     }
-    (child, addr.recv_timeout(PATIENCE).expect("it listens"))
 }
 
 /// Asks until nobody listens any more.
@@ -138,7 +127,7 @@ fn client(addr: SocketAddr, number: u32, answered: &AtomicU32, lost: &AtomicU32)
             },
         };
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        match ask(&mut stream) {
+        match peer::ask(&mut stream, true) {
             Some(closes) => {
                 answered.fetch_add(1, Ordering::Relaxed);
                 kept = (keeps && !closes).then_some(stream);
@@ -147,25 +136,5 @@ fn client(addr: SocketAddr, number: u32, answered: &AtomicU32, lost: &AtomicU32)
         }
         // Up to 3 ms, another for each.
         thread::sleep(Duration::from_micros(u64::from((number * 977 + request * 613) % 3_000)));
-    }
-}
-
-/// Whether the connection ends with the answer; `None`: there was none.
-fn ask(stream: &mut TcpStream) -> Option<bool> {
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").ok()?;
-    let mut answer = Vec::new();
-    let mut piece = [0; 2048];
-    loop {
-        if let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") {
-            let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
-            let length = head.split("content-length: ").nth(1)?.split("\r\n").next()?;
-            if answer.len() >= end + 4 + length.parse::<usize>().ok()? {
-                return Some(head.contains("connection: close"));
-            }
-        }
-        match stream.read(&mut piece) {
-            Ok(0) | Err(_) => return None,
-            Ok(count) => answer.extend_from_slice(&piece[..count]),
-        }
     }
 }

@@ -15,16 +15,17 @@
 
 #[path = "../bars.rs"]
 mod bars;
+#[path = "../peer.rs"]
+mod peer;
 
 use std::{
-    fs,
-    io::{self, BufRead, BufReader, Read, Write},
+    fs, io,
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     sync::{
         atomic::{AtomicBool, AtomicU32, Ordering},
-        mpsc::{Receiver, channel},
+        mpsc::Receiver,
     },
     thread,
     time::{Duration, Instant},
@@ -114,7 +115,7 @@ fn client(addr: SocketAddr, number: u32, tally: &Tally, over: &AtomicBool) {
             count(&tally.closed);
             continue;
         }
-        let answer = ask(&mut stream, keeps);
+        let answer = peer::ask(&mut stream, keeps);
         count(if answer.is_some() { &tally.answered } else { &tally.lost });
         // Without an answer there is no connection either.
         let closes = answer.unwrap_or(true);
@@ -134,27 +135,6 @@ fn has_ended(stream: &TcpStream) -> bool {
     !nothing
 }
 
-/// Whether the connection ends with the answer; `None`: there was none.
-fn ask(stream: &mut TcpStream, keeps: bool) -> Option<bool> {
-    let close = if keeps { "" } else { "connection: close\r\n" };
-    write!(stream, "GET / HTTP/1.1\r\nhost: localhost\r\n{close}\r\n").ok()?;
-    let mut answer = Vec::new();
-    let mut piece = [0; 2048];
-    loop {
-        if let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") {
-            let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
-            let length = head.split("content-length: ").nth(1)?.split("\r\n").next()?;
-            if answer.len() >= end + 4 + length.parse::<usize>().ok()? {
-                return Some(head.contains("connection: close"));
-            }
-        }
-        match stream.read(&mut piece) {
-            Ok(0) | Err(_) => return None,
-            Ok(count) => answer.extend_from_slice(&piece[..count]),
-        }
-    }
-}
-
 /// A process that is killed with this, and its lines.
 struct Running {
     child: Child,
@@ -163,25 +143,7 @@ struct Running {
 
 impl Running {
     fn start(command: &mut Command) -> Self {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let (to_here, lines) = channel();
-        let pipes: [Option<Box<dyn Read + Send>>; 2] = [
-            child.stdout.take().map(|pipe| Box::new(pipe) as _),
-            child.stderr.take().map(|pipe| Box::new(pipe) as _),
-        ];
-        for pipe in pipes.into_iter().flatten() {
-            let to_here = to_here.clone();
-            // Read to its end: a server must not meet a closed pipe.
-            thread::spawn(move || {
-                for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                    let _ = to_here.send(line);
-                }
-            });
-        }
+        let (child, lines) = peer::start(command);
         Self { child, lines }
     }
 
