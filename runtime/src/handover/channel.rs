@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
+    iter,
     mem::MaybeUninit,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -16,7 +17,7 @@ use rustix::net::{
 };
 use tokio::{io::Interest, net::UnixStream};
 
-use super::message::{Message, Reader};
+use super::message::{HEADER, LONGEST, Message, Reader};
 
 /// How many descriptors may be beside one message (`SCM_MAX_FD` in the kernel).
 pub(super) const MOST: usize = 253;
@@ -79,21 +80,53 @@ fn receive(socket: BorrowedFd<'_>, reader: &mut Reader) -> io::Result<bool> {
     Ok(received.bytes > 0)
 }
 
-fn written(messages: &[Message]) -> (Vec<u8>, Vec<BorrowedFd<'_>>) {
-    let mut bytes = Vec::new();
-    for message in messages {
-        message.write(&mut bytes);
-    }
-    (bytes, messages.iter().filter_map(Message::socket).map(AsFd::as_fd).collect())
+/// Messages as they are sent: as many as the kernel takes as a whole. One that is longer is alone.
+pub(super) struct Batch<'a> {
+    bytes: Vec<u8>,
+    sockets: Vec<BorrowedFd<'a>>,
+    /// How many messages there are.
+    pub(super) count: usize,
 }
 
-/// Sends messages whole, or not at all.
-pub(super) fn send_at_once(socket: BorrowedFd<'_>, messages: &[Message]) -> io::Result<()> {
-    let (bytes, sockets) = written(messages);
-    if bytes.len() > WHOLE {
-        return Err(io::ErrorKind::FileTooLarge.into());
+impl<'a> Batch<'a> {
+    /// Takes the first of `messages`, as many as go together.
+    pub(super) fn of(messages: &'a [Message]) -> Self {
+        let mut batch = Self { bytes: Vec::new(), sockets: Vec::new(), count: 0 };
+        for message in messages.iter().take(MOST) {
+            let end = batch.bytes.len();
+            message.write(&mut batch.bytes);
+            if batch.count > 0 && batch.bytes.len() > WHOLE {
+                batch.bytes.truncate(end);
+                break;
+            }
+            batch.sockets.extend(message.socket().map(AsFd::as_fd));
+            batch.count += 1;
+        }
+        batch
     }
-    send(socket, &bytes, &sockets).map(drop)
+
+    /// All of `messages`, one batch after the other.
+    pub(super) fn all(mut messages: &'a [Message]) -> impl Iterator<Item = Self> {
+        iter::from_fn(move || {
+            let batch = (!messages.is_empty()).then(|| Self::of(messages))?;
+            messages = &messages[batch.count..];
+            Some(batch)
+        })
+    }
+
+    /// Whether no message is longer than a reader takes.
+    pub(super) fn is_readable(&self) -> bool {
+        // Several together are far shorter than that.
+        self.bytes.len() <= HEADER + LONGEST
+    }
+
+    /// Sends the batch whole, or not at all, without waiting.
+    pub(super) fn send_at_once(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        if self.bytes.len() > WHOLE {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        send(socket, &self.bytes, &self.sockets).map(drop)
+    }
 }
 
 fn malformed(why: impl std::fmt::Display) -> io::Error {
@@ -117,7 +150,7 @@ impl Blocking {
 
     pub(super) fn send(&self, message: Message) -> io::Result<()> {
         let messages = [message];
-        let (bytes, mut sockets) = written(&messages);
+        let Batch { bytes, mut sockets, .. } = Batch::of(&messages);
         let mut at = 0;
         while at < bytes.len() {
             at += send(self.socket.as_fd(), &bytes[at..], &sockets)?;
@@ -157,15 +190,15 @@ impl Channel {
         Self { socket, reader: Reader::new() }
     }
 
-    /// Sends messages that have at most `MOST` descriptors beside them.
+    /// Sends a batch.
     ///
     /// # Errors
     ///
-    /// Nothing of them has been sent then. What fails later, behind the first piece of a message
+    /// Nothing of it has been sent then. What fails later, behind the first piece of a message
     /// that the kernel does not take as a whole, is no error: the descriptors have been sent, and
     /// no two processes may read from one connection.
-    pub(super) async fn send(&self, messages: &[Message]) -> io::Result<()> {
-        let (bytes, mut sockets) = written(messages);
+    pub(super) async fn send(&self, batch: Batch<'_>) -> io::Result<()> {
+        let Batch { bytes, mut sockets, .. } = batch;
         let mut at = 0;
         while at < bytes.len() {
             let sending = || send(self.socket.as_fd(), &bytes[at..], &sockets);
@@ -179,26 +212,26 @@ impl Channel {
         Ok(())
     }
 
-    /// How many of `messages` the kernel takes as a whole; one that is longer goes alone.
-    pub(super) fn batch(messages: &[Message]) -> usize {
-        let mut bytes = Vec::new();
-        let fitting = messages.iter().take_while(|message| {
-            message.write(&mut bytes);
-            bytes.len() <= WHOLE
-        });
-        fitting.count().clamp(1, MOST)
+    /// Sends a single message.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub(super) async fn tell(&self, message: Message) -> io::Result<()> {
+        self.send(Batch::of(&[message])).await
     }
 
     /// Tells the other side that it may begin, without waiting.
     pub(super) fn go(&self) {
         // If it is gone, that is what it finds out next.
-        let _ = send_at_once(self.socket.as_fd(), &[Message::Go]);
+        let _ = Batch::of(&[Message::Go]).send_at_once(self.socket.as_fd());
     }
 
-    /// Tells the other side that it is not to begin, without waiting.
+    /// Refuses the other side, which must not begin then, without waiting.
     pub(super) fn refuse(&self, why: &str) {
+        let refused = [Message::Refused { why: why.to_owned() }];
         // It may be gone.
-        let _ = send_at_once(self.socket.as_fd(), &[Message::Refused { why: why.to_owned() }]);
+        let _ = Batch::of(&refused).send_at_once(self.socket.as_fd());
     }
 
     /// Whether descriptors were lost: this process has no room for more.
@@ -206,7 +239,7 @@ impl Channel {
         self.reader.is_lacking()
     }
 
-    /// Receives what has been sent by now, and nothing more: the other side is told by an error.
+    /// Receives what has been sent by now, and nothing more: the other side gets an error.
     pub(super) fn hang_up(&self) {
         // If it is closed already, that is as good.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Read);

@@ -2,15 +2,15 @@
 
 use std::{
     fs, io,
-    os::unix::{
-        fs::MetadataExt as _,
-        net::{UnixListener, UnixStream},
-    },
+    os::unix::net::UnixListener,
     path::{Path, PathBuf},
 };
 
-use super::take::Arriving;
-use crate::util::Failure;
+use super::take::{self, Arriving};
+use crate::{
+    net::{FileId, file_id},
+    util::Failure,
+};
 
 /// A socket in a folder that only this user can enter.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) struct Door {
     path: PathBuf,
     listener: Option<UnixListener>,
     /// The file that this process has made there.
-    held: Option<(u64, u64)>,
+    held: Option<FileId>,
 }
 
 impl Door {
@@ -56,24 +56,18 @@ impl Door {
     ///
     /// If the path cannot be used, or the process there refuses.
     pub(super) fn open(&mut self) -> Result<Option<Arriving>, Failure> {
-        match UnixStream::connect(&self.path) {
+        match take::connect(&self.path).map_err(|error| self.failure(error))? {
             // A helper of the process that holds the path, not the next version of it.
-            Ok(socket) if super::take::is_of_parent(&socket) => Ok(None),
-            Ok(socket) => match super::take::ask(socket)? {
+            Some(socket) if take::is_of_parent(&socket) => Ok(None),
+            Some(socket) => match take::ask(socket)? {
                 Some(arriving) => Ok(Some(arriving)),
                 // It was about to end.
                 None => self.open(),
             },
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-                ) =>
-            {
+            None => {
                 self.hold().map_err(|error| self.failure(error))?;
                 Ok(None)
             }
-            Err(error) => Err(self.failure(error)),
         }
     }
 
@@ -110,10 +104,6 @@ impl Door {
     pub(super) fn listener(&mut self) -> io::Result<Option<tokio::net::UnixListener>> {
         self.listener.take().map(tokio::net::UnixListener::from_std).transpose()
     }
-}
-
-fn file_id(path: &Path) -> Option<(u64, u64)> {
-    fs::symlink_metadata(path).ok().map(|it| (it.dev(), it.ino()))
 }
 
 impl Drop for Door {

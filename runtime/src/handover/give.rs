@@ -2,6 +2,7 @@
 //! connections then.
 
 use std::{
+    convert::Infallible,
     fmt, io,
     path::Path,
     sync::{Arc, Mutex},
@@ -15,9 +16,9 @@ use tokio::{
 
 use super::{
     Handover,
-    channel::{Blocking, Channel, MOST},
+    channel::{Batch, Blocking, Channel, MOST},
     door::Door,
-    message::{LONGEST, Message, VERSION},
+    message::{Message, offering},
     program::Program,
     take::{self, Arriving},
 };
@@ -100,7 +101,7 @@ enum Start {
     Asked(io::Result<tokio::net::UnixStream>),
 }
 
-/// What has been given to the service manager when the program began to stop.
+/// The hand-over to the service manager, from when the program begins to stop.
 #[derive(Default)]
 pub(super) struct Stored(Arc<Mutex<Option<Given>>>);
 
@@ -208,8 +209,8 @@ pub(super) async fn run(
     };
     race(over, race(refusing, give(&mut to, parcels, room))).await;
     moving::end_giving();
-    // If it is gone, there is nobody to be told.
-    let _ = to.send(&[Message::Done]).await;
+    // The other end may be gone.
+    let _ = to.send(Batch::of(&[Message::Done])).await;
 }
 
 fn listener_of(shared: &Shared, door: Option<&mut Door>) -> Option<UnixListener> {
@@ -250,12 +251,12 @@ async fn next(
     }
 }
 
-/// Tells those that want an upgrade now that the program stops.
+/// Refuses the upgrades that are requested while the program stops.
 async fn refuse(
     shared: &Shared,
     signals: &mut Signals,
     mut requested: mpsc::UnboundedReceiver<Answer>,
-) -> super::Never {
+) -> Infallible {
     loop {
         match next(signals, &mut requested, None).await {
             Start::Signal(signal) => say!(
@@ -281,11 +282,11 @@ enum To {
 }
 
 impl To {
-    async fn send(&mut self, messages: &[Message]) -> io::Result<()> {
+    async fn send(&mut self, batch: Batch<'_>) -> io::Result<()> {
         match self {
-            Self::Process(channel) => channel.send(messages).await,
+            Self::Process(channel) => channel.send(batch).await,
             #[cfg(all(feature = "systemd", target_os = "linux"))]
-            Self::Store(store) => store.send(messages),
+            Self::Store(store) => store.send(&batch),
         }
     }
 }
@@ -334,8 +335,10 @@ async fn attempt(
         }
         Start::Request(answer) => (Next::Starts(program.clone()), Some(answer)),
     };
-    let name =
-        if answer.is_none() && matches!(what, Next::Asks(_)) { "take-over" } else { "upgrade" };
+    let name = match what {
+        Next::Starts(_) => "upgrade",
+        Next::Asks(_) => "take-over",
+    };
     let trying = within(limit, what.serves(shared));
     let result = match trying.await {
         Some(result) => result,
@@ -378,17 +381,15 @@ enum Next {
 }
 
 impl Next {
-    /// Waits until the next process serves, and lets it. Dropped before that, or after an error,
-    /// the process that was started is ended, and the one that asked is told.
+    /// Waits until the next process serves, and lets it. If this fails or is dropped, a process
+    /// that was started is ended, and one that asked gets a refusal.
     async fn serves(self, shared: &Shared) -> Result<(Given, u32), String> {
         match self {
             Self::Starts(program) => {
                 if std::process::id() == 1 {
-                    return Err(
-                        "this is process 1, with which its container ends: use `handover`, \
-                                and start the next one beside it"
-                            .to_owned(),
-                    );
+                    let why = "this is process 1, with which its container ends: use `handover`, \
+                               and start the next one beside it";
+                    return Err(why.to_owned());
                 }
                 // By a thread: a file system may be slow, and the sentinel has limits to keep.
                 let starting = on_own_thread("graceful-start", move || program.start());
@@ -436,15 +437,15 @@ async fn accept(listener: &UnixListener, pid: u32) -> Result<Channel, String> {
     }
 }
 
-/// What the new process has said when it was ready.
+/// The `Ready` message of the new process.
 struct Agreed {
     wanted: Vec<String>,
     room: u64,
 }
 
-/// A next process that may not begin yet. Whatever ends this before, a limit or a stop among it, is
-/// told to that process: if it only saw the end of the socket, it would take the place of one that
-/// has died, on listeners that this process goes on with, or turns clients away from.
+/// A next process that may not begin yet. If this ends first, by a limit or a stop, that process
+/// gets a refusal: if it only saw the end of the socket, it would take this process for dead, and
+/// accept on listeners that this one goes on with, or turns clients away from.
 struct Offering(Option<Channel>);
 
 impl Drop for Offering {
@@ -480,17 +481,9 @@ async fn agree(channel: &mut Channel, shared: &Shared) -> Result<(Agreed, u32), 
     let offers = moving::offers()
         .map_err(|error| format!("the listening sockets cannot be passed on: {error}"))?;
     let offered: Vec<_> = offers.iter().map(|offer| offer.listener.clone()).collect();
-    let hello = Message::Hello { version: VERSION, process: std::process::id() };
-    let mut messages = vec![hello];
-    messages.extend(offers.into_iter().map(Message::from));
-    messages.push(Message::Offered);
-    let mut rest = &messages[..];
-    while !rest.is_empty() {
-        let (these, more) = rest.split_at(Channel::batch(rest));
-        channel.send(these).await.map_err(lost)?;
-        rest = more;
+    for batch in Batch::all(&offering(offers)) {
+        channel.send(batch).await.map_err(lost)?;
     }
-    drop(messages);
     let mut process = 0;
     let agreed = loop {
         match channel.receive().await.map_err(lost)? {
@@ -508,7 +501,7 @@ async fn agree(channel: &mut Channel, shared: &Shared) -> Result<(Agreed, u32), 
     if shared.phase.is_stopping() {
         return Err("the program stops".to_owned());
     }
-    channel.send(&[Message::Begin]).await.map_err(lost)?;
+    channel.tell(Message::Begin).await.map_err(lost)?;
     loop {
         match channel.receive().await.map_err(lost)? {
             Some(Message::Begun) => return Ok((agreed, process)),
@@ -518,7 +511,7 @@ async fn agree(channel: &mut Channel, shared: &Shared) -> Result<(Agreed, u32), 
     }
 }
 
-/// From here on there is no way back: the connections go to the new process.
+/// Lets the new process begin, after which there is no way back, and starts to send connections.
 fn begin(channel: Channel, agreed: Agreed) -> Given {
     let Agreed { wanted, room } = agreed;
     channel.go();
@@ -530,7 +523,7 @@ async fn give(
     to: &mut To,
     mut parcels: mpsc::UnboundedReceiver<Parcel>,
     mut room: u64,
-) -> super::Never {
+) -> Infallible {
     let mut batch = Vec::with_capacity(MOST);
     loop {
         if parcels.recv_many(&mut batch, MOST).await == 0 {
@@ -548,10 +541,10 @@ async fn give(
         let (mut messages, mut answers): (Vec<_>, Vec<_>) =
             batch.drain(..).map(|it| (Message::from(it.moved), it.answer)).unzip();
         while !messages.is_empty() {
-            let count = Channel::batch(&messages);
+            let sending = Batch::of(&messages);
+            let count = sending.count;
             // One that no reader takes stays as well.
-            let fits = count > 1 || messages[0].length() <= LONGEST;
-            let sent = fits && to.send(&messages[..count]).await.is_ok();
+            let sent = sending.is_readable() && to.send(sending).await.is_ok();
             if sent {
                 room -= count as u64;
             }

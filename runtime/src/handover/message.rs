@@ -5,7 +5,7 @@
 //! big-endian. A reader skips kinds and fields that it does not know, so that two versions of this
 //! library understand each other; kinds and tags are never used for anything else again.
 
-use std::{collections::VecDeque, os::fd::OwnedFd, time::Duration};
+use std::{collections::VecDeque, iter, os::fd::OwnedFd, time::Duration};
 
 use crate::{
     net::{
@@ -16,9 +16,9 @@ use crate::{
 };
 
 /// The version of these messages. A reader that is older than a writer takes what it knows.
-pub(super) const VERSION: u64 = 1;
+const VERSION: u64 = 1;
 
-const HEADER: usize = 8;
+pub(super) const HEADER: usize = 8;
 
 /// The longest message: one that is not complete, or a state, goes along up to this.
 pub(super) const LONGEST: usize = 4 * 1024 * 1024;
@@ -94,6 +94,12 @@ impl From<Offer> for Message {
     }
 }
 
+/// The messages that offer listening sockets to the next process.
+pub(super) fn offering(offers: impl IntoIterator<Item = Offer>) -> Vec<Message> {
+    let offers = offers.into_iter().map(Message::from);
+    iter::once(Message::hello()).chain(offers).chain([Message::Offered]).collect()
+}
+
 impl From<Moved> for Message {
     fn from(moved: Moved) -> Self {
         Self::Connection { details: moved.details, socket: moved.socket }
@@ -101,6 +107,11 @@ impl From<Moved> for Message {
 }
 
 impl<F> Message<F> {
+    /// The greeting of this process.
+    pub(super) fn hello() -> Self {
+        Self::Hello { version: VERSION, process: std::process::id() }
+    }
+
     fn kind(&self) -> u16 {
         match self {
             Self::Hello { .. } => kind::HELLO,
@@ -130,13 +141,6 @@ impl<F> Message<F> {
             Self::Listener { socket, .. } | Self::Connection { socket, .. } => Some(socket),
             _ => None,
         }
-    }
-
-    /// Returns its length, as far as it may be long.
-    pub(super) fn length(&self) -> usize {
-        let mut bytes = Vec::new();
-        self.write(&mut bytes);
-        bytes.len() - HEADER
     }
 
     /// Appends the message to `bytes`.

@@ -17,7 +17,7 @@ mod program;
 mod store;
 mod take;
 
-use std::{convert::Infallible, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 pub use give::UpgradeError;
 pub use listeners::{inherited, pass_on};
@@ -104,6 +104,3 @@ impl Handover {
         Ok(Companion { run, before_stop })
     }
 }
-
-/// Never: for what is polled beside something else.
-pub(super) type Never = Infallible;

@@ -17,8 +17,8 @@ use std::{
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
 
 use super::{
-    channel::{self, Blocking, Channel},
-    message::{Message, VERSION},
+    channel::{Batch, Blocking},
+    message::{Message, offering},
     take::Arriving,
 };
 use crate::{
@@ -53,32 +53,26 @@ impl Store {
         let offers = moving::offers()?;
         let wanted = offers.iter().map(|offer| offer.listener.clone()).collect();
         let this = Self { queue: queue(shared)?, shared: std::sync::Arc::downgrade(shared) };
-        let mut messages = vec![Message::Hello { version: VERSION, process: std::process::id() }];
         // The manager itself passes what it holds anyway.
         let own = offers.into_iter().filter(|offer| offer.sharing != SocketSharing::Shared);
-        messages.extend(own.map(Message::from));
-        messages.push(Message::Offered);
-        let mut rest = &messages[..];
-        while !rest.is_empty() {
-            let (these, more) = rest.split_at(Channel::batch(rest));
-            channel::send_at_once(this.queue.as_fd(), these)?;
-            rest = more;
+        for batch in Batch::all(&offering(own)) {
+            batch.send_at_once(this.queue.as_fd())?;
         }
         Ok((this, wanted))
     }
 
-    /// Sends messages, each batch of them as a whole.
+    /// Sends a batch, whole or not at all.
     ///
     /// # Errors
     ///
-    /// If not all of them fit: those that do not are not sent.
-    pub(super) fn send(&mut self, messages: &[Message]) -> io::Result<()> {
-        match channel::send_at_once(self.queue.as_fd(), messages) {
+    /// If it does not fit into a queue that is empty either.
+    pub(super) fn send(&mut self, batch: &Batch<'_>) -> io::Result<()> {
+        match batch.send_at_once(self.queue.as_fd()) {
             // The queue is full.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let shared = self.shared.upgrade().ok_or(io::ErrorKind::BrokenPipe)?;
                 self.queue = queue(&shared)?;
-                channel::send_at_once(self.queue.as_fd(), messages)
+                batch.send_at_once(self.queue.as_fd())
             }
             result => result,
         }

@@ -4,6 +4,7 @@
 use std::{
     io,
     os::unix::net::UnixStream,
+    path::Path,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -11,7 +12,7 @@ use std::{
 
 use super::{
     channel::{Blocking, Channel},
-    message::{Message, VERSION},
+    message::Message,
     program,
 };
 use crate::{
@@ -22,8 +23,8 @@ use crate::{
     work::{Role, TaskGuard, TaskName},
 };
 
-/// How long the old process may take for each message before this one serves.
-/// It may be at another hand-over first.
+/// How long the old process may take for each message before this one serves: it may be at another
+/// hand-over first.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Descriptors that are kept for what this process opens itself.
@@ -33,20 +34,25 @@ const RESERVE: u64 = 64;
 pub(crate) enum Arriving {
     /// The old process goes on until this one serves.
     Live { channel: Blocking, from: u32 },
+    /// It has ended, and has left everything with the service manager.
     #[cfg_attr(
         not(all(feature = "systemd", target_os = "linux")),
         allow(dead_code, reason = "for the store")
     )]
-    /// It has ended, and has left everything with the service manager.
     Stored { channels: Vec<Blocking>, from: u32 },
 }
 
 /// Takes the sockets of the process that has started this one, if it offers them.
 pub(super) fn of_parent() -> Result<Option<Arriving>, Failure> {
     let Some(path) = program::socket_of_parent() else { return Ok(None) };
+    // If nobody listens, a process that had the number of this one's parent left it behind.
+    connect(&path).map_err(failure)?.map_or(Ok(None), ask)
+}
+
+/// Connects to the process that listens at `path`; `None`: there is none.
+pub(super) fn connect(path: &Path) -> io::Result<Option<UnixStream>> {
     match UnixStream::connect(path) {
-        Ok(socket) => ask(socket),
-        // Left behind by a process that has had the number of this one's parent.
+        Ok(socket) => Ok(Some(socket)),
         Err(error)
             if matches!(
                 error.kind(),
@@ -55,7 +61,7 @@ pub(super) fn of_parent() -> Result<Option<Arriving>, Failure> {
         {
             Ok(None)
         }
-        Err(error) => Err(failure(error)),
+        Err(error) => Err(error),
     }
 }
 
@@ -101,8 +107,7 @@ pub(super) fn ask(socket: UnixStream) -> Result<Option<Arriving>, Failure> {
         )));
     }
     let mut channel = Blocking::new(socket, PATIENCE).map_err(failure)?;
-    let hello = Message::Hello { version: VERSION, process: std::process::id() };
-    channel.send(hello).map_err(failure)?;
+    channel.send(Message::hello()).map_err(failure)?;
     let mut from = 0;
     loop {
         match channel.receive().map_err(failure)? {
@@ -172,7 +177,7 @@ pub(super) async fn take_place(
         return Ok(None);
     };
     let hold = hold(shared, from);
-    let has_begun = channel.send(&[Message::Begun]).await.is_ok();
+    let has_begun = channel.tell(Message::Begun).await.is_ok();
     // The old process may be told to stop in this moment: only with its word is there no way back.
     let goes = match channel.receive().await {
         _ if !has_begun => false,
@@ -208,7 +213,7 @@ async fn until_let(
         }
     }
     let ready = Message::Ready { wanted: moving::takers(), room: room() };
-    if channel.send(&[ready]).await.is_err() {
+    if channel.tell(ready).await.is_err() {
         return Ok(None);
     }
     match channel.receive().await {

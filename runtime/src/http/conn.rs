@@ -270,11 +270,12 @@ impl HttpConn {
 
     /// Whether it ends in this process even if there is a next one.
     #[cfg(feature = "handover")]
-    pub(super) fn stays_whatever(&self) -> bool {
+    pub(super) fn is_kept(&self) -> bool {
         self.stays.load(Ordering::Relaxed)
     }
 
-    pub(super) fn stays(&self) {
+    /// Keeps the connection in this process, whether there is a next one or not.
+    pub(super) fn keep(&self) {
         self.stays.store(true, Ordering::Relaxed);
     }
 

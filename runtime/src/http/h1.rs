@@ -87,8 +87,8 @@ impl<S: Service> Http1<S> {
             // of the other protocol, and read by nobody here.
             let is_lost = self.conn.has_body();
             let hand_over = self.conn.core().hand_over();
-            if is_lost || self.conn.stays_whatever() {
-                hand_over.stays();
+            if is_lost || self.conn.is_kept() {
+                hand_over.keep();
             }
             request.extensions_mut().insert(hand_over.clone());
         }
@@ -139,7 +139,7 @@ impl Exchange {
             && let Some(conn) = &self.conn
         {
             // Compression, say, which may have a context.
-            conn.core().hand_over().stays();
+            conn.core().hand_over().keep();
         }
         let mut response = response.map(|body| self.answer(body, upgraded));
         if (closes || self.kind == RequestKind::Lost) && !upgraded {

@@ -318,7 +318,7 @@ impl Io {
         if conn.core().hand_over_if_any().is_some() {
             conn.look_through(&mut self.framing);
             if self.framing.position() != Position::Between {
-                conn.core().hand_over().stays();
+                conn.core().hand_over().keep();
             }
         }
     }

@@ -121,7 +121,7 @@ impl<S: Service> ConnTask<S> {
             guard.conn().continues(idle, speaks_http1);
         }
         if is_layered {
-            guard.conn().stays();
+            guard.conn().keep();
         }
         Self {
             stage: Stage::Parked(parked),
@@ -366,8 +366,8 @@ impl<S: Service> ConnTask<S> {
         let conn = self.guard.conn();
         let is_wanted = conn.core().listener().is_some_and(moving::is_wanted);
         let Some(socket) = is_wanted.then(|| parked.io.take_socket()).flatten() else {
-            // From here on as in any drain.
-            conn.stays();
+            // It ends here, as in any drain.
+            conn.keep();
             self.look_at_the_drain();
             return false;
         };
@@ -382,7 +382,7 @@ impl<S: Service> ConnTask<S> {
 
     /// The connection could not be sent: it ends here, as in any drain.
     fn put_back(&mut self, socket: OwnedFd) {
-        self.conn().stays();
+        self.conn().keep();
         if let Stage::Moving(mut parked, _) = mem::replace(&mut self.stage, Stage::Done)
             && parked.io.put_back(socket).is_ok()
         {

@@ -36,6 +36,13 @@ pub(super) struct BoundSocket {
     pub(super) is_inherited: bool,
 }
 
+impl BoundSocket {
+    /// A socket that this process does not have from the one before.
+    fn new(socket: ListenerSocket, sharing: SocketSharing) -> Self {
+        Self { socket, sharing, written: String::new(), is_inherited: false }
+    }
+}
+
 /// Binds every address of `target`, or adopts its listeners, and adds the sockets to `all`.
 ///
 /// # Errors
@@ -113,12 +120,7 @@ async fn bind_one(target: Target, options: &SocketOptions) -> Result<Vec<BoundSo
         |error: io::Error| Failure::from_error(error).context(&format!("cannot listen on {name}"));
     let handed_in = |socket: io::Result<ListenerSocket>| {
         let socket = socket.map_err(failure)?;
-        Ok(vec![BoundSocket {
-            socket,
-            sharing: SocketSharing::Unknown,
-            written: String::new(),
-            is_inherited: false,
-        }])
+        Ok(vec![BoundSocket::new(socket, SocketSharing::Unknown)])
     };
     match target {
         Target::Text(text) => match Address::parse(&text) {
@@ -195,12 +197,8 @@ async fn bind_address(
         }
         Address::Fd(number) => {
             let socket = inherited::by_number(number).map_err(failure)?;
-            Ok(vec![BoundSocket {
-                socket: adopt(socket).map_err(failure)?,
-                sharing: SocketSharing::Unknown,
-                written: String::new(),
-                is_inherited: false,
-            }])
+            let socket = adopt(socket).map_err(failure)?;
+            Ok(vec![BoundSocket::new(socket, SocketSharing::Unknown)])
         }
         Address::Systemd(name) => {
             let passed = inherited::by_name(&name).map_err(failure)?;
@@ -258,22 +256,12 @@ fn bind_new(addr: SocketAddr, options: &SocketOptions) -> io::Result<BoundSocket
 }
 
 fn own(socket: ListenerSocket) -> BoundSocket {
-    BoundSocket {
-        socket,
-        sharing: SocketSharing::Exclusive,
-        written: String::new(),
-        is_inherited: false,
-    }
+    BoundSocket::new(socket, SocketSharing::Exclusive)
 }
 
 /// Adopts a socket that was passed in; the process that passed it holds it as well.
 fn of_systemd(socket: Socket) -> io::Result<BoundSocket> {
-    adopt(socket).map(|socket| BoundSocket {
-        socket,
-        sharing: SocketSharing::Shared,
-        written: String::new(),
-        is_inherited: false,
-    })
+    adopt(socket).map(|socket| BoundSocket::new(socket, SocketSharing::Shared))
 }
 
 fn socket_at(addr: SocketAddr, options: &SocketOptions) -> io::Result<TcpListener> {

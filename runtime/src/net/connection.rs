@@ -115,7 +115,7 @@ impl Connection {
     #[cfg(feature = "handover")]
     pub async fn hand_over(mut self, state: impl Into<Vec<u8>>) -> Result<(), Self> {
         let core = self.io.conn().core();
-        if !moving::is_giving() || !core.listener().is_some_and(moving::is_wanted) {
+        if !core.listener().is_some_and(moving::gives) {
             return Err(self);
         }
         let state = state.into();

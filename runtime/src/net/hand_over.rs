@@ -76,7 +76,7 @@ struct Slot {
     mark: Mutex<Option<Mark>>,
 }
 
-/// What goes along with the connection.
+/// The handler's name and state, which go along with the connection.
 pub(super) struct Mark {
     pub(super) name: String,
     pub(super) state: Vec<u8>,
@@ -98,17 +98,19 @@ impl HandOver {
     #[must_use = "if it returns `false`, the connection ends here"]
     pub fn hand_over(&self, name: impl Into<String>, state: impl Into<Vec<u8>>) -> bool {
         let slot = &self.0;
-        // Relaxed: set by the connection before the program has it.
-        let moves = !slot.stays.load(Ordering::Relaxed) && moving::is_wanted(&slot.listener);
         let state = state.into();
-        let moves = moves && moving::is_giving() && state.len() <= moving::LONGEST_STATE;
+        // Relaxed: set by the connection before the program has it.
+        let moves = !slot.stays.load(Ordering::Relaxed)
+            && moving::gives(&slot.listener)
+            && state.len() <= moving::LONGEST_STATE;
         if moves {
             *lock_std(&slot.mark) = Some(Mark { name: name.into(), state });
         }
         moves
     }
 
-    pub(crate) fn stays(&self) {
+    /// Keeps the connection in this process.
+    pub(crate) fn keep(&self) {
         self.0.stays.store(true, Ordering::Relaxed);
     }
 

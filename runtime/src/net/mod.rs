@@ -53,6 +53,8 @@ pub(crate) use inherited::stored;
 pub(crate) use inherited::unclaimed;
 pub(crate) use server_options::server_options;
 pub(crate) use sockets::Slot;
+#[cfg(feature = "handover")]
+pub(crate) use sockets::{FileId, file_id};
 pub(crate) use stream::{PendingInput, Received, Stream};
 
 pub use acceptor::Acceptor;

@@ -112,7 +112,7 @@ static WANTED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 /// Opens when a process that serves has taken over.
 static SUCCEEDED: Gate = Gate::new(false);
 
-/// From here on connections of the listeners `wanted` go to the returned receiver.
+/// Starts to send the connections of the listeners `wanted` to the returned receiver.
 pub(crate) fn begin_giving(wanted: Vec<String>) -> mpsc::UnboundedReceiver<Parcel> {
     let (parcels, outgoing) = mpsc::unbounded_channel();
     *lock_std(&WANTED) = wanted;
@@ -135,7 +135,7 @@ pub(super) async fn succeeded(listener: &str) {
     }
 }
 
-/// From here on connections stay.
+/// Ends that: connections stay in this process.
 pub(crate) fn end_giving() {
     IS_GIVING.store(false, Ordering::Relaxed);
     *lock_std(&OUTBOX) = None;
@@ -149,6 +149,12 @@ pub(crate) fn is_giving() -> bool {
 /// Whether the next process has taken this listener.
 pub(crate) fn is_wanted(listener: &str) -> bool {
     lock_std(&WANTED).iter().any(|it| it == listener)
+}
+
+/// Whether connections of this listener go to the next process.
+#[cfg_attr(not(feature = "handover"), allow(dead_code, reason = "nothing moves without it"))]
+pub(super) fn gives(listener: &str) -> bool {
+    is_giving() && is_wanted(listener)
 }
 
 /// Sends a connection to the next process. The receiver gets the socket back if it stays.
@@ -215,7 +221,7 @@ static CLAIMED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 /// meanwhile would be lost with it.
 static MAY_ACCEPT: Gate = Gate::new(true);
 
-/// From here on nothing is accepted, until the process before lets go. Before any server is bound.
+/// Accepts nothing until the process before lets go. To be called before any server is bound.
 pub(crate) fn hold_back() {
     MAY_ACCEPT.is_open.store(false, Ordering::Relaxed);
 }

@@ -48,8 +48,9 @@ pub(super) fn has_waiting(listener: &impl AsFd) -> bool {
 #[derive(Debug)]
 pub(super) struct SocketPath(PathBuf, FileId);
 
+/// Which file it is: the numbers of its device and its inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileId(u64, u64);
+pub(crate) struct FileId(u64, u64);
 
 impl SocketPath {
     /// Returns `None` if the socket has no path.
@@ -70,7 +71,8 @@ impl SocketPath {
     }
 }
 
-fn file_id(path: &Path) -> Option<FileId> {
+/// Returns which file is at `path`, if there is one.
+pub(crate) fn file_id(path: &Path) -> Option<FileId> {
     let metadata = std::fs::symlink_metadata(path).ok()?;
     Some(FileId(metadata.dev(), metadata.ino()))
 }
