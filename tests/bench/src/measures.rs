@@ -5,22 +5,23 @@
 use std::{fs, net::SocketAddr};
 
 use crate::{
+    callgrind::{self, Counts},
     client::{answered, ask_slow, connect, connections, echo, requests, slow_connects, upgrade},
-    figures::Scale,
+    figures::{Reading, Scale},
     http2,
     process::{Server, Subject, has_valgrind, millis},
     tls,
 };
 
-pub(crate) fn instructions(subject: Subject, scale: &Scale) -> Option<f64> {
+pub(crate) fn instructions(subject: Subject, scale: &Scale) -> Option<Reading> {
     counted(subject, scale, |addr, count| requests(&mut [connect(addr)], count))
 }
 
-pub(crate) fn instructions_h2(subject: Subject, scale: &Scale) -> Option<f64> {
+pub(crate) fn instructions_h2(subject: Subject, scale: &Scale) -> Option<Reading> {
     counted(subject, scale, |addr, count| http2::requests(addr, count, 1))
 }
 
-pub(crate) fn instructions_h2_streams(subject: Subject, scale: &Scale) -> Option<f64> {
+pub(crate) fn instructions_h2_streams(subject: Subject, scale: &Scale) -> Option<Reading> {
     counted(subject, scale, |addr, count| http2::requests(addr, count, 10))
 }
 
@@ -29,44 +30,46 @@ fn is_made_by_hand(subject: Subject) -> bool {
     matches!(subject.server, "bare" | "graceful")
 }
 
-pub(crate) fn instructions_tls(subject: Subject, scale: &Scale) -> Option<f64> {
+pub(crate) fn instructions_tls(subject: Subject, scale: &Scale) -> Option<Reading> {
     let send = |addr, count| requests(&mut [tls::connect(addr)], count);
     is_made_by_hand(subject).then(|| counted(subject, scale, send))?
 }
 
-pub(crate) fn instructions_echo(subject: Subject, scale: &Scale) -> Option<f64> {
+pub(crate) fn instructions_echo(subject: Subject, scale: &Scale) -> Option<Reading> {
     let send = |addr, count| echo(&mut connect(addr), count);
     is_made_by_hand(subject).then(|| counted(subject, scale, send))?
 }
 
-pub(crate) fn instructions_upgraded(subject: Subject, scale: &Scale) -> Option<f64> {
+pub(crate) fn instructions_upgraded(subject: Subject, scale: &Scale) -> Option<Reading> {
     counted(subject, scale, |addr, count| echo(&mut upgrade(addr), count))
 }
 
-/// The difference between two runs, of which one answers more requests.
-fn counted(subject: Subject, scale: &Scale, send: fn(SocketAddr, usize)) -> Option<f64> {
+/// The difference between two runs, of which one answers more requests: what happens once in the
+/// life of a process is in both.
+fn counted(subject: Subject, scale: &Scale, send: fn(SocketAddr, usize)) -> Option<Reading> {
     if !has_valgrind() {
         return None;
     }
     let few = count(subject, scale.counted, send)?;
     let many = count(subject, scale.counted * 3, send)?;
-    Some((many - few) / as_f64(scale.counted * 2))
+    let each = |many, few| (many - few) / as_f64(scale.counted * 2);
+    let value = each(many.all, few.all);
+    Some(Reading { value, without_allocator: Some(value - each(many.allocator, few.allocator)) })
 }
 
-fn count(subject: Subject, number: usize, send: fn(SocketAddr, usize)) -> Option<f64> {
+fn count(subject: Subject, number: usize, send: fn(SocketAddr, usize)) -> Option<Counts> {
     let out = std::env::temp_dir().join(format!("graceful-callgrind-{}", std::process::id()));
     let process = Server::start_counted(subject, out.to_str()?);
     send(process.addr, number);
     // The bare loop dies of SIGTERM, which valgrind survives for long enough to write its counts.
     process.stop();
-    let text = fs::read_to_string(&out).ok()?;
+    let counts = callgrind::read(&fs::read_to_string(&out).ok()?);
     // Gone, or never there: the next run writes its own.
     let _ = fs::remove_file(&out);
-    let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
-    total?.trim().parse().ok()
+    counts
 }
 
-pub(crate) fn cpu_per_request(subject: Subject, scale: &Scale) -> Option<f64> {
+pub(crate) fn cpu_per_request(subject: Subject, scale: &Scale) -> Option<Reading> {
     let process = Server::start(subject);
     let mut streams: Vec<_> = (0..32).map(|_| connect(process.addr)).collect();
     requests(&mut streams, 3_200);
@@ -74,31 +77,31 @@ pub(crate) fn cpu_per_request(subject: Subject, scale: &Scale) -> Option<f64> {
     requests(&mut streams, scale.requests);
     let used = process.cpu() - before;
     process.stop();
-    Some(used / as_f64(scale.requests))
+    Some((used / as_f64(scale.requests)).into())
 }
 
-pub(crate) fn cpu_per_connection(subject: Subject, scale: &Scale) -> Option<f64> {
+pub(crate) fn cpu_per_connection(subject: Subject, scale: &Scale) -> Option<Reading> {
     let process = Server::start(subject);
     connections(process.addr, 500);
     let before = process.cpu();
     connections(process.addr, scale.connections);
     let used = process.cpu() - before;
     process.stop();
-    Some(used / as_f64(scale.connections))
+    Some((used / as_f64(scale.connections)).into())
 }
 
-pub(crate) fn idle_served(subject: Subject, scale: &Scale) -> Option<f64> {
+pub(crate) fn idle_served(subject: Subject, scale: &Scale) -> Option<Reading> {
     resident(subject, scale.idle, true)
 }
 
-pub(crate) fn idle_silent(subject: Subject, scale: &Scale) -> Option<f64> {
+pub(crate) fn idle_silent(subject: Subject, scale: &Scale) -> Option<Reading> {
     resident(subject, scale.idle, false)
 }
 
 /// Of connections that have all been idle for ten seconds, served once. An allocator keeps what it
 /// was given back between what is in use, for each thread, and hands it out again: so what counts
 /// is what as many more of them take, on one thread, once there is enough of that.
-pub(crate) fn idle_long(subject: Subject, scale: &Scale) -> Option<f64> {
+pub(crate) fn idle_long(subject: Subject, scale: &Scale) -> Option<Reading> {
     let process = Server::start_single(subject);
     let mut all = Vec::new();
     let mut resident = [0.0; 3];
@@ -111,10 +114,10 @@ pub(crate) fn idle_long(subject: Subject, scale: &Scale) -> Option<f64> {
     }
     drop(all);
     process.stop();
-    Some((resident[2] - resident[1]) / as_f64(scale.idle))
+    Some(((resident[2] - resident[1]) / as_f64(scale.idle)).into())
 }
 
-fn resident(subject: Subject, count: usize, ask: bool) -> Option<f64> {
+fn resident(subject: Subject, count: usize, ask: bool) -> Option<Reading> {
     let process = Server::start(subject);
     let mut last = connect(process.addr);
     requests(std::slice::from_mut(&mut last), 10);
@@ -128,29 +131,29 @@ fn resident(subject: Subject, count: usize, ask: bool) -> Option<f64> {
     let bytes = (process.resident() - before) / as_f64(count);
     drop(streams);
     process.stop();
-    Some(bytes)
+    Some(bytes.into())
 }
 
-pub(crate) fn exit_at_once(subject: Subject, _: &Scale) -> Option<f64> {
-    Some(Server::start(subject).stop())
+pub(crate) fn exit_at_once(subject: Subject, _: &Scale) -> Option<Reading> {
+    Some(Server::start(subject).stop().into())
 }
 
-pub(crate) fn exit_recent(subject: Subject, _: &Scale) -> Option<f64> {
+pub(crate) fn exit_recent(subject: Subject, _: &Scale) -> Option<Reading> {
     let process = Server::start(subject);
     connections(process.addr, 100);
-    Some(process.stop())
+    Some(process.stop().into())
 }
 
-pub(crate) fn exit_lingering(subject: Subject, _: &Scale) -> Option<f64> {
+pub(crate) fn exit_lingering(subject: Subject, _: &Scale) -> Option<Reading> {
     let process = Server::start(subject);
     let mut streams: Vec<_> = (0..32).map(|_| connect(process.addr)).collect();
     requests(&mut streams, 32);
     let taken = process.stop();
     drop(streams);
-    Some(taken)
+    Some(taken.into())
 }
 
-pub(crate) fn exit_idle(subject: Subject, scale: &Scale) -> Option<f64> {
+pub(crate) fn exit_idle(subject: Subject, scale: &Scale) -> Option<Reading> {
     let process = Server::start(subject);
     let mut streams: Vec<_> = (0..scale.idle).map(|_| connect(process.addr)).collect();
     requests(&mut streams, scale.idle);
@@ -158,10 +161,10 @@ pub(crate) fn exit_idle(subject: Subject, scale: &Scale) -> Option<f64> {
     std::thread::sleep(std::time::Duration::from_millis(400));
     let taken = process.stop();
     drop(streams);
-    Some(taken)
+    Some(taken.into())
 }
 
-pub(crate) fn exit_after_answer(subject: Subject, _: &Scale) -> Option<f64> {
+pub(crate) fn exit_after_answer(subject: Subject, _: &Scale) -> Option<Reading> {
     if subject.server == "bare" {
         return None;
     }
@@ -171,15 +174,15 @@ pub(crate) fn exit_after_answer(subject: Subject, _: &Scale) -> Option<f64> {
     process.terminate();
     let answer = answered(&mut stream);
     let gone = process.gone();
-    Some(millis(gone.saturating_duration_since(answer)))
+    Some(millis(gone.saturating_duration_since(answer)).into())
 }
 
-pub(crate) fn burst(subject: Subject, _: &Scale) -> Option<f64> {
+pub(crate) fn burst(subject: Subject, _: &Scale) -> Option<Reading> {
     let process = Server::start(subject);
     // Asleep while they come: what is let in is what its queue holds.
     let slow = process.asleep(|| slow_connects(process.addr, 1_000));
     process.stop();
-    Some(as_f64(slow))
+    Some(as_f64(slow).into())
 }
 
 #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]

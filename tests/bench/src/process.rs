@@ -12,7 +12,7 @@ use std::{
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
-use crate::tls;
+use crate::{figures::Figure, tls};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
@@ -43,11 +43,21 @@ impl Build {
         }
     }
 
-    /// Where cargo puts it, beside the folder in which this program is.
-    fn program(self) -> PathBuf {
+    /// The folder in which cargo has a folder for each profile: this program is in one of them.
+    fn target() -> PathBuf {
         let this = std::env::current_exe().expect("this program has a path");
-        let target = this.ancestors().nth(2).expect("in a profile's folder");
-        target.join(self.profile()).join("graceful-bench-server")
+        this.ancestors().nth(2).expect("in a profile's folder").to_owned()
+    }
+}
+
+impl Subject {
+    fn program(self) -> PathBuf {
+        let program = match self.kind {
+            // Each in a crate of its own.
+            "service" => format!("graceful-bench-service-{}", self.server),
+            _ => "graceful-bench-server".to_owned(),
+        };
+        Build::target().join(self.build.profile()).join(program)
     }
 }
 
@@ -59,12 +69,12 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(subject: Subject) -> Self {
-        Self::start_by(Command::new(subject.build.program()), subject)
+        Self::start_by(Command::new(subject.program()), subject)
     }
 
     /// One thread.
     pub(crate) fn start_single(subject: Subject) -> Self {
-        let mut command = Command::new(subject.build.program());
+        let mut command = Command::new(subject.program());
         command.env("ONE_WORKER", "1");
         Self::start_by(command, subject)
     }
@@ -74,7 +84,7 @@ impl Server {
         let mut command = Command::new("valgrind");
         command
             .args(["--tool=callgrind", "--quiet", &format!("--callgrind-out-file={out}")])
-            .arg(subject.build.program())
+            .arg(subject.program())
             .env("ONE_WORKER", "1");
         Self::start_by(command, subject)
     }
@@ -173,23 +183,25 @@ pub(crate) fn has_valgrind() -> bool {
 }
 
 /// Builds the servers, as they are now: `cargo run` builds this program alone.
-pub(crate) fn build_servers(builds: impl IntoIterator<Item = Build>) {
+pub(crate) fn build_servers<'a>(figures: impl IntoIterator<Item = &'a Figure>) {
     // Set by cargo; by hand, what lies beside this program is taken.
     let Some(cargo) = std::env::var_os("CARGO") else {
         return;
     };
     let mut built = Vec::new();
-    for build in builds {
-        if built.contains(&build) {
+    for figure in figures {
+        let what: &[&str] = match figure.kind {
+            "service" => &["--package", "graceful-bench-service"],
+            _ => &["--package", "graceful-bench", "--bin", "graceful-bench-server"],
+        };
+        if built.contains(&(figure.build, what)) {
             continue;
         }
-        built.push(build);
-        let program = build.program();
-        let target = program.ancestors().nth(2).expect("in a profile's folder");
+        built.push((figure.build, what));
         let status = Command::new(&cargo)
-            .args(["build", "--quiet", "--profile", build.profile()])
-            .args(["--package", "graceful-bench", "--bins"])
-            .args(["--target-dir".as_ref(), target.as_os_str()])
+            .args(["build", "--quiet", "--profile", figure.build.profile()])
+            .args(what)
+            .args(["--target-dir".as_ref(), Build::target().as_os_str()])
             .status();
         assert!(status.expect("cargo runs").success(), "the servers build");
     }
