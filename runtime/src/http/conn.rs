@@ -6,8 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::task::AbortHandle;
-
 use super::{
     framing::PlainRead,
     state::{
@@ -145,12 +143,6 @@ impl HttpConn {
         self.own_state().is_bounded_while_serving()
     }
 
-    /// Whether a read is nothing but a read of HTTP/1.
-    #[inline]
-    pub(super) fn reads_http1(&self) -> bool {
-        self.own_state().reads_http1()
-    }
-
     /// The state, for the connection's own task, which wrote it.
     #[inline]
     pub(super) fn own_state(&self) -> ConnState {
@@ -255,11 +247,16 @@ impl HttpConn {
 
     // ----- the end -----
 
+    /// Whether neither the process is stopping nor the connection to be closed.
+    #[inline]
+    pub(super) fn is_steady(&self) -> bool {
+        // Relaxed: written by the connection's own task.
+        self.phase() < Phase::Stopping && !self.retires.load(Ordering::Relaxed)
+    }
+
     /// Whether this response is the last one: the process is stopping, or the connection is old
     /// enough.
-    #[inline]
     pub(super) fn closes_after_response(&self) -> bool {
-        // Relaxed: written by the connection's own task.
         self.phase() >= Phase::Stopping && !self.moves() || self.retires.load(Ordering::Relaxed)
     }
 
@@ -339,10 +336,15 @@ impl HttpConn {
     }
 
     /// Notes how many streams are open on the wire.
+    #[inline]
     pub(super) fn set_open_streams(&self, open: usize) {
-        self.upgrades_written(self.streams().set_open(open));
+        let streams = self.streams();
+        if streams.set_open(open) {
+            self.upgrades_written(streams.take_written());
+        }
     }
 
+    #[cold]
     fn upgrades_written(&self, streams: Vec<usize>) {
         let work = &self.core.shared().work;
         for stream in streams {
@@ -358,18 +360,6 @@ impl HttpConn {
     /// `late` is whether it was completed after the limit.
     fn take_stream(&self, stream: usize, late: bool) {
         if self.streams().closed(stream, late) {
-            self.last_stream_closed();
-        }
-    }
-
-    pub(super) fn stream_task_spawned(&self, slot: usize, abort: AbortHandle) {
-        if self.streams().task_spawned(slot, abort, &self.core.shared().phase) {
-            self.last_stream_closed();
-        }
-    }
-
-    pub(super) fn stream_task_ended(&self, slot: usize) {
-        if self.streams().task_ended(slot) {
             self.last_stream_closed();
         }
     }
@@ -490,7 +480,7 @@ impl WorkItem for HttpConn {
     fn cut(&self) {
         self.core().wake_all();
         if let Some(streams) = self.streams_if_any() {
-            streams.abort_all();
+            streams.wake_tasks();
         }
     }
 

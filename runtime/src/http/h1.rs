@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header::CONNECTION};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -20,12 +20,13 @@ use crate::{
         conn::HttpConn,
         framing::{Framing, Position, ReadSummary},
         give_connect_info,
+        options::Options,
         readiness::{MaybeBody, without_body},
         readiness::{Readiness, answer_of_our_own},
         service::Service,
         state::{
             Behind, ConnEvent,
-            ConnState::{Answered, Flushing, Named},
+            ConnState::{self, Answered, Flushing, Named},
         },
     },
     net::ConnectInfo,
@@ -34,13 +35,42 @@ use crate::{
 
 /// The service of one connection.
 pub(crate) struct Http1<S> {
-    pub(crate) service: S,
-    pub(crate) conn: Arc<HttpConn>,
-    pub(crate) readiness: Option<Arc<Readiness>>,
+    service: S,
+    pub(super) conn: Arc<HttpConn>,
+    readiness: Option<Arc<Readiness>>,
     /// Inserted into each request's extensions, if enabled.
-    pub(crate) info: Option<ConnectInfo>,
+    pub(super) info: Option<ConnectInfo>,
     /// Whether requests that ask for an upgrade get a `HandOver`.
-    pub(crate) hands_over: bool,
+    #[cfg(feature = "handover")]
+    hands_over: bool,
+    /// Whether there is nothing of the above to do.
+    is_plain: bool,
+}
+
+impl<S> Http1<S> {
+    pub(super) fn new(
+        service: S,
+        conn: Arc<HttpConn>,
+        options: &Options,
+        info: Option<ConnectInfo>,
+    ) -> Self {
+        let (readiness, hands_over) = (options.readiness.clone(), options.hands_over());
+        let is_plain = readiness.is_none() && info.is_none() && !hands_over;
+        Self {
+            service,
+            conn,
+            readiness,
+            info,
+            #[cfg(feature = "handover")]
+            hands_over,
+            is_plain,
+        }
+    }
+
+    /// Takes back what the connection needs again.
+    pub(super) fn into_parts(self) -> (S, Option<ConnectInfo>) {
+        (self.service, self.info)
+    }
 }
 
 impl<S: Service> hyper::service::Service<Request<Incoming>> for Http1<S> {
@@ -48,41 +78,53 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Http1<S> {
     type Error = S::Error;
     type Future = Http1Future<S::Future>;
 
+    // The optimiser builds the future where hyper keeps it, around the request where hyper has it,
+    // as long as there is nothing here that takes a reference to either or may unwind.
     #[inline]
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let named = self.conn.request_begins();
-        let kind = RequestKind::of(&request, &self.conn);
-        let probe = answer_of_our_own(self.readiness.as_deref(), &request, &self.conn);
-        if !named || probe.is_some() || self.info.is_some() || self.hands_over {
-            return self.call_unusual(request, named, kind, probe);
+        let has_body = request.body().size_hint().exact() != Some(0);
+        let is_usual = named
+            && self.is_plain
+            && notes::is_steady()
+            && !(has_body && self.conn.plain.is_plain())
+            && *request.method() != Method::CONNECT;
+        if is_usual {
+            let is_old = request.version() < Version::HTTP_11;
+            let kind = if is_old { RequestKind::Old } else { RequestKind::Usual };
+            return Http1Future { future: Some(self.service.call(request)), kind, answer: None };
         }
-        Http1Future {
-            future: Some(self.service.call(request)),
-            exchange: Exchange { conn: Some(self.conn.clone()), kind, probe },
-        }
+        let (request, kind, answer) = self.begins_unusually(request, named, has_body);
+        let future = if answer.is_none() { Some(self.service.call(request)) } else { None };
+        Http1Future { future, kind, answer }
     }
 }
 
 impl<S: Service> Http1<S> {
-    /// Separate from `call`, and takes the request by value: a reference to it would keep the
-    /// optimiser from building the future in place.
+    /// Also returns our own answer, if the service is not to be called.
     #[cold]
     #[inline(never)]
-    fn call_unusual(
+    fn begins_unusually(
         &self,
         mut request: Request<Incoming>,
         named: bool,
-        kind: RequestKind,
-        probe: Option<StatusCode>,
-    ) -> Http1Future<S::Future> {
+        has_body: bool,
+    ) -> (Request<Incoming>, RequestKind, Option<StatusCode>) {
         if !named {
             self.conn.request_line.write(request.method().as_str(), request.uri().path());
         }
+        let kind = match *request.method() {
+            Method::CONNECT => RequestKind::Tunnel,
+            _ if has_body && self.conn.has_body() => RequestKind::Lost,
+            _ if request.version() < Version::HTTP_11 => RequestKind::Old,
+            _ => RequestKind::Usual,
+        };
+        let answer = answer_of_our_own(self.readiness.as_deref(), &request, &self.conn);
         if let Some(info) = &self.info {
             give_connect_info(&mut request, info);
         }
         #[cfg(feature = "handover")]
-        if self.hands_over && request.headers().contains_key(http::header::UPGRADE) {
+        if self.hands_over && request.headers().contains_key(header::UPGRADE) {
             // From here on it has to be known where the head ends: what is behind it is the first
             // of the other protocol, and read by nobody here.
             let is_lost = self.conn.has_body();
@@ -92,61 +134,30 @@ impl<S: Service> Http1<S> {
             }
             request.extensions_mut().insert(hand_over.clone());
         }
-        Http1Future {
-            future: probe.is_none().then(|| self.service.call(request)),
-            exchange: Exchange { conn: Some(self.conn.clone()), kind, probe },
-        }
+        (request, kind, answer)
     }
 }
 
-/// A request and its response.
-struct Exchange {
-    /// Until the response takes it.
-    conn: Option<Arc<HttpConn>>,
+#[cold]
+#[inline(never)]
+fn answer_unusual<B>(
+    response: Response<MaybeBody<B>>,
     kind: RequestKind,
-    /// Our own answer, if the service is not called.
-    probe: Option<StatusCode>,
-}
-
-impl Exchange {
-    /// Whether nothing but the body of the response needs handling.
-    #[inline]
-    fn is_plain<B>(&self, response: &Response<B>) -> bool {
-        response.status() != StatusCode::SWITCHING_PROTOCOLS
-            && matches!(self.kind, RequestKind::Usual | RequestKind::Old)
-            && self.conn.as_ref().is_some_and(|conn| !conn.closes_after_response())
+) -> Response<Http1Body<B>> {
+    let status = response.status();
+    let upgraded = status == StatusCode::SWITCHING_PROTOCOLS
+        || (kind == RequestKind::Tunnel && status.is_success());
+    if upgraded && response.headers().contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
+        // Compression, say, which may have a context.
+        notes::add(notes::KEEPS);
     }
-
-    #[inline]
-    fn answer<B>(&mut self, body: MaybeBody<B>, upgraded: bool) -> Http1Body<B> {
-        let conn = self.conn.take();
-        if let Some(conn) = &conn {
-            conn.on(ConnEvent::Responds);
-        }
-        Http1Body { body, conn, upgraded }
+    notes::add(notes::RESPONDS);
+    let end = if upgraded { notes::UPGRADES } else { notes::ENDS };
+    let mut response = response.map(|body| Http1Body { body, end: End(end) });
+    if (notes::has(notes::CLOSES) || kind == RequestKind::Lost) && !upgraded {
+        announce_close(&mut response, kind);
     }
-
-    #[cold]
-    #[inline(never)]
-    fn answer_unusual<B>(&mut self, response: Response<MaybeBody<B>>) -> Response<Http1Body<B>> {
-        let closes = self.conn.as_ref().is_some_and(|conn| conn.closes_after_response());
-        let status = response.status();
-        let upgraded = status == StatusCode::SWITCHING_PROTOCOLS
-            || (self.kind == RequestKind::Tunnel && status.is_success());
-        #[cfg(feature = "handover")]
-        if upgraded
-            && response.headers().contains_key(http::header::SEC_WEBSOCKET_EXTENSIONS)
-            && let Some(conn) = &self.conn
-        {
-            // Compression, say, which may have a context.
-            conn.core().hand_over().keep();
-        }
-        let mut response = response.map(|body| self.answer(body, upgraded));
-        if (closes || self.kind == RequestKind::Lost) && !upgraded {
-            announce_close(&mut response, self.kind);
-        }
-        response
-    }
+    response
 }
 
 /// Announces that this response is the last one on its connection (RFC 9112, section 9.6), which
@@ -156,7 +167,7 @@ fn announce_close<B>(response: &mut Response<B>, kind: RequestKind) {
         // For an HTTP/1.0 client, hyper would add `keep-alive` to a response of a later version.
         *response.version_mut() = Version::HTTP_10;
     }
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
 }
 
 /// The effect of the request's head on its response.
@@ -171,26 +182,16 @@ enum RequestKind {
     Tunnel,
 }
 
-impl RequestKind {
-    #[inline]
-    fn of<B: Body>(request: &Request<B>, conn: &HttpConn) -> Self {
-        match *request.method() {
-            Method::CONNECT => Self::Tunnel,
-            _ if !request.body().is_end_stream() && conn.has_body() => Self::Lost,
-            _ if request.version() < Version::HTTP_11 => Self::Old,
-            _ => Self::Usual,
-        }
-    }
-}
-
 pin_project! {
     /// The pending response. If it is dropped before it is ready, so is its connection, and there
     /// is nothing left to record.
     pub(crate) struct Http1Future<F> {
-        // `None` if `probe` is the answer.
+        // `None` if `answer` is all there is.
         #[pin]
         future: Option<F>,
-        exchange: Exchange,
+        kind: RequestKind,
+        // Our own answer, if the service is not called.
+        answer: Option<StatusCode>,
     }
 }
 
@@ -201,28 +202,92 @@ where
 {
     type Output = Result<Response<Http1Body<B>>, E>;
 
-    // Not inlined and without closures: either costs another copy of the response.
-    #[inline(never)]
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let exchange = this.exchange;
+        let kind = *this.kind;
         let Some(future) = this.future.as_pin_mut() else {
-            let status = exchange.probe.unwrap_or_default();
-            return Poll::Ready(Ok(exchange.answer_unusual(without_body(status))));
+            let answer = without_body(this.answer.unwrap_or_default());
+            return Poll::Ready(Ok(answer_unusual(answer, kind)));
         };
         match future.poll(cx) {
             Poll::Ready(Ok(response)) => {
-                if !exchange.is_plain(&response) {
-                    let response = response.map(MaybeBody::new);
-                    return Poll::Ready(Ok(exchange.answer_unusual(response)));
+                let is_usual = notes::is_steady()
+                    && matches!(kind, RequestKind::Usual | RequestKind::Old)
+                    && response.status() != StatusCode::SWITCHING_PROTOCOLS;
+                if !is_usual {
+                    return Poll::Ready(Ok(answer_unusual(response.map(MaybeBody::new), kind)));
                 }
-                let (head, body) = response.into_parts();
-                let body = exchange.answer(MaybeBody::new(body), false);
-                Poll::Ready(Ok(Response::from_parts(head, body)))
+                notes::add(notes::RESPONDS);
+                let body = |body| Http1Body { body: MaybeBody::new(body), end: End(notes::ENDS) };
+                Poll::Ready(Ok(response.map(body)))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,
         }
+    }
+}
+
+/// What the task of a connection and the response that hyper has of it tell each other. hyper polls
+/// the response, and drops its body, within a poll of the task. So a byte on that thread is enough,
+/// and neither has to hold on to the connection.
+mod notes {
+    use std::cell::Cell;
+
+    thread_local! {
+        static NOTES: Cell<u8> = const { Cell::new(0) };
+    }
+
+    /// The process is stopping, or the connection is to be closed: look more closely.
+    pub(super) const UNSTEADY: u8 = 1;
+    /// The response is the connection's last.
+    pub(super) const CLOSES: u8 = 2;
+    /// The head of the response is with hyper.
+    pub(super) const RESPONDS: u8 = 4;
+    /// Its body is over.
+    pub(super) const ENDS: u8 = 8;
+    /// Its body is over, and was the last of HTTP/1.
+    pub(super) const UPGRADES: u8 = 16;
+    /// The connection is not to move to another process any more.
+    pub(super) const KEEPS: u8 = 32;
+
+    /// What the response tells.
+    const TOLD: u8 = RESPONDS | ENDS | UPGRADES | KEEPS;
+
+    /// Begins a poll. Returns the notes of the one around it: a handler may block on a runtime of
+    /// its own, with servers on it.
+    #[inline]
+    pub(super) fn begin(notes: u8) -> u8 {
+        NOTES.replace(notes)
+    }
+
+    /// Ends a poll that has begun within another. Returns what has been told and not been taken.
+    #[inline]
+    pub(super) fn end(outer: u8) -> u8 {
+        NOTES.replace(outer) & TOLD
+    }
+
+    #[inline]
+    pub(super) fn is_steady() -> bool {
+        NOTES.get() & UNSTEADY == 0
+    }
+
+    pub(super) fn has(note: u8) -> bool {
+        NOTES.get() & note != 0
+    }
+
+    #[inline]
+    pub(super) fn add(note: u8) {
+        // Not there on a thread that ends, where nothing is answered.
+        let _ = NOTES.try_with(|notes| notes.set(notes.get() | note));
+    }
+
+    /// Takes what has been told.
+    #[inline]
+    pub(super) fn take() -> u8 {
+        let notes = NOTES.get();
+        NOTES.set(notes & !TOLD);
+        notes & TOLD
     }
 }
 
@@ -256,10 +321,54 @@ impl HttpConn {
         self.step(state, ConnEvent::WholeHead);
     }
 
+    /// Polls hyper's connection.
+    #[inline]
+    pub(crate) fn exchange<T>(&self, poll: impl FnOnce() -> T) -> T {
+        let outer = notes::begin(if self.is_steady() { 0 } else { self.unsteady() });
+        let polled = poll();
+        let told = notes::end(outer);
+        if told != 0 {
+            self.told(self.own_state(), told);
+        }
+        polled
+    }
+
+    #[cold]
+    fn unsteady(&self) -> u8 {
+        notes::UNSTEADY | if self.closes_after_response() { notes::CLOSES } else { 0 }
+    }
+
+    /// Brings what the response has told into `state`, which is the current one. Returns the new
+    /// state.
+    #[cold]
+    fn told(&self, state: ConnState, told: u8) -> ConnState {
+        #[cfg(feature = "handover")]
+        if told & notes::KEEPS != 0 {
+            self.core().hand_over().keep();
+        }
+        let event = match told {
+            _ if told & notes::UPGRADES != 0 => ConnEvent::Upgrades,
+            _ if told & notes::ENDS != 0 => ConnEvent::ResponseEnds,
+            _ => ConnEvent::Responds,
+        };
+        self.step(state, event);
+        state.after(event)
+    }
+
     /// Called when everything written is with the kernel.
     #[inline]
     pub(crate) fn flushed(&self, framing: &mut Framing) {
-        let state = self.own_state();
+        let mut state = self.own_state();
+        if !state.is_exchange() {
+            // Whoever owns the stream now may flush it in a poll of another connection.
+            return;
+        }
+        match notes::take() {
+            0 => {}
+            // Answered at once, as most requests are.
+            told if told == notes::RESPONDS | notes::ENDS => state = Flushing,
+            told => state = self.told(state, told),
+        }
         if state == Flushing {
             self.request_finished();
         } else if state != Answered {
@@ -307,10 +416,12 @@ impl HttpConn {
 
     /// Called when the head of an HTTP/1 request is complete and the service is called. Returns
     /// whether the name of the request is known.
-    #[inline(never)]
+    #[inline]
     pub(crate) fn request_begins(&self) -> bool {
         let state = self.own_state();
         self.calls.store(self.calls().wrapping_add(1), Ordering::Relaxed);
+        // hyper goes on to the next request of a pipeline while the last response is not flushed.
+        notes::take();
         self.step(state, ConnEvent::Called);
         state == Named
     }
@@ -327,25 +438,22 @@ impl HttpConn {
 // The body of an HTTP/1 response.
 
 pin_project! {
-    /// A body that records when its response is over: hyper drops it once it has taken everything
-    /// it wants to send, and the following flush is that of its last byte.
+    /// A body that tells when its response is over: hyper drops it once it has taken everything it
+    /// wants to send, and the following flush is that of its last byte.
     pub(crate) struct Http1Body<B> {
         #[pin]
-        pub(super) body: MaybeBody<B>,
-        // `None` only if hyper polls a future that has already answered.
-        pub(super) conn: Option<Arc<HttpConn>>,
-        pub(super) upgraded: bool,
+        body: MaybeBody<B>,
+        end: End,
     }
+}
 
-    impl<B> PinnedDrop for Http1Body<B> {
-        fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
-            match this.conn {
-                Some(conn) if *this.upgraded => conn.on(ConnEvent::Upgrades),
-                Some(conn) => conn.on(ConnEvent::ResponseEnds),
-                None => {}
-            }
-        }
+/// What the end of a body means.
+struct End(u8);
+
+impl Drop for End {
+    #[inline]
+    fn drop(&mut self) {
+        notes::add(self.0);
     }
 }
 

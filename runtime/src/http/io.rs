@@ -51,6 +51,8 @@ struct Overhead {
     answered: u64,
     /// The bytes since then, as last reported.
     goodbye: u64,
+    /// Whether something was written since the last flush.
+    is_unflushed: bool,
 }
 
 #[derive(Debug)]
@@ -129,47 +131,56 @@ impl Io {
     /// Flushes the layers above the socket, and determines how much of that was a response.
     #[inline(never)]
     fn poll_flush_overhead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.guarded.stream().poll_flush(cx))?;
-        #[cfg(feature = "http2")]
-        if let Some(wire) = &mut self.wire {
-            let (answered, open) = (wire.take_answered(), wire.open());
-            if answered {
+        if self.stream().is_layered() {
+            ready!(self.guarded.stream().poll_flush(cx))?;
+        }
+        let overhead = self.overhead.as_mut();
+        let is_news = overhead.is_some_and(|it| std::mem::take(&mut it.is_unflushed));
+        if is_news {
+            #[cfg(feature = "http2")]
+            let is_answer = self.wire.as_mut().is_none_or(|wire| wire.take_answered());
+            #[cfg(not(feature = "http2"))]
+            let is_answer = true;
+            if is_answer {
                 self.note_answers();
             }
             self.note_goodbye();
-            self.conn().set_open_streams(open);
-            return Poll::Ready(Ok(()));
         }
-        self.note_answers();
-        self.note_goodbye();
+        #[cfg(feature = "http2")]
+        if let Some(open) = self.wire.as_mut().and_then(|wire| wire.take_open()) {
+            self.conn().set_open_streams(open);
+        }
         Poll::Ready(Ok(()))
     }
 
-    #[cfg(not(feature = "http2"))]
-    #[allow(clippy::unused_self, reason = "as with the feature")]
-    fn note_written(&mut self, _: &Poll<io::Result<usize>>, _: &[IoSlice<'_>]) {}
-
-    /// Follows the bytes of `bufs` that have been written.
-    #[cfg(feature = "http2")]
+    /// Called when something has been written, which may be part of no response.
     #[inline]
     fn note_written(&mut self, written: &Poll<io::Result<usize>>, bufs: &[IoSlice<'_>]) {
-        if let (Some(wire), Poll::Ready(Ok(count))) = (&mut self.wire, written) {
-            let mut left = *count;
-            if let Some(overhead) = &mut self.overhead
-                && !self.guarded.stream_ref().is_layered()
-            {
-                overhead.written += left as u64;
+        if self.overhead.is_some()
+            && let Poll::Ready(Ok(count)) = written
+        {
+            self.follow_written(*count, bufs);
+        }
+    }
+
+    #[inline(never)]
+    #[cfg_attr(not(feature = "http2"), allow(unused_variables))]
+    fn follow_written(&mut self, count: usize, bufs: &[IoSlice<'_>]) {
+        let Some(overhead) = &mut self.overhead else { return };
+        overhead.is_unflushed = true;
+        #[cfg(feature = "http2")]
+        if let Some(wire) = &mut self.wire {
+            if !self.guarded.stream_ref().is_layered() {
+                overhead.written += count as u64;
             }
+            let mut left = count;
             for buf in bufs {
                 let taken = left.min(buf.len());
                 wire.write(&buf[..taken]);
                 left -= taken;
             }
             // Bytes written before a response may be needed for it.
-            if wire.has_answered()
-                && let Some(overhead) = &mut self.overhead
-                && std::mem::take(&mut overhead.goodbye) > 0
-            {
+            if wire.has_answered() && std::mem::take(&mut overhead.goodbye) > 0 {
                 self.guarded.conn().core().set_goodbye(0);
             }
         }
@@ -189,9 +200,13 @@ impl Io {
         self.prefix = Some(Prefix { bytes: bytes.into(), taken: 0 });
     }
 
-    /// Follows `bytes` that have been read and are, or may become, HTTP/1.
-    #[inline]
+    /// Follows `bytes` that have been read.
     pub(super) fn note_read(&mut self, bytes: &[u8]) {
+        #[cfg(feature = "http2")]
+        if let Some(wire) = &mut self.wire {
+            wire.read(bytes);
+            return self.note_input();
+        }
         let conn = self.guarded.conn();
         conn.look_through(&mut self.framing);
         let summary = self.framing.read(bytes, conn.calls());
@@ -224,7 +239,20 @@ impl Io {
     }
 
     /// Reads from the stream, past the prefix.
+    #[inline]
     pub(super) fn poll_read_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.guarded.tcp() {
+            Some(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            None => self.poll_read_other_stream(cx, buf),
+        }
+    }
+
+    #[inline(never)]
+    fn poll_read_other_stream(
         &mut self,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
@@ -240,37 +268,26 @@ impl Io {
         read
     }
 
-    /// Handles every read but a plain one of HTTP/1 from the stream.
+    #[cold]
+    fn read_prefix(&mut self, buf: &mut ReadBuf<'_>) {
+        let Some(prefix) = &mut self.prefix else { return };
+        let rest = &prefix.bytes[prefix.taken..];
+        let taken = rest.len().min(buf.remaining());
+        buf.put_slice(&rest[..taken]);
+        prefix.taken += taken;
+        if prefix.taken == prefix.bytes.len() {
+            self.prefix = None;
+        }
+    }
+
+    /// Reads for the program.
     #[inline(never)]
-    fn poll_read_otherwise(
+    fn poll_read_upgraded(
         &mut self,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(prefix) = &mut self.prefix {
-            let rest = &prefix.bytes[prefix.taken..];
-            let taken = rest.len().min(buf.remaining());
-            buf.put_slice(&rest[..taken]);
-            prefix.taken += taken;
-            if prefix.taken == prefix.bytes.len() {
-                self.prefix = None;
-            }
-            return Poll::Ready(Ok(()));
-        }
-        let before = buf.filled().len();
-        ready!(self.poll_read_stream(cx, buf))?;
-        match &buf.filled()[before..] {
-            [] => self.ended = true,
-            #[cfg(feature = "http2")]
-            bytes if self.wire.is_some() => {
-                if let Some(wire) = &mut self.wire {
-                    wire.read(bytes);
-                }
-                self.note_input();
-            }
-            bytes => self.note_read(bytes),
-        }
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.guarded).poll_read(cx, buf)
     }
 
     /// Called when the protocol is over: returns the close to perform, if one is needed.
@@ -351,11 +368,12 @@ impl AsyncRead for Io {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.prefix.is_some() || !this.conn().reads_http1() {
-            if this.prefix.is_none() && this.conn().is(ConnState::Upgraded) {
-                return Pin::new(&mut this.guarded).poll_read(cx, buf);
-            }
-            return this.poll_read_otherwise(cx, buf);
+        if this.prefix.is_some() {
+            this.read_prefix(buf);
+            return Poll::Ready(Ok(()));
+        }
+        if this.conn().is(ConnState::Upgraded) {
+            return this.poll_read_upgraded(cx, buf);
         }
         let before = buf.filled().len();
         let read = this.poll_read_stream(cx, buf);

@@ -1,14 +1,13 @@
 //! The streams of an HTTP/2 connection, and the tasks that hyper runs for them. Only they share its
 //! lock.
 
-use std::{mem, time::Instant};
+use std::{task::Waker, time::Instant};
 
 use http::{Method, uri::PathAndQuery};
 use slab::Slab;
-use tokio::task::AbortHandle;
 
 use crate::{
-    stop::{Phase, PhaseCell},
+    net::clock,
     util::sync::{AtomicUsize, Mutex, Ordering, lock},
     work::{InFlight, Progress},
 };
@@ -25,19 +24,10 @@ pub(crate) struct StreamTable {
 #[derive(Debug, Default)]
 struct Table {
     requests: Slab<Request>,
-    tasks: Slab<Task>,
+    /// The tasks that wait for something; most requests are answered in the first poll of theirs.
+    waiting: Slab<Waker>,
     /// Requests that were fully answered although the cut had come; kept for the report.
     late: Vec<Request>,
-}
-
-/// The tasks that hyper has spawned.
-#[derive(Debug)]
-enum Task {
-    /// Its abort handle is not there yet.
-    Spawning,
-    Running(AbortHandle),
-    /// It ended before its abort handle was there.
-    Ended,
 }
 
 #[derive(Debug)]
@@ -45,22 +35,17 @@ struct Request {
     method: Method,
     /// `None` if it has none, as with CONNECT.
     path: Option<PathAndQuery>,
-    since: Instant,
+    /// By `clock`.
+    since: u64,
     responding: bool,
     upgraded: bool,
     /// Whether its task has ended; h2 may still hold unwritten data of it.
     unwritten: bool,
 }
 
-impl Table {
-    fn is_empty(&self) -> bool {
-        self.requests.is_empty() && self.tasks.is_empty()
-    }
-}
-
 impl StreamTable {
     pub(crate) fn opened(&self, method: Method, path: Option<PathAndQuery>) -> usize {
-        let since = Instant::now();
+        let since = clock::now();
         let request =
             Request { method, path, since, responding: false, upgraded: false, unwritten: false };
         lock(&self.table).requests.insert(request)
@@ -80,7 +65,7 @@ impl StreamTable {
         if late {
             table.late.push(request);
         }
-        table.is_empty()
+        table.requests.is_empty()
     }
 
     /// Called when the task of an upgraded stream has ended; h2 may still hold unwritten data of
@@ -91,21 +76,24 @@ impl StreamTable {
         // Sequentially consistent, as in `set_open`: whichever of the two updates comes later sees
         // the other.
         self.unwritten.fetch_add(1, Ordering::SeqCst);
-        self.take_written(&mut table)
+        self.written_of(&mut table)
     }
 
-    /// Notes how many streams are open on the wire. Returns the streams passed to `upgrade_ended`
-    /// that are now written.
-    pub(crate) fn set_open(&self, open: usize) -> Vec<usize> {
+    /// Notes how many streams are open on the wire. Returns whether that may have been the last of
+    /// a stream passed to `upgrade_ended`.
+    #[inline]
+    pub(crate) fn set_open(&self, open: usize) -> bool {
         self.open.store(open, Ordering::SeqCst);
-        if self.unwritten.load(Ordering::SeqCst) == 0 {
-            return Vec::new();
-        }
-        self.take_written(&mut lock(&self.table))
+        self.unwritten.load(Ordering::SeqCst) > 0
+    }
+
+    /// Takes the streams passed to `upgrade_ended` that are completely written.
+    pub(crate) fn take_written(&self) -> Vec<usize> {
+        self.written_of(&mut lock(&self.table))
     }
 
     /// Takes all streams that have ended, once no more streams are open than there are others.
-    fn take_written(&self, table: &mut Table) -> Vec<usize> {
+    fn written_of(&self, table: &mut Table) -> Vec<usize> {
         let ended = table.requests.iter().filter(|(_, request)| request.unwritten);
         let ended: Vec<usize> = ended.map(|(stream, _)| stream).collect();
         let others = table.requests.len() - ended.len();
@@ -126,7 +114,8 @@ impl StreamTable {
 
     /// When the oldest request began.
     pub(crate) fn oldest(&self) -> Option<Instant> {
-        lock(&self.table).requests.iter().map(|(_, request)| request.since).min()
+        let first = lock(&self.table).requests.iter().map(|(_, request)| request.since).min();
+        first.map(clock::instant)
     }
 
     pub(crate) fn describe_one(&self, stream: usize, peer: &str, now: Instant) -> InFlight {
@@ -142,51 +131,25 @@ impl StreamTable {
         }
     }
 
-    /// Reserves a slot for a task that is about to be spawned.
-    pub(crate) fn task(&self) -> usize {
-        lock(&self.table).tasks.insert(Task::Spawning)
+    /// Has the cut wake a task that waits. Returns its place.
+    pub(crate) fn task_waits(&self, waker: &Waker) -> usize {
+        lock(&self.table).waiting.insert(waker.clone())
     }
 
-    /// Returns whether nothing is left.
-    pub(crate) fn task_spawned(&self, slot: usize, abort: AbortHandle, phase: &PhaseCell) -> bool {
-        let mut table = lock(&self.table);
-        if let Task::Ended = table.tasks[slot] {
-            table.tasks.remove(slot);
-            return table.is_empty();
-        }
-        // Under the lock that the cut's walk takes: either it finds the handle, or the phase is
-        // visible here.
-        let late = (phase.now() >= Phase::Cut).then(|| abort.clone());
-        table.tasks[slot] = Task::Running(abort);
-        // Outside the lock: a task removes itself when it is dropped.
-        drop(table);
-        late.inspect(AbortHandle::abort);
-        false
+    pub(crate) fn task_ended(&self, place: usize) {
+        lock(&self.table).waiting.remove(place);
     }
 
-    /// Returns whether nothing is left.
-    pub(crate) fn task_ended(&self, slot: usize) -> bool {
-        let mut table = lock(&self.table);
-        match mem::replace(&mut table.tasks[slot], Task::Ended) {
-            Task::Spawning => {}
-            Task::Running(_) | Task::Ended => drop(table.tasks.remove(slot)),
-        }
-        table.is_empty()
-    }
-
-    pub(crate) fn abort_all(&self) {
-        let running = |(_, task): (usize, &Task)| match task {
-            Task::Running(abort) => Some(abort.clone()),
-            Task::Spawning | Task::Ended => None,
-        };
-        // Outside the lock: a task removes itself when it is dropped.
-        let tasks: Vec<_> = lock(&self.table).tasks.iter().filter_map(running).collect();
-        tasks.iter().for_each(AbortHandle::abort);
+    pub(crate) fn wake_tasks(&self) {
+        // Outside the lock: a waker may drop its task.
+        let waiting: Vec<_> =
+            lock(&self.table).waiting.iter().map(|(_, waker)| waker.clone()).collect();
+        waiting.into_iter().for_each(Waker::wake);
     }
 
     /// Whether a stream is still being worked on, or its response is not completely written.
     pub(crate) fn is_busy(&self) -> bool {
-        !lock(&self.table).is_empty()
+        !lock(&self.table).requests.is_empty()
     }
 
     pub(crate) fn describe(&self, peer: &str, now: Instant, out: &mut Vec<InFlight>) {
@@ -208,7 +171,7 @@ fn shortened(path: &str) -> String {
 impl Request {
     fn describe(&self, peer: &str, now: Instant) -> InFlight {
         let peer = peer.to_owned();
-        let age = now.saturating_duration_since(self.since);
+        let age = now.saturating_duration_since(clock::instant(self.since));
         let path = shortened(self.path.as_ref().map_or("", PathAndQuery::path));
         if self.upgraded {
             return InFlight::Upgraded { path, peer, age };

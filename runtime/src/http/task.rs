@@ -141,7 +141,39 @@ impl<S: Service> ConnTask<S> {
         self.guard.conn()
     }
 
+    #[inline]
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // While serving, most polls are hyper's and nothing else.
+        if self.steady && self.timed.is_none() && self.guard.conn().is_steady() {
+            let polled = match &mut self.stage {
+                Stage::Http1(http1) => Some(poll_http1(http1, self.guard.conn(), cx)),
+                #[cfg(feature = "http2")]
+                Stage::Http2(http2, _) => Some(poll_http2(http2, cx)),
+                Stage::Parked(_) | Stage::Moving(..) | Stage::Closing(_) | Stage::Done => None,
+            };
+            match polled {
+                Some(Poll::Pending) if !self.has_more_to_do() => return Poll::Pending,
+                Some(Poll::Ready(())) if self.finish(false).is_ready() => return Poll::Ready(()),
+                // hyper may be polled once more, which changes nothing.
+                Some(_) | None => {}
+            }
+        }
+        self.poll_all(cx)
+    }
+
+    /// Whether there is something beside the protocol: to be parked, or a deadline.
+    #[inline]
+    fn has_more_to_do(&self) -> bool {
+        self.conn().is_to_park() || self.is_bounded()
+    }
+
+    #[inline]
+    fn is_bounded(&self) -> bool {
+        self.conn().is_bounded() || self.is_layered && self.conn().core().is_partial()
+    }
+
+    #[inline(never)]
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             // A task keeps its waker for life, so in steady state it is registered once.
             if !self.steady || self.conn().phase() >= Phase::Draining {
@@ -172,10 +204,7 @@ impl<S: Service> ConnTask<S> {
                 self.park();
                 continue;
             }
-            // No deadline: the path of every poll in steady state.
-            let is_bounded =
-                self.conn().is_bounded() || self.is_layered && self.conn().core().is_partial();
-            if self.steady && self.timed.is_none() && !is_bounded {
+            if self.steady && self.timed.is_none() && !self.is_bounded() {
                 return Poll::Pending;
             }
             let state = self.conn().state();
@@ -272,7 +301,6 @@ impl<S: Service> ConnTask<S> {
     // ----- from one stage to the next -----
 
     /// Ready when the current stage is over.
-    #[inline]
     fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match &mut self.stage {
@@ -281,7 +309,7 @@ impl<S: Service> ConnTask<S> {
                     Some(version) => self.speak(version),
                 },
                 // Whether a connection ends well or badly is the client's problem.
-                Stage::Http1(http1) => return Pin::new(&mut **http1).poll(cx).map(drop),
+                Stage::Http1(http1) => return poll_http1(http1, self.guard.conn(), cx),
                 Stage::Moving(_, answer) => match std::task::ready!(Pin::new(answer).poll(cx)) {
                     Ok(Some(socket)) => self.put_back(socket),
                     Ok(None) => {
@@ -292,7 +320,7 @@ impl<S: Service> ConnTask<S> {
                     Err(_) => self.stage = Stage::Done,
                 },
                 #[cfg(feature = "http2")]
-                Stage::Http2(http2, _) => return http2.as_mut().poll(cx).map(drop),
+                Stage::Http2(http2, _) => return poll_http2(http2, cx),
                 Stage::Closing(closing) => return closing.poll(self.guard.conn().core(), cx),
                 Stage::Done => return Poll::Ready(()),
             }
@@ -306,13 +334,11 @@ impl<S: Service> ConnTask<S> {
         };
         #[cfg_attr(not(feature = "http2"), allow(unused_mut))]
         let Parked { mut io, service, .. } = parked;
-        let (conn, readiness) = (self.guard.conn().clone(), self.options.readiness.clone());
-        let info = self.info.take();
+        let (conn, info) = (self.guard.conn().clone(), self.info.take());
         match version {
             Version::Http1 => {
                 conn.speaks();
-                let hands_over = self.options.hands_over();
-                let service = Http1 { service, conn, readiness, info, hands_over };
+                let service = Http1::new(service, conn, &self.options, info);
                 let http1 = self.options.http1.serve_connection(TokioIo::new(io), service);
                 self.stage = Stage::Http1(Box::new(http1.with_upgrades()));
             }
@@ -320,6 +346,7 @@ impl<S: Service> ConnTask<S> {
             Version::Http2 => {
                 conn.on(ConnEvent::SpeaksHttp2);
                 let returned = io.speak_http2();
+                let readiness = self.options.readiness.clone();
                 let service = Http2 { service, conn, readiness, info };
                 let builder = self.options.http2_builder(ConnExecutor(self.guard.clone()));
                 let http2 = builder.serve_connection(TokioIo::new(io), service);
@@ -350,8 +377,8 @@ impl<S: Service> ConnTask<S> {
         if let Stage::Http1(http1) = mem::replace(&mut self.stage, Stage::Done)
             && let Some(parts) = http1.into_parts()
         {
-            let Http1 { service, info, conn, .. } = parts.service;
-            conn.is_parked();
+            self.conn().is_parked();
+            let (service, info) = parts.service.into_parts();
             self.info = info;
             let (io, read) = (parts.io.into_inner(), parts.read_buf);
             self.stage = Stage::Parked(Parked::idle(io, service, &read));
@@ -479,6 +506,22 @@ impl<S: Service> ConnTask<S> {
     }
 }
 
+#[cfg(feature = "http2")]
+#[inline(never)]
+fn poll_http2<S: Service>(http2: &mut Pin<Box<Http2Conn<S>>>, cx: &mut Context<'_>) -> Poll<()> {
+    http2.as_mut().poll(cx).map(drop)
+}
+
+/// Polls hyper's connection. hyper's code is large: once for both callers.
+#[inline(never)]
+fn poll_http1<S: Service>(
+    http1: &mut Http1Conn<S>,
+    conn: &HttpConn,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    conn.exchange(|| Pin::new(http1).poll(cx).map(drop))
+}
+
 /// Adds or subtracts up to a tenth, so that connections that were opened together do not end
 /// together.
 fn with_jitter(age: Duration) -> Duration {
@@ -515,15 +558,78 @@ mod tests {
     }
 
     fn connected_with(handle: &Handle, options: Options) -> (UnixStream, ConnTask<impl Service>) {
-        handle.shared().set_runtime(tokio::runtime::Handle::current());
-        let (client, server) = UnixStream::pair().unwrap();
-        let guard = HttpConn::accepted(handle.shared(), Peer::Unix, None, None, None);
         let service = service_fn(async |request: Request<Incoming>| {
             Ok::<_, Infallible>(Response::new(request.uri().path().to_owned()))
         });
-        let service = service.into_service(Sealed);
+        connected_to(handle, options, service.into_service(Sealed))
+    }
+
+    fn connected_to<S: Service>(
+        handle: &Handle,
+        options: Options,
+        service: S,
+    ) -> (UnixStream, ConnTask<S>) {
+        handle.shared().set_runtime(tokio::runtime::Handle::current());
+        let (client, server) = UnixStream::pair().unwrap();
+        let guard = HttpConn::accepted(handle.shared(), Peer::Unix, None, None, None);
         let io = Io::new(Stream::Unix(server), guard);
         (client, ConnTask::new(io, service, &Arc::new(options), None, None))
+    }
+
+    /// A tower service that is asked several times before it is ready, or fails.
+    #[derive(Clone)]
+    struct Reluctant {
+        asked: usize,
+        fails: bool,
+    }
+
+    impl tower_service::Service<Request<Incoming>> for Reluctant {
+        type Response = Response<String>;
+        type Error = &'static str;
+        type Future = std::future::Ready<Result<Response<String>, &'static str>>;
+
+        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), &'static str>> {
+            self.asked += 1;
+            if self.asked < 4 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            assert_eq!(self.asked, 4, "asked again after it was ready, or had failed");
+            Poll::Ready(if self.fails { Err("broken") } else { Ok(()) })
+        }
+
+        fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+            assert_eq!(self.asked, 4, "called before it was ready");
+            std::future::ready(Ok(Response::new(request.uri().path().to_owned())))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_service_is_called_when_it_is_ready() {
+        // At once, and later.
+        for asked in [3, 2, 0] {
+            let handle = Handle::for_test(Limits::NONE);
+            let service = Reluctant { asked, fails: false }.into_service(Sealed);
+            let (mut client, mut task) = connected_to(&handle, Options::new(), service);
+            for path in ["/a", "/b"] {
+                let request = format!("GET {path} HTTP/1.1\r\n\r\n");
+                client.write_all(request.as_bytes()).await.unwrap();
+                answer(&mut task, &mut client, path).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_service_that_fails_to_get_ready_costs_its_connection() {
+        for asked in [3, 0] {
+            let handle = Handle::for_test(Limits::NONE);
+            let service = Reluctant { asked, fails: true }.into_service(Sealed);
+            let (mut client, mut task) = connected_to(&handle, Options::new(), service);
+            client.write_all(b"GET /a HTTP/1.1\r\n\r\n").await.unwrap();
+            poll_fn(|cx| task.poll(cx)).await;
+            drop(task);
+            assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        }
     }
 
     /// Runs the task until the client has read a response that ends with `end`.
@@ -543,6 +649,37 @@ mod tests {
         // Lets the runtime notice what has been written.
         tokio::task::yield_now().await;
         poll_fn(|cx| Poll::Ready(task.poll(cx))).await
+    }
+
+    /// As with a handler that blocks on a runtime of its own, which has a server.
+    #[tokio::test]
+    async fn a_connection_that_is_polled_within_another_leaves_it_as_it_is() {
+        let inner = Handle::for_test(Limits::NONE);
+        let (mut inner_client, inner_task) = connected(&inner);
+        inner_client.write_all(b"GET /inner HTTP/1.1\r\n\r\n").await.unwrap();
+        let inner_task = std::sync::Arc::new(std::sync::Mutex::new(inner_task));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let inner_task = inner_task.clone();
+            poll_fn(move |cx| {
+                assert!(inner_task.lock().unwrap().poll(cx).is_pending());
+                let path = request.uri().path().to_owned();
+                Poll::Ready(Ok::<_, Infallible>(Response::new(path)))
+            })
+        });
+        let outer = Handle::for_test(Limits::NONE);
+        let service = service.into_service(Sealed);
+        let (mut client, mut task) = connected_to(&outer, Options::new(), service);
+        client.write_all(b"GET /outer HTTP/1.1\r\n\r\n").await.unwrap();
+        outer.shared().phase.advance(Phase::Stopping);
+        let closed = poll_fn(|cx| task.poll(cx));
+        tokio::time::timeout(Duration::from_secs(20), closed).await.expect("closes");
+        let mut answers = [const { String::new() }; 2];
+        client.read_to_string(&mut answers[0]).await.unwrap();
+        drop(task);
+        inner_client.read_to_string(&mut answers[1]).await.unwrap();
+        let closes = answers.each_ref().map(|answer| answer.contains("connection: close"));
+        assert_eq!(closes, [true, false], "{answers:?}");
+        assert!(answers[0].ends_with("/outer") && answers[1].ends_with("/inner"), "{answers:?}");
     }
 
     #[tokio::test]

@@ -7,7 +7,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
 use super::{
     closing::close,
@@ -74,6 +77,15 @@ impl<C: GuardedConn> GuardedIo<C> {
         Pin::new(&mut self.stream)
     }
 
+    /// The socket, if it is one of TCP without a layer.
+    #[inline]
+    pub(crate) fn tcp(&mut self) -> Option<&mut TcpStream> {
+        match &mut self.stream {
+            Stream::Tcp(tcp) => Some(tcp),
+            Stream::Unix(_) | Stream::Layered(_) | Stream::Taken => None,
+        }
+    }
+
     #[inline]
     pub(crate) fn stream_ref(&self) -> &Stream {
         &self.stream
@@ -103,6 +115,7 @@ impl<C: GuardedConn> GuardedIo<C> {
 
     /// Follows what is read, if the connection may be handed over with it.
     #[cfg(feature = "handover")]
+    #[inline]
     pub(super) fn follow(&mut self, read: &[u8]) {
         if self.conn().core().hand_over_if_any().is_some() {
             self.frames.get_or_insert_default().feed(read);
@@ -167,18 +180,44 @@ impl<C: GuardedConn> GuardedIo<C> {
 
     /// Called when there is nothing to read or no room to write: has the cut wake the task as well,
     /// or fails if the cut has already come.
+    #[inline]
     fn wait_for_cut<T>(&mut self, half: Half, cx: &Context<'_>) -> Poll<io::Result<T>> {
         // A task keeps its waker for life, and while serving nobody takes it, so registering once
-        // is enough. In the drain, `IdleShutdown` takes it. Register before looking, so that no cut
-        // slips in between.
-        let is_draining = self.guard.conn().core().phase() >= Phase::Draining;
-        let owner = &mut self.owners.get_or_insert_default()[half as usize];
-        if is_draining || !owner.as_ref().is_some_and(|owner| owner.will_wake(cx.waker())) {
-            self.guard.conn().core().register_owner(half, cx.waker());
-            *owner = Some(cx.waker().clone());
+        // is enough.
+        let owner = self.owners.as_ref().and_then(|owners| owners[half as usize].as_ref());
+        if self.conn().core().phase() < Phase::Draining
+            && owner.is_some_and(|owner| owner.will_wake(cx.waker()))
+        {
+            return Poll::Pending;
         }
-        self.check_cut()?;
+        self.register(half, cx)?;
         Poll::Pending
+    }
+
+    #[cold]
+    fn register(&mut self, half: Half, cx: &Context<'_>) -> io::Result<()> {
+        // In the drain, `IdleShutdown` takes the waker. Register before looking, so that no cut
+        // slips in between.
+        let owner = &mut self.owners.get_or_insert_default()[half as usize];
+        self.guard.conn().core().register_owner(half, cx.waker());
+        *owner = Some(cx.waker().clone());
+        self.check_cut()
+    }
+
+    #[inline(never)]
+    fn poll_read_other_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = self.stream().poll_read(cx, buf);
+        if self.stream.is_layered() {
+            // Bytes that came out of the layer are no longer pending in it.
+            let input =
+                if read.is_pending() { self.stream.pending_input() } else { PendingInput::Nothing };
+            self.conn().core().note_input(input);
+        }
+        read
     }
 }
 
@@ -199,17 +238,14 @@ impl<C: GuardedConn> AsyncRead for GuardedIo<C> {
         let this = self.get_mut();
         this.check_cut()?;
         let (before, filled) = (buf.remaining(), buf.filled().len());
-        let is_pending = this.stream().poll_read(cx, buf)?.is_pending();
-        this.follow(&buf.filled()[filled..]);
-        if this.stream.is_layered() {
-            // Bytes that came out of the layer are no longer pending in it.
-            let input =
-                if is_pending { this.stream.pending_input() } else { PendingInput::Nothing };
-            this.conn().core().note_input(input);
-        }
-        if is_pending {
+        let read = match this.tcp() {
+            Some(tcp) => Pin::new(tcp).poll_read(cx, buf)?,
+            None => this.poll_read_other_stream(cx, buf)?,
+        };
+        if read.is_pending() {
             return this.wait_for_cut(Half::Read, cx);
         }
+        this.follow(&buf.filled()[filled..]);
         // Nothing was read although there was room: end of file.
         this.ended |= before > 0 && buf.remaining() == before;
         Poll::Ready(Ok(()))

@@ -25,7 +25,7 @@ pub use report::{Cause, Report};
 
 pub(crate) use limits::{Limits, bounded};
 pub(crate) use order::OrderedStop;
-pub(crate) use phase::{Phase, PhaseCell};
+pub(crate) use phase::Phase;
 #[cfg(feature = "handover")]
 pub(crate) use sentinel::Companion;
 pub(crate) use sentinel::{Ended, spawn, teardown};

@@ -55,6 +55,11 @@ impl PlainRead {
     }
 
     #[inline]
+    pub(in crate::http) fn is_plain(&self) -> bool {
+        self.what.load(Ordering::Relaxed) == PLAIN
+    }
+
+    #[inline]
     pub(in crate::http) fn is_not(&self) {
         self.what.store(FOLLOWED, Ordering::Relaxed);
     }
@@ -62,7 +67,7 @@ impl PlainRead {
     /// Called when a request in the latest read has a body.
     #[cold]
     pub(in crate::http) fn has_body(&self) {
-        if self.what.load(Ordering::Relaxed) != PLAIN {
+        if !self.is_plain() {
             return;
         }
         let copy = LATEST.with_borrow(|latest| {

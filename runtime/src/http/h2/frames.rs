@@ -29,6 +29,8 @@ pub(in crate::http) struct Wire {
     writes: Walk,
     /// The streams that the client has opened and we have not ended.
     open: Vec<u32>,
+    /// How many there were at the last `take_open`.
+    reported: usize,
     /// The highest stream that the client has opened.
     latest: u32,
     /// A stream whose head is not complete: `CONTINUATION` follows.
@@ -45,6 +47,7 @@ impl Wire {
             reads: Walk { skip: PREFACE, ..Walk::default() },
             writes: Walk::default(),
             open: Vec::new(),
+            reported: 0,
             latest: 0,
             opening: None,
             last: u32::MAX,
@@ -52,10 +55,11 @@ impl Wire {
         }
     }
 
-    /// How many streams are open: the client has sent a request, and the end of the response has
-    /// not been written.
-    pub(in crate::http) fn open(&self) -> usize {
-        self.open.len()
+    /// How many streams are open, if that has changed since the last call: the client has sent a
+    /// request, and the end of the response has not been written.
+    pub(in crate::http) fn take_open(&mut self) -> Option<usize> {
+        let before = std::mem::replace(&mut self.reported, self.open.len());
+        (before != self.reported).then_some(self.reported)
     }
 
     /// Whether half a frame has been read.
@@ -154,15 +158,21 @@ impl Walk {
     fn wanted(&self) -> usize {
         let is_goaway = self.read >= HEAD && self.head[3] == GOAWAY;
         // Every valid GOAWAY is longer; a shorter one is an error, after which nothing matters.
-        if is_goaway && self.length() >= LAST_STREAM { HEAD + LAST_STREAM } else { HEAD }
-    }
-
-    fn length(&self) -> usize {
-        u32::from_be_bytes([0, self.head[0], self.head[1], self.head[2]]) as usize
+        if is_goaway && length(&self.head) >= LAST_STREAM { HEAD + LAST_STREAM } else { HEAD }
     }
 
     /// Calls `on` with each frame that ends in `bytes`.
     fn feed(&mut self, mut bytes: &[u8], mut on: impl FnMut(Frame)) {
+        // Most are there as a whole.
+        while self.read == 0
+            && self.skip == 0
+            && let Some(head) = bytes.first_chunk::<HEAD>()
+            && let Some(rest) = bytes.get(HEAD + length(head)..)
+            && head[3] != GOAWAY
+        {
+            on(Frame { kind: head[3], flags: head[4], stream: word(head, 5), last_stream: 0 });
+            bytes = rest;
+        }
         loop {
             if self.skip > 0 {
                 let skipped = self.skip.min(bytes.len());
@@ -182,7 +192,7 @@ impl Walk {
                 self.read += taken;
                 bytes = &bytes[taken..];
             }
-            self.skip = HEAD + self.length() - self.read;
+            self.skip = HEAD + length(&self.head) - self.read;
             if self.skip == 0 {
                 self.end(&mut on);
             }
@@ -194,18 +204,22 @@ impl Walk {
         if std::mem::take(&mut self.read) == 0 {
             return;
         }
-        let word = |at: usize| {
-            let bytes = [self.head[at], self.head[at + 1], self.head[at + 2], self.head[at + 3]];
-            // Without the reserved bit.
-            u32::from_be_bytes(bytes) & (u32::MAX >> 1)
-        };
-        on(Frame {
-            kind: self.head[3],
-            flags: self.head[4],
-            stream: word(5),
-            last_stream: word(HEAD),
-        });
+        let head = &self.head;
+        let (stream, last_stream) = (word(head, 5), word(head, HEAD));
+        on(Frame { kind: head[3], flags: head[4], stream, last_stream });
     }
+}
+
+/// The length of a frame's payload.
+fn length<const N: usize>(head: &[u8; N]) -> usize {
+    u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize
+}
+
+/// A number of 31 bits.
+fn word<const N: usize>(head: &[u8; N], at: usize) -> u32 {
+    let bytes = [head[at], head[at + 1], head[at + 2], head[at + 3]];
+    // Without the reserved bit.
+    u32::from_be_bytes(bytes) & (u32::MAX >> 1)
 }
 
 #[cfg(all(test, not(graceful_loom)))]
@@ -260,7 +274,7 @@ mod tests {
             for piece in pieces {
                 wire.write(piece);
             }
-            assert_eq!(wire.open(), 0);
+            assert_eq!(wire.open.len(), 0);
             assert!(wire.take_answered() && !wire.take_answered());
         });
     }
@@ -273,9 +287,9 @@ mod tests {
             wire.read(&[b'x'; PREFACE]);
             assert!(!wire.is_inside());
             wire.read(&head[..read]);
-            assert_eq!((wire.open(), wire.is_inside()), (0, true), "{read}");
+            assert_eq!((wire.open.len(), wire.is_inside()), (0, true), "{read}");
             wire.read(&head[read..]);
-            assert_eq!((wire.open(), wire.is_inside()), (1, false), "{read}");
+            assert_eq!((wire.open.len(), wire.is_inside()), (1, false), "{read}");
         }
     }
 
@@ -287,7 +301,7 @@ mod tests {
         wire.read(&[b'x'; PREFACE]);
         wire.read(&frame(HEADERS, END_STREAM, STREAM, b"h"));
         wire.read(&frame(CONTINUATION, 0, STREAM, b"ea"));
-        assert_eq!(wire.open(), 0);
+        assert_eq!(wire.open.len(), 0);
         wire.read(&frame(CONTINUATION, END_HEADERS, STREAM, b"d"));
         assert_eq!(wire.open, [STREAM]);
     }
@@ -329,7 +343,7 @@ mod tests {
         wire.read(&frame(HEADERS, END_HEADERS, 7, b"head"));
         wire.read(&frame(HEADERS, 0, 9, b"he"));
         wire.read(&frame(CONTINUATION, END_HEADERS, 9, b"ad"));
-        assert_eq!(wire.open(), 2);
+        assert_eq!(wire.open.len(), 2);
         // The first half of a frame is part of a response.
         wire.write(&frame(DATA, 0, 1, b"data")[..11]);
         assert!(wire.take_answered());

@@ -26,6 +26,7 @@ use crate::{
         service::Service,
     },
     net::{ConnGuard, ConnectInfo, GuardedConn},
+    stop::Phase,
     util::sync::lock_std,
 };
 
@@ -185,7 +186,7 @@ pub(super) fn hand_over(guard: RequestGuard) {
     UPGRADING.set(Some(guard));
 }
 
-/// Spawns hyper's tasks so that the connection counts as held while they run, and the cut aborts
+/// Spawns hyper's tasks so that the connection counts as held while they run, and the cut ends
 /// them.
 #[derive(Clone, Debug)]
 pub struct ConnExecutor(pub(in crate::http) ConnGuard<HttpConn>);
@@ -195,13 +196,9 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, future: F) {
-        let conn = self.0.conn();
-        let slot = conn.streams().task();
-        let upgraded = UPGRADING.take();
-        let held = HeldConn { slot, conn: self.0.clone(), upgraded };
-        let shared = conn.core().shared();
-        let join = shared.runtime().spawn(InContext::new(shared, StreamTask { future, held }));
-        conn.stream_task_spawned(slot, join.abort_handle());
+        let held = HeldConn { place: None, conn: self.0.clone(), upgraded: UPGRADING.take() };
+        let shared = self.0.conn().core().shared();
+        shared.runtime().spawn(InContext::new(shared, StreamTask { future, held }));
     }
 }
 
@@ -220,18 +217,37 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let poll = self.project().future.poll(cx);
+        let this = self.project();
+        if this.held.is_cut() {
+            return Poll::Ready(());
+        }
+        let poll = this.future.poll(cx);
         // If the guard was not taken, hyper has rejected the upgrade.
         drop(UPGRADING.take());
-        poll
+        if poll.is_pending() && this.held.waits(cx) { Poll::Pending } else { Poll::Ready(()) }
     }
 }
 
 /// Holds the connection for as long as the task exists.
 struct HeldConn {
-    slot: usize,
+    /// Where the cut finds the task's waker, once it waits.
+    place: Option<usize>,
     conn: ConnGuard<HttpConn>,
     upgraded: Option<RequestGuard>,
+}
+
+impl HeldConn {
+    fn is_cut(&self) -> bool {
+        self.conn.conn().phase() >= Phase::Cut
+    }
+
+    /// Returns whether there is something to wait for: the cut may have come.
+    fn waits(&mut self, cx: &Context<'_>) -> bool {
+        // A task keeps its waker for life. Under the lock that the cut's walk takes: either it
+        // finds the waker, or the phase is visible here.
+        self.place.get_or_insert_with(|| self.conn.conn().streams().task_waits(cx.waker()));
+        !self.is_cut()
+    }
 }
 
 impl Drop for HeldConn {
@@ -241,7 +257,9 @@ impl Drop for HeldConn {
         if let Some(guard) = self.upgraded.take() {
             guard.upgrade_ended();
         }
-        self.conn.conn().stream_task_ended(self.slot);
+        if let Some(place) = self.place {
+            self.conn.conn().streams().task_ended(place);
+        }
     }
 }
 

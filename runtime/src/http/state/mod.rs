@@ -236,12 +236,12 @@ impl ConnState {
         }
     }
 
-    /// Whether a read is nothing but HTTP/1, or bytes that may become it.
+    /// Whether a request is being answered, or read.
     #[inline]
-    pub(crate) const fn reads_http1(self) -> bool {
+    pub(crate) const fn is_exchange(self) -> bool {
         match self {
-            Fresh | Head | Named | Queued | Busy | Responding | Flushing | Answered => true,
-            Idle | Delivering => true,
+            Busy | Responding | Flushing | Answered => true,
+            Fresh | Head | Named | Queued | Idle | Delivering => false,
             Http2 | Upgraded | Closing | Closed => false,
         }
     }
