@@ -3,9 +3,9 @@
 use crate::{
     measures::{
         burst, cpu_per_connection, cpu_per_request, exit_after_answer, exit_at_once, exit_idle,
-        exit_lingering, exit_recent, idle_long, idle_served, idle_silent, instructions,
-        instructions_echo, instructions_h2, instructions_h2_streams, instructions_tls,
-        instructions_upgraded,
+        exit_lingering, exit_recent, idle_h2, idle_long, idle_long_tls, idle_served, idle_silent,
+        instructions, instructions_echo, instructions_h2, instructions_h2_streams,
+        instructions_tls, instructions_upgraded,
     },
     process::{Build, Subject},
 };
@@ -92,6 +92,10 @@ impl Figure {
         Self { unit: "ns", ratio: true, ..Self::new(name, measure) }
     }
 
+    const fn of(self, kind: &'static str) -> Self {
+        Self { kind, ..self }
+    }
+
     const fn built(self, build: Build) -> Self {
         Self { build, ..self }
     }
@@ -124,6 +128,8 @@ pub(crate) const FIGURES: &[Figure] = &[
     Figure::new("bytes per idle connection, served once", idle_served),
     Figure::new("bytes per connection, idle for 10 s", idle_long),
     Figure::new("bytes per connection, never sent a byte", idle_silent),
+    Figure::new("bytes per TLS connection, idle for 10 s", idle_long_tls).of("tls"),
+    Figure::new("bytes per idle HTTP/2 connection", idle_h2).of("h2"),
     Figure::new("bytes per idle connection, built as cargo does", idle_served)
         .built(Build::Defaults),
     Figure::exit("SIGTERM to exit, no connection", exit_at_once),

@@ -2,14 +2,17 @@
 //! turns, with the clients in this process on bare sockets.
 //!
 //! `cargo run --release -p graceful-bench`; with the argument `quick`, a run of a few minutes. Any
-//! other argument is a part of the names of the figures that are wanted, but for `gate`:
-//! instructions alone, and a failure where they have risen.
+//! other argument is a part of the names of the figures that are wanted, but for `gate`
+//! (instructions alone, and a failure where they have risen) and `exits [FOLDER]` (from SIGTERM to
+//! the end, by the number of connections: a table and a plot).
 
 mod callgrind;
 mod client;
+mod exits;
 mod figures;
 mod http2;
 mod measures;
+mod plot;
 mod process;
 mod tls;
 
@@ -30,6 +33,12 @@ fn main() -> ExitCode {
     let scale = if quick.is_empty() { Scale::FULL } else { Scale::QUICK };
     if wanted == ["gate"] {
         return gate(&scale);
+    }
+    if let ["exits", folder @ ..] = &wanted.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        process::build_servers(FIGURES.iter().find(|figure| figure.kind == "http"));
+        process::raise_file_limit();
+        exits::run(folder.first().copied());
+        return ExitCode::SUCCESS;
     }
     // To build the servers in other ways takes longer than all else in a quick run.
     let is_wanted = |figure: &&Figure| match &wanted[..] {

@@ -2,7 +2,11 @@
 
 #![allow(clippy::unnecessary_wraps, reason = "one form for all measures")]
 
-use std::{fs, net::SocketAddr};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::SocketAddr,
+};
 
 use crate::{
     callgrind::{self, Counts},
@@ -25,14 +29,14 @@ pub(crate) fn instructions_h2_streams(subject: Subject, scale: &Scale) -> Option
     counted(subject, scale, |addr, count| http2::requests(addr, count, 10))
 }
 
-/// Only these two have a server that is not of hyper's or axum's making.
+/// Only these two speak something else than HTTP.
 fn is_made_by_hand(subject: Subject) -> bool {
     matches!(subject.server, "bare" | "graceful")
 }
 
 pub(crate) fn instructions_tls(subject: Subject, scale: &Scale) -> Option<Reading> {
     let send = |addr, count| requests(&mut [tls::connect(addr)], count);
-    is_made_by_hand(subject).then(|| counted(subject, scale, send))?
+    counted(subject, scale, send)
 }
 
 pub(crate) fn instructions_echo(subject: Subject, scale: &Scale) -> Option<Reading> {
@@ -98,10 +102,22 @@ pub(crate) fn idle_silent(subject: Subject, scale: &Scale) -> Option<Reading> {
     resident(subject, scale.idle, false)
 }
 
+pub(crate) fn idle_long(subject: Subject, scale: &Scale) -> Option<Reading> {
+    long(subject, scale, connect)
+}
+
+pub(crate) fn idle_long_tls(subject: Subject, scale: &Scale) -> Option<Reading> {
+    long(subject, scale, tls::connect)
+}
+
 /// Of connections that have all been idle for ten seconds, served once. An allocator keeps what it
 /// was given back between what is in use, for each thread, and hands it out again: so what counts
 /// is what as many more of them take, on one thread, once there is enough of that.
-pub(crate) fn idle_long(subject: Subject, scale: &Scale) -> Option<Reading> {
+fn long<S: Read + Write>(
+    subject: Subject,
+    scale: &Scale,
+    connect: impl Fn(SocketAddr) -> S,
+) -> Option<Reading> {
     let process = Server::start_single(subject);
     let mut all = Vec::new();
     let mut resident = [0.0; 3];
@@ -115,6 +131,18 @@ pub(crate) fn idle_long(subject: Subject, scale: &Scale) -> Option<Reading> {
     drop(all);
     process.stop();
     Some(((resident[2] - resident[1]) / as_f64(scale.idle)).into())
+}
+
+/// Of HTTP/2 connections, served once.
+pub(crate) fn idle_h2(subject: Subject, scale: &Scale) -> Option<Reading> {
+    let process = Server::start_single(subject);
+    let first = http2::Connections::open(process.addr, scale.idle);
+    let before = process.resident();
+    let second = http2::Connections::open(process.addr, scale.idle);
+    let bytes = (process.resident() - before) / as_f64(scale.idle);
+    drop((first, second));
+    process.stop();
+    Some(bytes.into())
 }
 
 fn resident(subject: Subject, count: usize, ask: bool) -> Option<Reading> {

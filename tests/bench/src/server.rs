@@ -149,11 +149,22 @@ async fn hyper_util(kind: &str) -> io::Result<()> {
     let listener = listen().await?;
     let builder = auto::Builder::new(TokioExecutor::new());
     let graceful = GracefulShutdown::new();
+    let tls = (kind == "tls").then(|| TlsAcceptor::from(tls_config()));
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let (stream, _) = accepted?;
                 stream.set_nodelay(true)?;
+                if let Some(tls) = tls.clone() {
+                    let (builder, watcher) = (builder.clone(), graceful.watcher());
+                    tokio::spawn(async move {
+                        let stream = TokioIo::new(tls.accept(stream).await?);
+                        let connection =
+                            builder.serve_connection_with_upgrades(stream, service_fn(slow));
+                        watcher.watch(connection).await.map_err(io::Error::other)
+                    });
+                    continue;
+                }
                 let stream = TokioIo::new(stream);
                 match kind {
                     "upgrade" => {
@@ -181,9 +192,21 @@ async fn hyper_util(kind: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// `axum::serve` with its graceful shutdown.
+/// `axum::serve` with its graceful shutdown; axum-server over TLS.
 async fn axum(kind: &str) -> io::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
+    if kind == "tls" {
+        let handle = axum_server::Handle::new();
+        let stopping = handle.clone();
+        tokio::spawn(async move {
+            term.recv().await;
+            stopping.graceful_shutdown(None);
+        });
+        let listener = listen().await?.into_std()?;
+        let config = axum_server::tls_rustls::RustlsConfig::from_config(tls_config());
+        let server = axum_server::from_tcp_rustls(listener, config)?;
+        return server.handle(handle).serve(router().into_make_service()).await;
+    }
     let stop = async move {
         term.recv().await;
     };

@@ -9,6 +9,7 @@
 //! `cargo run --release -p graceful-bench --bin endpoint-race [FILE.svg]`: prints a table in a
 //! minute or two, and draws it.
 
+#[path = "../plot.rs"]
 mod plot;
 
 use std::{
@@ -22,7 +23,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use plot::{Line, plot};
+use plot::{LIGHT, Line, Panel, plot};
 
 /// How many nodes there are, and when the last of them hears of the stop.
 const NODES: u32 = 16;
@@ -170,7 +171,13 @@ fn main() -> ExitCode {
             line("axum, preStop: sleep", "#c80", &|row| row[1]),
             line("graceful, delay", "#27b", &|row| row[0]),
         ];
-        if let Err(error) = std::fs::write(&file, plot(&DELAYS, &lines)) {
+        let panel = Panel {
+            title: "Requests lost",
+            x_title: "seconds for which the instance goes on accepting",
+            x: &DELAYS,
+            lines: &lines,
+        };
+        if let Err(error) = std::fs::write(&file, plot(&[panel], &LIGHT)) {
             eprintln!("{file}: {error}");
             return ExitCode::FAILURE;
         }
