@@ -5,7 +5,7 @@ use std::{
     future::{Future, pending, poll_fn},
     io,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -78,7 +78,8 @@ impl Config {
     {
         outside_of_a_runtime();
         let settings = self.runtime.clone();
-        self.run_by(Propagation::Threads, move |shared| settings.build(shared), main)
+        let build = Box::new(move |shared: &_| settings.build(shared));
+        self.run_by(Propagation::Threads, build, BoxedMain::new(main))
     }
 
     /// Like [`run`](Self::run), but on a runtime that was built by other code, which this method
@@ -109,19 +110,12 @@ impl Config {
         Fut: Future<Output: Main<Via>>,
     {
         outside_of_a_runtime();
-        self.run_by(Propagation::Futures, |_| Ok(AnyRuntime::Threads(runtime)), main)
+        let build = Box::new(|_: &_| Ok(AnyRuntime::Threads(runtime)));
+        self.run_by(Propagation::Futures, build, BoxedMain::new(main))
     }
 
-    fn run_by<F, Fut, Via>(
-        self,
-        propagation: Propagation,
-        build: impl FnOnce(&Arc<Shared>) -> io::Result<AnyRuntime>,
-        main: F,
-    ) -> Exit
-    where
-        F: FnOnce() -> Fut,
-        Fut: Future<Output: Main<Via>>,
-    {
+    /// Not generic: compiled here and not with the program.
+    fn run_by(self, propagation: Propagation, build: Build, main: BoxedMain<'_>) -> Exit {
         // First, while no other thread can be reading the environment.
         #[cfg(feature = "handover")]
         let handover = self.handover.resolve().and_then(Handover::begin);
@@ -173,6 +167,30 @@ impl Config {
         // again, or soon will.
         let _ = torn_down.recv();
         exit
+    }
+}
+
+type Build = Box<dyn FnOnce(&Arc<Shared>) -> io::Result<AnyRuntime>>;
+
+/// The body of `main`, and what becomes of its value.
+struct BoxedMain<'a> {
+    kind: BodyKind,
+    body: Pin<Box<dyn Future<Output = Result<Servers, Failure>> + 'a>>,
+}
+
+impl<'a> BoxedMain<'a> {
+    fn new<F, Fut, Via>(main: F) -> Self
+    where
+        F: FnOnce() -> Fut + 'a,
+        Fut: Future<Output: Main<Via>>,
+    {
+        let kind = <Fut::Output as Main<Via>>::body_kind(Sealed);
+        let body = async {
+            let value = main().await;
+            let mut servers = Servers::default();
+            value.into_servers(&mut servers, Sealed).map(|()| servers)
+        };
+        Self { kind, body: Box::pin(body) }
     }
 }
 
@@ -260,9 +278,11 @@ impl BodyGuard {
     }
 
     /// Polls the body to completion. Returns `None` if the stop dropped it.
-    pub(super) async fn run<M: Future>(&self, main: M) -> Option<Result<M::Output, Panic>> {
+    async fn run<T>(
+        &self,
+        mut main: Pin<Box<dyn Future<Output = T> + '_>>,
+    ) -> Option<Result<T, Panic>> {
         let phase = &self.shared.phase;
-        let mut main = Box::pin(main);
         let mut changes = pin!(async {
             phase.reached(Phase::Draining).await;
             phase.reached(Phase::Cut).await;
@@ -308,11 +328,7 @@ impl Drop for BodyGuard {
 // The main thread: runs `main`, starts what it returns, waits for the report, drops kept values.
 
 /// Runs `main` and waits for the report, then drops the kept values.
-pub(super) async fn run_main<F, Fut, Via>(handle: &Handle, main: F, over: oneshot::Receiver<Report>)
-where
-    F: FnOnce() -> Fut,
-    Fut: Future<Output: Main<Via>>,
-{
+async fn run_main(handle: &Handle, main: BoxedMain<'_>, over: oneshot::Receiver<Report>) {
     let body = async {
         body(handle, main).await;
         pending::<()>().await;
@@ -346,16 +362,12 @@ async fn drop_kept(handle: &Handle) {
 }
 
 /// Runs the body of `main` and starts what it returns.
-async fn body<F, Fut, Via>(handle: &Handle, main: F)
-where
-    F: FnOnce() -> Fut,
-    Fut: Future<Output: Main<Via>>,
-{
+async fn body(handle: &Handle, main: BoxedMain<'_>) {
     let shared = handle.shared();
-    let kind = <Fut::Output as Main<Via>>::body_kind(Sealed);
+    let BoxedMain { kind, body } = main;
     // Dropped last: by then, the servers hold their own guards.
     let guard = BodyGuard::new(shared, kind);
-    let result = match guard.run(async { main().await }).await {
+    let servers = match guard.run(body).await {
         // The stop has dropped it.
         None => {
             // Otherwise, the limit has dropped it, and the report names it.
@@ -370,14 +382,8 @@ where
             return;
         }
         Some(Err(_panic)) => return shared.tell(Event::Panicked),
-        Some(Ok(value)) => {
-            let mut servers = Servers::default();
-            value.into_servers(&mut servers, Sealed).map(|()| servers)
-        }
-    };
-    let servers = match result {
-        Err(failure) => return shared.tell(Event::Failed(failure)),
-        Ok(servers) => servers,
+        Some(Ok(Err(failure))) => return shared.tell(Event::Failed(failure)),
+        Some(Ok(Ok(servers))) => servers,
     };
     if servers.is_empty() {
         say_what_is_not_served(handle, kind);

@@ -92,15 +92,14 @@ pin_project! {
         // `None` if the runtime's threads carry the context.
         shared: Option<Arc<Shared>>,
         #[pin]
-        future: F,
-        // Set by the drop. Dropped last, after the future.
-        entered: Option<Entered>,
+        future: Option<F>,
     }
 
     impl<F> PinnedDrop for InContext<F> {
         fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
-            *this.entered = this.shared.take().map(enter);
+            let mut this = this.project();
+            let _entered = this.shared.take().map(enter);
+            this.future.set(None);
         }
     }
 }
@@ -109,7 +108,7 @@ impl<F> InContext<F> {
     pub(crate) fn new(shared: &Arc<Shared>, future: F) -> Self {
         let is_carried = shared.propagation() == Propagation::Futures;
         let shared = is_carried.then(|| shared.program().clone());
-        Self { shared, future, entered: None }
+        Self { shared, future: Some(future) }
     }
 }
 
@@ -119,9 +118,13 @@ impl<F: Future> Future for InContext<F> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
+        // `None` only while it is being dropped.
+        let Some(future) = this.future.as_pin_mut() else {
+            return Poll::Pending;
+        };
         // Polled in one place, so that it can be inlined.
         let _entered = this.shared.as_ref().map(|shared| enter(shared.clone()));
-        this.future.poll(cx)
+        future.poll(cx)
     }
 }
 

@@ -158,23 +158,50 @@ impl<S: Service> MakeConnection for CloneService<S> {
         let Some(service) = clone_of(&self.service) else {
             return;
         };
-        if self.options.preamble.is_empty() {
-            let info = self.options.info(&stream, &guard);
-            let io = Io::new(stream, guard);
-            let mut task = ConnTask::new(io, service, &self.options, info, moved);
-            return spawn(&self.shared, poll_fn(move |cx| task.poll(cx)));
-        }
         let options = self.options.clone();
-        spawn(&self.shared, async move {
-            let Some(stream) = options.handshake(stream, &guard, moved.is_some()).await else {
-                return;
-            };
-            let info = options.info(&stream, &guard);
-            let io = Io::new(stream, guard);
-            let mut task = ConnTask::new(io, service, &options, info, moved);
-            poll_fn(|cx| task.poll(cx)).await;
+        if options.preamble.is_empty() {
+            return serve(&options, stream, guard, service, moved);
+        }
+        // A task of its own: what the connection's task needs from here on is a fraction of that,
+        // and this one is compiled once.
+        let ready = Box::new(move |options: &_, stream, guard, moved| {
+            serve(options, stream, guard, service, moved);
         });
+        before_http(options, stream, guard, moved, ready);
     }
+}
+
+type Ready =
+    Box<dyn FnOnce(&Arc<Options>, Stream, ConnGuard<HttpConn>, Option<Box<Details>>) + Send>;
+
+/// Spawns the steps before HTTP, and then `ready`.
+fn before_http(
+    options: Arc<Options>,
+    stream: Stream,
+    guard: ConnGuard<HttpConn>,
+    moved: Option<Box<Details>>,
+    ready: Ready,
+) {
+    let shared = guard.conn().core().shared().clone();
+    spawn(&shared, async move {
+        if let Some(stream) = options.handshake(stream, &guard, moved.is_some()).await {
+            ready(&options, stream, guard, moved);
+        }
+    });
+}
+
+/// Spawns the task of a connection that is about to speak HTTP.
+fn serve<S: Service>(
+    options: &Arc<Options>,
+    stream: Stream,
+    guard: ConnGuard<HttpConn>,
+    service: S,
+    moved: Option<Box<Details>>,
+) {
+    let info = options.info(&stream, &guard);
+    let shared = guard.conn().core().shared().clone();
+    let mut task = ConnTask::new(Io::new(stream, guard), service, options, info, moved);
+    spawn(&shared, poll_fn(move |cx| task.poll(cx)));
 }
 
 struct MakeService<M, Via> {
@@ -215,11 +242,7 @@ where
             };
             drop(make);
             guard.conn().on(ConnEvent::HandshakeDone);
-            let info = options.connect_info.then_some(info);
-            let service = service.into_service(Sealed);
-            let io = Io::new(stream, guard);
-            let mut task = ConnTask::new(io, service, &options, info, moved);
-            poll_fn(|cx| task.poll(cx)).await;
+            serve(&options, stream, guard, service.into_service(Sealed), moved);
         });
     }
 }

@@ -25,7 +25,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Io {
     /// Bytes that were read to detect the protocol.
-    prefix: Option<Prefix>,
+    prefix: Option<Box<Prefix>>,
     framing: Framing,
     /// Whether a read has returned end of file.
     ended: bool,
@@ -34,10 +34,10 @@ pub(super) struct Io {
     #[cfg(feature = "http2")]
     wire: Option<Box<Wire>>,
     /// Set if not everything written is part of a response: with TLS, or for HTTP/2.
-    overhead: Option<Overhead>,
+    overhead: Option<Box<Overhead>>,
     /// Where to send the stream when hyper drops it, once the connection speaks HTTP/2.
     #[cfg(feature = "http2")]
-    returns: Option<oneshot::Sender<Closing<Framing>>>,
+    returns: Option<Box<oneshot::Sender<Closing<Framing>>>>,
     /// Dropped last, because it contains the guard.
     guarded: GuardedIo<HttpConn>,
 }
@@ -71,7 +71,7 @@ impl Io {
             wrote: false,
             #[cfg(feature = "http2")]
             wire: None,
-            overhead: guarded.stream_ref().is_layered().then(Overhead::default),
+            overhead: guarded.stream_ref().is_layered().then(Box::default),
             #[cfg(feature = "http2")]
             returns: None,
             guarded,
@@ -113,7 +113,7 @@ impl Io {
         self.overhead.get_or_insert_default();
         self.note_input();
         let (returns, returned) = oneshot::channel();
-        self.returns = Some(returns);
+        self.returns = Some(Box::new(returns));
         returned
     }
 
@@ -197,7 +197,7 @@ impl Io {
 
     /// Puts bytes back to be read first.
     pub(super) fn set_prefix(&mut self, bytes: &[u8]) {
-        self.prefix = Some(Prefix { bytes: bytes.into(), taken: 0 });
+        self.prefix = Some(Box::new(Prefix { bytes: bytes.into(), taken: 0 }));
     }
 
     /// Follows `bytes` that have been read.

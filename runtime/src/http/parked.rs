@@ -37,7 +37,7 @@ pub(super) struct Parked<S> {
     pub(super) io: Io,
     pub(super) service: S,
     /// Bytes that were read before hyper took over.
-    read: Vec<u8>,
+    read: Box<[u8]>,
     /// The protocol of a message whose beginning was read by the process before.
     begun: Option<Version>,
     /// Whether the protocol is already known to be HTTP/1.
@@ -47,13 +47,13 @@ pub(super) struct Parked<S> {
 impl<S> Parked<S> {
     /// A connection that has just been accepted.
     pub(super) fn fresh(io: Io, service: S) -> Self {
-        Self { io, service, read: Vec::new(), begun: None, speaks_http1: false }
+        Self { io, service, read: Box::default(), begun: None, speaks_http1: false }
     }
 
     /// An HTTP/1 connection that hyper has released. `read` is the excess that it had read: line
     /// breaks after the last message, if anything.
     pub(super) fn idle(io: Io, service: S, read: &Bytes) -> Self {
-        Self { io, service, read: read.to_vec(), begun: None, speaks_http1: true }
+        Self { io, service, read: read[..].into(), begun: None, speaks_http1: true }
     }
 
     /// Continues a connection of the process before, which has read the beginning of a message, or
@@ -73,13 +73,13 @@ impl<S> Parked<S> {
             true => Some(Version::Http1),
             false => version_of(&read),
         };
-        self.read = read;
+        self.read = read.into();
     }
 
     /// Returns what the next process has to know: the bytes of the next message, and whether
     /// HTTP/1 has been spoken.
     pub(super) fn state(&self) -> (Vec<u8>, bool) {
-        (self.read.clone(), self.speaks_http1)
+        (self.read.to_vec(), self.speaks_http1)
     }
 
     /// Reads until the protocol of the next message is known; `None` if the client has gone. After
@@ -105,7 +105,7 @@ impl<S> Parked<S> {
                 self.io.set_prefix(bytes);
                 return Poll::Ready(version);
             }
-            self.read = bytes.to_vec();
+            self.read = bytes.into();
         }
     }
 }

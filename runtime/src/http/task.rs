@@ -671,8 +671,8 @@ mod tests {
         let (mut client, mut task) = connected_to(&outer, Options::new(), service);
         client.write_all(b"GET /outer HTTP/1.1\r\n\r\n").await.unwrap();
         outer.shared().phase.advance(Phase::Stopping);
-        let closed = poll_fn(|cx| task.poll(cx));
-        tokio::time::timeout(Duration::from_secs(20), closed).await.expect("closes");
+        let end = poll_fn(|cx| task.poll(cx));
+        tokio::time::timeout(Duration::from_secs(20), end).await.expect("it closes");
         let mut answers = [const { String::new() }; 2];
         client.read_to_string(&mut answers[0]).await.unwrap();
         drop(task);

@@ -62,7 +62,19 @@ impl Position {
         self.read > 0 || self.missing > 0
     }
 
-    fn feed(&mut self, mut bytes: &[u8]) {
+    #[inline]
+    fn feed(&mut self, bytes: &[u8]) {
+        // Most reads are one record.
+        if !self.is_inside()
+            && let [_, _, _, high, low, payload @ ..] = bytes
+            && payload.len() == usize::from(u16::from_be_bytes([*high, *low]))
+        {
+            return;
+        }
+        self.feed_on(bytes);
+    }
+
+    fn feed_on(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.missing > 0 {
                 let skipped = self.missing.min(bytes.len());
@@ -83,6 +95,7 @@ impl Position {
 }
 
 impl AsyncRead for Records {
+    #[inline]
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -91,7 +104,11 @@ impl AsyncRead for Records {
         let this = self.get_mut();
         let before = buf.filled().len();
         let read = Pin::new(&mut this.transport).poll_read(cx, buf);
-        this.position.feed(&buf.filled()[before..]);
+        if let Some(bytes) = buf.filled().get(before..)
+            && !bytes.is_empty()
+        {
+            this.position.feed(bytes);
+        }
         read
     }
 }
