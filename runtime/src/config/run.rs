@@ -9,7 +9,6 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc,
     },
     task::Poll,
     time::{Duration, Instant},
@@ -30,7 +29,7 @@ use crate::{
     manager::Manager,
     serve::{BodyKind, Main, Servers, launch},
     stop::{Ended, Event, Exit, Phase, Propagation, Report, Shared, teardown},
-    util::{Failure, First, Sealed, poll_catching_panics, race},
+    util::{Failure, First, Sealed, poll_catching_panics, race, threads},
     work::{InFlight, Key, WorkItem, WorkKind},
 };
 
@@ -130,11 +129,11 @@ impl Config {
             Err(failure) => return fail(&log, &failure),
         };
         let (report, over) = oneshot::channel();
-        let (over_to, end) = mpsc::channel();
-        let (release, released) = mpsc::channel::<()>();
-        let (tearing_down, torn_down) = mpsc::channel::<()>();
+        let (over_to, end) = threads::channel();
+        let (release, released) = threads::channel::<()>();
+        let (tearing_down, torn_down) = threads::channel::<()>();
         let end_of_sentinel =
-            move |ended: Ended| teardown(ended, report, &over_to, &released, tearing_down);
+            move |ended: Ended| teardown(ended, report, over_to, released, tearing_down);
         let surroundings = Surroundings {
             log: log.clone(),
             manager,
@@ -155,7 +154,7 @@ impl Config {
             // `unhandled_panic` shuts the runtime down; the message has been printed.
             handle.shared().tell(Event::Panicked);
         }
-        let (exit, left_behind) = end.recv().unwrap_or((fail_code(), true));
+        let (exit, left_behind) = end.recv().unwrap_or_else(|| (fail_code(), true));
         // In case `run_main` did not get this far.
         handle.shared().kept.drop_all();
         runtime.end(left_behind);
@@ -347,8 +346,7 @@ async fn drop_kept(handle: &Handle) {
     }
     let (done, dropped) = oneshot::channel::<()>();
     let (handle, runtime) = (handle.clone(), tokio::runtime::Handle::current());
-    let thread = std::thread::Builder::new().name("graceful-keep".to_owned());
-    let spawned = thread.spawn(move || {
+    let spawned = threads::spawn("graceful-keep", move || {
         let _runtime = runtime.enter();
         let _context = context::enter(handle.shared().clone());
         handle.shared().kept.drop_all();

@@ -17,7 +17,7 @@ use std::{
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 use tokio::sync::oneshot;
 
-use crate::util::sync::lock_std;
+use crate::util::{sync::lock_std, threads};
 
 /// How this process was started, as of its first moment: the next version is started so, whatever
 /// the program does to its environment or its folder meanwhile.
@@ -222,9 +222,8 @@ impl NewProcess {
         let child = Arc::new(Mutex::new(Watched { child, is_reaped: false }));
         let (tell, ended) = oneshot::channel();
         let watched = child.clone();
-        let thread = std::thread::Builder::new().name("graceful-upgrade".to_owned());
         // Without a thread `ended` says so at once, and the upgrade fails.
-        let _ = thread.spawn(move || {
+        let _ = threads::spawn("graceful-upgrade", move || {
             let pid = rustix::process::Pid::from_raw(pid.cast_signed());
             // It stays what it is until it is reaped, under the lock: so no other is killed.
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;

@@ -14,7 +14,10 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::util::sync::{lock_std, unpoisoned};
+use crate::util::{
+    sync::{lock_std, unpoisoned},
+    threads,
+};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -87,8 +90,7 @@ impl Writer {
 
     fn spawn(&self) -> io::Result<()> {
         let shared = self.0.clone();
-        let thread = std::thread::Builder::new().name("graceful-log".to_owned());
-        thread.spawn(move || shared.run()).map(drop)
+        threads::spawn("graceful-log", move || shared.run())
     }
 
     pub(crate) fn push(&self, job: Job) {

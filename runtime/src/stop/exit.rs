@@ -8,7 +8,10 @@ use std::{
 
 use crate::{
     signal::{Signals, process_is_ending},
-    util::sync::{lock_std, unpoisoned},
+    util::{
+        sync::{lock_std, unpoisoned},
+        threads,
+    },
 };
 
 /// The exit code of a process under [`graceful::main`](macro@crate::main), returned by
@@ -170,9 +173,8 @@ fn watch_the_end(code: u8, rest: Option<Duration>) {
     if rest.is_some()
         && let Some(watch) = Watch::claim()
     {
-        let thread = std::thread::Builder::new().name("graceful-watch".to_owned());
         // If the thread cannot be spawned, there is no watch, and the process ends like any other.
-        let _ = thread.spawn(|| watch.stand(None));
+        let _ = threads::spawn("graceful-watch", || watch.stand(None));
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
     shared::{Event, Scope, Shared},
 };
 use crate::{
-    util::{Failure, First, panic_message, race, threads_can_be_had},
+    util::{Failure, First, panic_message, race, threads, threads_can_be_had},
     work::InFlight,
 };
 
@@ -50,9 +50,8 @@ pub(super) fn start(shared: &Arc<Shared>, adopt: Adopt) -> Option<RunningHooks> 
     }
     let probe = shared.runtime().spawn(ready(()));
     let (done, ended) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("graceful-cleanup".to_owned());
     let hooks = shared.clone();
-    let spawned = thread.spawn(move || match build(&hooks, adopt) {
+    let spawned = threads::spawn("graceful-cleanup", move || match build(&hooks, adopt) {
         Ok(runtime) => run_all(&hooks, adopt, runtime, done),
         Err(error) => {
             messages::cleanup_impossible(&hooks.log, &error);
@@ -103,9 +102,8 @@ fn drop_elsewhere(shared: &Arc<Shared>, adopt: Adopt, waiting: Vec<Hook>) {
     }
     let waiting = std::mem::ManuallyDrop::new(waiting);
     let shared = shared.clone();
-    let thread = std::thread::Builder::new().name("graceful-cleanup".to_owned());
     // The panic hook reports a panic in there.
-    let _ = thread.spawn(move || {
+    let _ = threads::spawn("graceful-cleanup", move || {
         let _runtime = shared.runtime().enter();
         adopt(shared.clone(), Scope::Program);
         drop(std::mem::ManuallyDrop::into_inner(waiting));

@@ -6,10 +6,7 @@ use std::{
     future::{Future, pending, poll_fn, ready},
     io,
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        mpsc::{self as std_mpsc, RecvTimeoutError},
-    },
+    sync::Arc,
     task::Poll,
     time::{Duration, Instant},
 };
@@ -30,7 +27,11 @@ use super::{
 use crate::{
     log::Log,
     signal::{Signal, Signals},
-    util::{Failure, First, beside, race, within},
+    util::{
+        Failure, First, beside, race,
+        threads::{self, Received},
+        within,
+    },
 };
 
 /// Stop signals within this time of the first count as the same signal: terminals and supervisors
@@ -80,11 +81,10 @@ pub(crate) fn spawn(
         let companion = companion(shared.clone())?;
         (Signals::install(signals)?, Signals::install(dumps)?, companion)
     };
-    let thread = std::thread::Builder::new().name("graceful-sentinel".to_owned());
     let (companion, before_stop) =
         companion.map(|companion| (companion.run, companion.before_stop)).unzip();
     let sentinel = Sentinel { shared: shared.clone(), events, signals, adopt, before_stop };
-    thread.spawn(move || {
+    threads::spawn("graceful-sentinel", move || {
         let run = beside(sentinel.run(), feed_watchdog(&shared));
         let run = beside(run, dump_on_signal(&shared, &mut dumps));
         #[cfg(feature = "http1")]
@@ -93,8 +93,7 @@ pub(crate) fn spawn(
         ended.dumps = dumps;
         drop(shared);
         end(ended);
-    })?;
-    Ok(())
+    })
 }
 
 /// What else runs on the sentinel's thread.
@@ -383,9 +382,9 @@ const TEARDOWN: Duration = Duration::from_millis(15);
 pub(crate) fn teardown(
     ended: Ended,
     report: oneshot::Sender<Report>,
-    over_to: &std_mpsc::Sender<(Exit, bool)>,
-    released: &std_mpsc::Receiver<()>,
-    tearing_down: std_mpsc::Sender<()>,
+    over_to: threads::Sender<(Exit, bool)>,
+    mut released: threads::Receiver<()>,
+    tearing_down: threads::Sender<()>,
 ) {
     let Ended { report: told, left_behind, until, signals, dumps, settled, kept, log } = ended;
     // The default action of these signals would kill a process that is ending well.
@@ -409,13 +408,13 @@ pub(crate) fn teardown(
         signals.force();
     }
     // `run` is waiting for both.
-    let _ = over_to.send((exit, left_behind));
+    over_to.send((exit, left_behind));
     let _ = report.send(told);
     let first = settled.into_iter().chain(patience).min();
-    let mut is_released = wait(released, first);
+    let mut is_released = wait(&mut released, first);
     if !is_released && settled.is_some() && settled == first {
         signals.force();
-        is_released = wait(released, patience);
+        is_released = wait(&mut released, patience);
     }
     if !is_released {
         messages::left_behind(&log, &kept.left());
@@ -433,11 +432,7 @@ pub(crate) fn teardown(
 }
 
 /// Waits for the main thread until `until`. Returns whether it has finished.
-fn wait(released: &std_mpsc::Receiver<()>, until: Option<Instant>) -> bool {
-    let ended = match until {
-        None => released.recv().map_err(RecvTimeoutError::from),
-        Some(until) => released.recv_timeout(until.saturating_duration_since(Instant::now())),
-    };
+fn wait(released: &mut threads::Receiver<()>, until: Option<Instant>) -> bool {
     // Nothing is ever sent: the main thread hangs up at its end.
-    ended != Err(RecvTimeoutError::Timeout)
+    released.until(until) != Received::Nothing
 }

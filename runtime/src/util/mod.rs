@@ -10,7 +10,7 @@ mod race;
 mod random;
 pub(crate) mod sync;
 mod text;
-mod threads;
+pub(crate) mod threads;
 pub mod via;
 
 pub use failure::{Fail, Failure, Outcome};

@@ -105,8 +105,6 @@ impl Figure {
     }
 }
 
-/// Those that open many connections come last: each leaves a socket in `TIME_WAIT` for a minute,
-/// and a kernel that is asked for its sockets passes them all.
 pub(crate) const FIGURES: &[Figure] = &[
     Figure::count(
         "instructions per request, a service of somebody else's",

@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{net::clock, util::sync::lock_std};
+use crate::{
+    net::clock,
+    util::{sync::lock_std, threads},
+};
 
 /// How long to wait for a read before giving up.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -97,8 +100,7 @@ pub(super) fn newer_than(listener: SocketAddr, active: Instant) -> Read {
     if reader.next.is_some_and(|next| now < next) {
         return Read::Later;
     }
-    let thread = std::thread::Builder::new().name("graceful-proc".to_owned());
-    if thread.spawn(|| read(this)).is_err() {
+    if threads::spawn("graceful-proc", || read(this)).is_err() {
         return Read::Impossible;
     }
     reader.reading = Some(now);

@@ -21,7 +21,7 @@ use crate::{
     context::Handle,
     log::say,
     stop::{Phase, Shared},
-    util::{Failure, sync::lock_std},
+    util::{Failure, sync::lock_std, threads},
 };
 
 /// The minimum interval between checks of the files.
@@ -244,8 +244,7 @@ impl Resolver {
             look.is_running = true;
         }
         let this = self.clone();
-        let thread = std::thread::Builder::new().name("graceful-tls".to_owned());
-        if thread.spawn(move || this.look_now()).is_err() {
+        if threads::spawn("graceful-tls", move || this.look_now()).is_err() {
             // No thread could be spawned; the next handshake tries again.
             lock_std(&self.look).is_running = false;
         }
