@@ -55,11 +55,13 @@ fn every_option() {
     let item = format!("/// The program.\n#[allow(unused)]\npub(crate) {HELLO}");
     check("every_option", Attribute::Main, args, &item);
     check("worker_threads", Attribute::Main, "timeout = LIMIT, worker_threads = 4", HELLO);
+    check("auto", Attribute::Main, "timeout = \"auto\"", HELLO);
 }
 
 #[test]
 fn broken_input() {
     check("broken", Attribute::Main, "timout = \"3s\", delay = \"5\"", HELLO);
+    check("broken_auto", Attribute::Main, "cleanup = \"auto\", delay = \"auto\"", HELLO);
     check("broken_function", Attribute::Main, "", "fn main(port: u16) {}");
 }
 

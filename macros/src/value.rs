@@ -52,6 +52,10 @@ pub(crate) fn calls(
     check_signals(args, errors);
     let settings = args.iter().filter(|arg| arg.spec.kind != Kind::Crate);
     let calls = settings.filter_map(|arg| {
+        if arg.spec.name == "timeout" && string(&arg.value).is_some_and(|it| it.value() == "auto") {
+            let method = Ident::new("auto_timeout", arg.key.span());
+            return Some(quote!(.#method()));
+        }
         let value = errors.take(value(arg, krate))?;
         let method = Ident::new(arg.spec.name, arg.key.span());
         Some(quote!(.#method(#value)))
@@ -207,6 +211,10 @@ fn limit(arg: &Arg, krate: &TokenStream) -> syn::Result<TokenStream> {
     match value {
         Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => match text.value().as_str() {
             "none" if spec.kind == Kind::Limit => Ok(quote!(::core::option::Option::None)),
+            "auto" => Err(syn::Error::new(
+                text.span(),
+                format!("only `timeout` can be `\"auto\"`: write `{}`", spec.example),
+            )),
             "none" => Err(syn::Error::new(
                 text.span(),
                 format!("`{}` is no limit that could be lifted: write `\"0s\"`", spec.name),

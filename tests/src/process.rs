@@ -45,7 +45,9 @@ impl Fixture {
     /// A program that is no fixture.
     pub fn program(program: impl Into<PathBuf>) -> Self {
         take_back_ignored_signals();
-        let env = HashMap::from([("ADDR".to_owned(), "127.0.0.1:0".to_owned())]);
+        // These tests may run in a container, whose engine would kill sooner than some of them stop.
+        let env = [("ADDR", "127.0.0.1:0"), ("GRACEFUL_GRACE_PERIOD", "none")];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         Self { program: program.into(), name: None, env, stderr: None }
     }
 

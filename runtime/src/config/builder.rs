@@ -6,7 +6,7 @@ use tokio::runtime::{Builder, Handle as RuntimeHandle, LocalOptions, LocalRuntim
 
 #[cfg(feature = "handover")]
 use super::handover::ConfiguredHandover;
-use super::limits::{ConfiguredLimits, IntoLimit, IntoWait, Source};
+use super::limits::{ConfiguredLimits, IntoLimit, IntoWait, Source, TIMEOUT};
 use crate::{
     context::adopt,
     signal::Signal,
@@ -50,7 +50,7 @@ impl Config {
     pub fn new() -> Self {
         Self {
             limits: ConfiguredLimits {
-                timeout: Source::Fixed(Some(Duration::from_secs(20))),
+                timeout: Source::Fixed(Some(TIMEOUT)),
                 delay: Source::Fixed(Some(Duration::ZERO)),
                 linger: Source::Fixed(Some(Duration::from_millis(250))),
                 cleanup: Source::Fixed(Some(Duration::from_secs(5))),
@@ -70,6 +70,27 @@ impl Config {
     /// Kubernetes gives by default (`terminationGracePeriodSeconds`).
     pub fn timeout(mut self, limit: impl IntoLimit) -> Self {
         self.limits.timeout = limit.into_source();
+        self
+    }
+
+    /// Sets the limit of the drain to what fits where the process runs: the time that the platform
+    /// gives it, less `delay`, `cleanup` and a second. `timeout = "auto"` in the attribute.
+    ///
+    /// The time is what the environment variable `GRACEFUL_GRACE_PERIOD` says, or else the default
+    /// of the platform: Kubernetes 30 s, Cloud Run 10 s, Nomad and Fly 5 s, Heroku 30 s, ECS 30 s,
+    /// systemd 90 s, any other container 10 s. Elsewhere the limit is 20 s, and where nothing is
+    /// left, one second. `docs/platforms.md` has the sources.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// #[graceful::main(timeout = "auto")]
+    /// async fn main() -> impl graceful::Serve {
+    ///     graceful::serve_fn(|shutdown| shutdown)
+    /// }
+    /// ```
+    pub fn auto_timeout(mut self) -> Self {
+        self.limits.timeout = Source::Auto;
         self
     }
 
@@ -161,8 +182,9 @@ impl Config {
 
     /// Returns how long a stop takes at most, from the first signal to the end of the process: the
     /// sum of `delay`, `timeout` and `cleanup`, or `None` if there is no limit. This has to fit
-    /// into `terminationGracePeriodSeconds` or its equivalent. If a manifest repeats that number in
-    /// `GRACEFUL_GRACE_PERIOD` (`30`, `30s`), [`run`](Self::run) warns at start-up if it does not.
+    /// into `terminationGracePeriodSeconds` or its equivalent: [`run`](Self::run) warns at start-up
+    /// if it does not. A manifest that sets another time than the platform's default repeats it in
+    /// `GRACEFUL_GRACE_PERIOD` (`30`, `30s`); see [`auto_timeout`](Self::auto_timeout).
     ///
     /// # Errors
     ///

@@ -3,6 +3,7 @@
 
 use std::{ffi::OsString, time::Duration};
 
+use super::grace::Grace;
 use crate::{
     stop::{Limits, bounded},
     util::{Failure, duration},
@@ -50,11 +51,13 @@ pub struct Env {
 pub enum Source {
     Fixed(Option<Duration>),
     Env(Env),
+    /// What fits where the process runs.
+    Auto,
 }
 
 /// Returns a duration that is read from the environment variable `name` when the process starts.
-/// The variable has the same form as the strings of the attribute: `3s`, `250ms`, `1m30s`, and
-/// `none` for limits.
+/// The variable has the same form as the strings of the attribute: `3s`, `250ms`, `1m30s`, `none`
+/// for limits, and `auto` for [`Config::timeout`](crate::Config::timeout).
 ///
 /// If the variable is not set, `default` applies. A value that cannot be parsed is an error: the
 /// process reports it and exits with 1 before it serves anything.
@@ -95,6 +98,9 @@ impl IntoLimit for Env {}
 impl IntoWait for Duration {}
 impl IntoWait for Env {}
 
+/// The default of `timeout`.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
+
 /// The limits, before the environment is read.
 #[derive(Clone, Debug)]
 pub(crate) struct ConfiguredLimits {
@@ -107,19 +113,39 @@ pub(crate) struct ConfiguredLimits {
 impl ConfiguredLimits {
     /// Reads the limits that come from the environment.
     pub(crate) fn resolve(&self) -> Result<Limits, Failure> {
-        Ok(Limits {
-            timeout: self.timeout.resolve(true)?.map(bounded),
-            delay: bounded(self.delay.resolve(false)?.unwrap_or_default()),
-            linger: bounded(self.linger.resolve(false)?.unwrap_or_default()),
-            cleanup: self.cleanup.resolve(true)?.map(bounded),
-        })
+        let delay = bounded(self.delay.resolve(false)?.unwrap_or_default());
+        let cleanup = self.cleanup.resolve(true)?.map(bounded);
+        let timeout = match &self.timeout {
+            timeout if timeout.is_auto() => Some(fitting(delay, cleanup)),
+            timeout => timeout.resolve(true)?,
+        };
+        let linger = bounded(self.linger.resolve(false)?.unwrap_or_default());
+        Ok(Limits { timeout: timeout.map(bounded), delay, linger, cleanup })
     }
 }
 
+/// Returns the limit of the drain that fits where the process runs; the default where nothing is
+/// known.
+fn fitting(delay: Duration, cleanup: Option<Duration>) -> Duration {
+    // A variable that makes no sense is reported with the other checks.
+    let grace = Grace::known().ok().flatten();
+    grace.map_or(TIMEOUT, |grace| grace.timeout(delay, cleanup.unwrap_or_default()))
+}
+
 impl Source {
+    /// Whether the limit follows from where the process runs.
+    fn is_auto(&self) -> bool {
+        match self {
+            Self::Fixed(_) => false,
+            Self::Env(Env { name, .. }) => std::env::var_os(name).is_some_and(|it| it == "auto"),
+            Self::Auto => true,
+        }
+    }
+
     pub(super) fn resolve(&self, may_be_none: bool) -> Result<Option<Duration>, Failure> {
         match self {
             Self::Fixed(fixed) => Ok(*fixed),
+            Self::Auto => Ok(Some(TIMEOUT)),
             Self::Env(Env { name, default }) => match std::env::var_os(name) {
                 None => Ok(*default),
                 Some(value) => read(name, &value, may_be_none),

@@ -4,6 +4,7 @@
 //! May use: everything.
 
 mod builder;
+mod grace;
 mod handover;
 mod launch;
 mod limits;

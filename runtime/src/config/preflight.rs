@@ -1,27 +1,22 @@
 //! Start-up checks: grace period, PID 1.
 
-use std::time::Duration;
-
+use super::grace::Grace;
 #[cfg(target_os = "linux")]
 use crate::signal::Mask;
 use crate::{
     log::{Log, say},
     signal::Signal,
     stop::Limits,
-    util::{HumanDuration, duration},
+    util::HumanDuration,
 };
-
-/// The environment variable in which a manifest repeats its grace period, the time from the first
-/// signal to SIGKILL: `terminationGracePeriodSeconds` in Kubernetes, `stop_grace_period` in
-/// Compose.
-const GRACE_PERIOD: &str = "GRACEFUL_GRACE_PERIOD";
 
 /// Logs a warning for each check that fails.
 pub(super) fn check(log: &Log, limits: &Limits, signals: &[Signal]) {
-    // Empty means unset: in Compose, `${GRACE:-}` expands to an empty string.
-    if let Some(value) = std::env::var_os(GRACE_PERIOD).filter(|value| !value.is_empty())
-        && let Some(line) = exceeds(limits, &value.to_string_lossy())
-    {
+    let line = match Grace::known() {
+        Ok(grace) => grace.and_then(|grace| exceeds(limits, &grace)),
+        Err(message) => Some(message),
+    };
+    if let Some(line) = line {
         say!(log, warn, {}, "{line}");
     }
     #[cfg(target_os = "linux")]
@@ -32,29 +27,17 @@ pub(super) fn check(log: &Log, limits: &Limits, signals: &[Signal]) {
     let _ = signals;
 }
 
-/// Returns a warning if a stop may take longer than `grace`, which is a duration or, as in
-/// Kubernetes, a number of seconds.
-fn exceeds(limits: &Limits, grace: &str) -> Option<String> {
-    let period = match grace.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => match duration::parse(grace) {
-            Ok(period) => period,
-            Err(message) => {
-                return Some(format!("{GRACE_PERIOD}=\"{}\": {message}", grace.escape_debug()));
-            }
-        },
-    };
-    let whole = limits.total();
-    let takes = match whole {
+/// Returns a warning if a stop may take longer than `grace`.
+fn exceeds(limits: &Limits, grace: &Grace) -> Option<String> {
+    let takes = match limits.total() {
         None => "a stop has no limit".to_owned(),
         // `>=`, because the steps in between take a little time, too.
-        Some(whole) if whole >= period => {
+        Some(whole) if whole >= grace.period => {
             format!("a stop may take {} (delay, timeout and cleanup)", HumanDuration(whole))
         }
         Some(_) => return None,
     };
-    let period = HumanDuration(period);
-    Some(format!("{takes}, and {GRACE_PERIOD} is {period}: what runs then is killed"))
+    Some(format!("{takes}, and {}", grace.in_words()))
 }
 
 /// Returns a warning if PID 1 of the container is another process that swallows stop signals. The
@@ -93,6 +76,8 @@ fn swallowed(status: &str, signals: &[Signal]) -> Option<Signal> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -104,12 +89,12 @@ mod tests {
             cleanup: Some(Duration::from_secs(5)),
         };
         let twenty = limits(Some(Duration::from_secs(20)));
-        assert_eq!(exceeds(&twenty, "31"), None);
-        assert_eq!(exceeds(&twenty, "30s1ms"), None);
-        let line = exceeds(&twenty, "30").unwrap();
+        let exceeds = |limits, grace| exceeds(&limits, &Grace::told(grace).unwrap());
+        assert_eq!(exceeds(twenty, "31"), None);
+        assert_eq!(exceeds(twenty, "30s1ms"), None);
+        let line = exceeds(twenty, "30").unwrap();
         assert!(line.contains("may take 30s") && line.contains("is 30s"), "{line}");
-        assert!(exceeds(&limits(None), "30").unwrap().contains("no limit"));
-        assert!(exceeds(&twenty, "soon").unwrap().contains("no number"));
+        assert!(exceeds(limits(None), "30").unwrap().contains("no limit"));
     }
 
     #[test]

@@ -136,6 +136,42 @@ fn a_grace_period_that_is_too_short_is_said_at_the_start() {
     assert!(!ended.said("GRACEFUL_GRACE_PERIOD"), "{:#?}", ended.lines);
 }
 
+/// Each platform is known by what it sets.
+#[test]
+fn a_limit_behind_the_kill_is_said_at_the_start() {
+    let on = |variable: &str| managed().env("GRACEFUL_GRACE_PERIOD", "").env(variable, "a");
+    let mut process = on("NOMAD_ALLOC_ID").spawn();
+    process.line(
+        "a stop may take 25s (delay, timeout and cleanup), and Nomad kills after 5s: \
+         write `timeout = \"auto\"`, or raise the time by `kill_timeout` and repeat it in \
+         GRACEFUL_GRACE_PERIOD",
+    );
+    process.signal(graceful_tests::Signal::TERM);
+    let ended = process.wait().expect(0);
+    assert_eq!(ended.lines.iter().filter(|line| line.contains("may take")).count(), 1);
+    let (mut process, _) = on("KUBERNETES_SERVICE_HOST").serve();
+    process.signal(graceful_tests::Signal::TERM);
+    assert!(!process.wait().expect(0).said("may take"));
+}
+
+/// What fits is in force: a request that takes longer is cut, and named.
+#[test]
+fn an_automatic_limit_fits_the_platform() {
+    // 8 s, less 5 s of cleanup and one for the steps.
+    let fixture = managed().env("TIMEOUT", "auto").env("GRACEFUL_GRACE_PERIOD", "8");
+    let (mut process, addr, _) = serve(fixture);
+    let mut client = Client::connect(addr);
+    client.get("/hold");
+    process.line("hold begins");
+    let start = Instant::now();
+    process.term();
+    let ended = process.wait().expect(124);
+    let taken = ended.after(start);
+    // The lower end says that it is not what follows from another time.
+    assert!(taken >= Duration::from_millis(1_900) && taken < Duration::from_secs(5), "{taken:?}");
+    assert!(!ended.said("may take") && ended.said("GET /hold"), "{:#?}", ended.lines);
+}
+
 /// On the one thread that there is, so many names are not made while nothing else runs.
 #[tokio::test(flavor = "current_thread")]
 async fn what_is_in_flight_is_described_beside_the_workers() {
