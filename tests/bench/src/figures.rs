@@ -116,8 +116,6 @@ pub(crate) const FIGURES: &[Figure] = &[
     Figure::count("the same, built as cargo does", "service", instructions).built(Build::Defaults),
     Figure::count("an axum router", "router", instructions).gate(1.09),
     Figure::count("the smallest service", "http", instructions).gate(1.10),
-    Figure::count("the same, built as cargo does", "http", instructions).built(Build::Defaults),
-    Figure::count("the same, thin LTO", "http", instructions).built(Build::Thin),
     Figure::count("the same over TLS", "tls", instructions_tls).gate(1.09),
     Figure::count("the same over HTTP/2, one stream at a time", "h2", instructions_h2).gate(1.096),
     Figure::count("the same over HTTP/2, ten at a time", "h2", instructions_h2_streams).gate(1.092),
@@ -128,8 +126,6 @@ pub(crate) const FIGURES: &[Figure] = &[
     Figure::new("bytes per connection, never sent a byte", idle_silent),
     Figure::new("bytes per TLS connection, idle for 10 s", idle_long_tls).of("tls"),
     Figure::new("bytes per idle HTTP/2 connection", idle_h2).of("h2"),
-    Figure::new("bytes per idle connection, built as cargo does", idle_served)
-        .built(Build::Defaults),
     Figure::exit("SIGTERM to exit, no connection", exit_at_once),
     Figure::exit("SIGTERM to exit, connections a moment ago", exit_recent),
     Figure::exit("SIGTERM to exit, 32 with the linger to run", exit_lingering),
