@@ -45,7 +45,8 @@ impl Fixture {
     /// A program that is no fixture.
     pub fn program(program: impl Into<PathBuf>) -> Self {
         take_back_ignored_signals();
-        // These tests may run in a container, whose engine would kill sooner than some of them stop.
+        // These tests may run in a container, whose engine would kill sooner than some of them
+        // stop.
         let env = [("ADDR", "127.0.0.1:0"), ("GRACEFUL_GRACE_PERIOD", "none")];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         Self { program: program.into(), name: None, env, stderr: None }
