@@ -291,6 +291,15 @@ mod notes {
     }
 }
 
+/// Drops hyper's part of a connection, outside of a poll of it: what its response tells then is not
+/// for the connection around it.
+pub(super) fn drops<T>(drop: impl FnOnce() -> T) -> T {
+    let outer = notes::begin(0);
+    let rest = drop();
+    notes::end(outer);
+    rest
+}
+
 // Tracks the requests of an HTTP/1 connection, on the path of every one of them.
 
 impl HttpConn {

@@ -32,7 +32,7 @@ use super::h2::{ConnExecutor, Http2};
 use super::{
     conn::HttpConn,
     framing::Framing,
-    h1::Http1,
+    h1::{self, Http1},
     io::Io,
     options::Options,
     parked::{Parked, Version},
@@ -375,7 +375,7 @@ impl<S: Service> ConnTask<S> {
             return;
         }
         if let Stage::Http1(http1) = mem::replace(&mut self.stage, Stage::Done)
-            && let Some(parts) = http1.into_parts()
+            && let Some(parts) = h1::drops(|| http1.into_parts())
         {
             self.conn().is_parked();
             let (service, info) = parts.service.into_parts();
@@ -459,7 +459,7 @@ impl<S: Service> ConnTask<S> {
                 io.take_closing(is_silent, view.is_some_and(|view| !view.is_open()))
             }
             Stage::Http1(http1) => {
-                let parts = http1.into_parts();
+                let parts = h1::drops(|| http1.into_parts());
                 // hyper may have handed the stream to the code that asked for the upgrade.
                 if parts.is_none() && !self.guard.is_last() && !self.conn().is(ConnState::Upgraded)
                 {
@@ -506,6 +506,12 @@ impl<S: Service> ConnTask<S> {
     }
 }
 
+impl<S: Service> Drop for ConnTask<S> {
+    fn drop(&mut self) {
+        h1::drops(|| self.stage = Stage::Done);
+    }
+}
+
 #[cfg(feature = "http2")]
 #[inline(never)]
 fn poll_http2<S: Service>(http2: &mut Pin<Box<Http2Conn<S>>>, cx: &mut Context<'_>) -> Poll<()> {
@@ -536,8 +542,13 @@ fn with_jitter(age: Duration) -> Duration {
 mod tests {
     use std::{convert::Infallible, future::poll_fn};
 
+    use bytes::Bytes;
     use http::{Request, Response};
-    use hyper::{body::Incoming, service::service_fn};
+    use http_body_util::StreamBody;
+    use hyper::{
+        body::{Frame, Incoming},
+        service::service_fn,
+    };
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::UnixStream,
@@ -680,6 +691,33 @@ mod tests {
         let closes = answers.each_ref().map(|answer| answer.contains("connection: close"));
         assert_eq!(closes, [true, false], "{answers:?}");
         assert!(answers[0].ends_with("/outer") && answers[1].ends_with("/inner"), "{answers:?}");
+    }
+
+    /// And neither does one that is dropped there, in the middle of a response.
+    #[tokio::test]
+    async fn a_connection_that_is_dropped_within_another_leaves_it_as_it_is() {
+        let inner = Handle::for_test(Limits::NONE);
+        let stalls = service_fn(async |_: Request<Incoming>| {
+            let body = futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>();
+            Ok::<_, Infallible>(Response::new(StreamBody::new(body)))
+        });
+        let stalls = stalls.into_service(Sealed);
+        let (mut inner_client, mut inner_task) = connected_to(&inner, Options::new(), stalls);
+        inner_client.write_all(b"GET /inner HTTP/1.1\r\n\r\n").await.unwrap();
+        assert!(poll_once(&mut inner_task).await.is_pending());
+        assert_eq!(inner_task.conn().state(), ConnState::Responding);
+        let inner_task = std::sync::Mutex::new(Some(inner_task));
+        let inner_task = std::sync::Arc::new(inner_task);
+        let service = service_fn(move |_: Request<Incoming>| {
+            drop(inner_task.lock().unwrap().take());
+            std::future::pending::<Result<Response<String>, Infallible>>()
+        });
+        let outer = Handle::for_test(Limits::NONE);
+        let service = service.into_service(Sealed);
+        let (mut client, mut task) = connected_to(&outer, Options::new(), service);
+        client.write_all(b"GET /outer HTTP/1.1\r\n\r\n").await.unwrap();
+        assert!(poll_once(&mut task).await.is_pending());
+        assert_eq!(task.conn().state(), ConnState::Busy);
     }
 
     #[tokio::test]
