@@ -508,10 +508,10 @@ const CAPACITY: usize = 112;
 
 /// The beginning of a head as received. The writer, the connection's own task, copies a few bytes;
 /// the reader, which runs rarely, parses them. Each connection has its own lock, so a request finds
-/// it free unless a report is being made. Many connections never send a request: allocated for the
-/// first one.
+/// it free unless a report is being made. Not boxed, although many connections never send a request:
+/// among hyper's buffers, an allocation that stays would keep theirs from growing together again.
 #[derive(Debug)]
-pub(crate) struct RequestLine(Mutex<Option<Box<Beginning>>>);
+pub(crate) struct RequestLine(Mutex<Beginning>);
 
 #[derive(Clone, Copy, Debug)]
 struct Beginning {
@@ -521,14 +521,13 @@ struct Beginning {
 
 impl RequestLine {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(None))
+        Self(Mutex::new(Beginning { bytes: [0; CAPACITY], length: 0 }))
     }
 
     /// Keeps the beginning of a head.
     #[inline]
     pub(crate) fn write_head(&self, head: &[u8]) {
         let mut line = lock(&self.0);
-        let line = line.get_or_insert_default();
         line.length = head.len().min(CAPACITY);
         let length = line.length;
         line.bytes[..length].copy_from_slice(&head[..length]);
@@ -538,7 +537,6 @@ impl RequestLine {
     #[cold]
     pub(crate) fn write(&self, method: &str, path: &str) {
         let mut line = lock(&self.0);
-        let line = line.get_or_insert_default();
         let parts = [method.as_bytes(), b" ", path.as_bytes(), b" "];
         let bytes = parts.iter().copied().flatten();
         line.length = line.bytes.iter_mut().zip(bytes).map(|(to, from)| *to = *from).count();
@@ -546,16 +544,8 @@ impl RequestLine {
 
     /// Returns method and path as last written.
     pub(crate) fn read(&self) -> (String, String) {
-        let line = lock(&self.0);
-        let bytes = line.as_ref().map_or(&[][..], |line| &line.bytes[..line.length]);
-        request_line(&String::from_utf8_lossy(bytes))
-    }
-}
-
-impl Default for Beginning {
-    #[cold]
-    fn default() -> Self {
-        Self { bytes: [0; CAPACITY], length: 0 }
+        let line = *lock(&self.0);
+        request_line(&String::from_utf8_lossy(&line.bytes[..line.length]))
     }
 }
 
