@@ -508,8 +508,9 @@ const CAPACITY: usize = 112;
 
 /// The beginning of a head as received. The writer, the connection's own task, copies a few bytes;
 /// the reader, which runs rarely, parses them. Each connection has its own lock, so a request finds
-/// it free unless a report is being made. Not boxed, although many connections never send a request:
-/// among hyper's buffers, an allocation that stays would keep theirs from growing together again.
+/// it free unless a report is being made. Not boxed, although many connections never send a
+/// request: among hyper's buffers, an allocation that stays would keep theirs from growing together
+/// again.
 #[derive(Debug)]
 pub(crate) struct RequestLine(Mutex<Beginning>);
 

@@ -77,9 +77,11 @@ fn draw(svg: &mut String, panel: &Panel<'_>, scheme: &Scheme, down: f64) {
     }
     for place in *places {
         let below = down + HEIGHT - bottom + 16.0;
+        // The last one would stand out of the picture.
+        let anchor = if *place == last { "end" } else { "middle" };
         let _ = writeln!(
             svg,
-            "<text x=\"{:.1}\" y=\"{below}\" text-anchor=\"middle\">{place}</text>",
+            "<text x=\"{:.1}\" y=\"{below}\" text-anchor=\"{anchor}\">{place}</text>",
             x(*place)
         );
     }
