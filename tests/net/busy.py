@@ -38,7 +38,7 @@ without = os.path.join(os.path.dirname(os.path.abspath(__file__)), "without.py")
 strace = ["strace", "-f", "-qq", "-y", "-e", "trace=read", "-o", log.name]
 server = subprocess.Popen(
     [*strace, sys.executable, without, "netlink", *program],
-    env=dict(os.environ, ADDR="127.0.0.1:0", TIMEOUT="20s"),
+    env=dict(os.environ, ADDR="127.0.0.1:0", TIMEOUT="20s", GRACEFUL_GRACE_PERIOD="none"),
     stderr=subprocess.PIPE,
     stdout=subprocess.DEVNULL,
     stdin=subprocess.PIPE,
