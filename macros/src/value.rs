@@ -211,13 +211,14 @@ fn limit(arg: &Arg, krate: &TokenStream) -> syn::Result<TokenStream> {
     match value {
         Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => match text.value().as_str() {
             "none" if spec.kind == Kind::Limit => Ok(quote!(::core::option::Option::None)),
-            "auto" => Err(syn::Error::new(
-                text.span(),
-                format!("only `timeout` can be `\"auto\"`: write `{}`", spec.example),
-            )),
             "none" => Err(syn::Error::new(
                 text.span(),
                 format!("`{}` is no limit that could be lifted: write `\"0s\"`", spec.name),
+            )),
+            // That of `timeout` is a method of its own.
+            "auto" => Err(syn::Error::new(
+                text.span(),
+                format!("only `timeout` can be `\"auto\"`: write `{}`", spec.example),
             )),
             _ => literal(text),
         },

@@ -11,7 +11,7 @@ use crate::{
     context::adopt,
     signal::Signal,
     stop::{Scope, Shared},
-    util::{Failure, Sealed, threads_can_be_had},
+    util::{Failure, Sealed, threads},
 };
 
 /// The limits of a stop and the settings of the runtime. [`graceful::main`](macro@crate::main)
@@ -449,7 +449,7 @@ impl RuntimeSettings {
             Flavor::Local => builder.build_local(LocalOptions::default()).map(AnyRuntime::Local),
             Flavor::CurrentThread => builder.build().map(AnyRuntime::Threads),
             Flavor::MultiThread => {
-                threads_can_be_had(self.worker_threads.unwrap_or_else(default_workers))?;
+                threads::can_be_had(self.worker_threads.unwrap_or_else(default_workers))?;
                 builder.build().map(AnyRuntime::Threads)
             }
         }

@@ -18,7 +18,7 @@ const LEAST: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Grace {
     pub(super) period: Duration,
-    /// Where it is from: `None` if the program was told.
+    /// The platform whose default it is; `None`: the variable says so.
     platform: Option<&'static Platform>,
 }
 
@@ -29,12 +29,12 @@ struct Platform {
     /// The variables of which it sets one.
     variables: &'static [&'static str],
     seconds: u64,
-    /// What sets another time; `None`: nothing does.
+    /// The setting for another time; `None`: there is none.
     setting: Option<&'static str>,
 }
 
-/// As documented by each, in November 2026; the sources are in `docs/platforms.md`. The first that
-/// applies counts.
+/// The defaults that each documented in November 2026; the sources are in `docs/platforms.md`. The
+/// first match wins.
 const PLATFORMS: [Platform; 6] = [
     Platform {
         name: "Kubernetes",
@@ -83,7 +83,7 @@ const CONTAINER: Platform = Platform {
 const MARKS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 
 impl Grace {
-    /// Returns the time that the process has, as far as that can be known.
+    /// Returns how much time the process has, if that is known.
     ///
     /// # Errors
     ///
@@ -102,7 +102,7 @@ impl Grace {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         match variable(GRACE_PERIOD) {
             Some(value) if value == "none" => return Ok(None),
-            Some(value) => return Self::told(&value.to_string_lossy()).map(Some),
+            Some(value) => return Self::parse(&value.to_string_lossy()).map(Some),
             None => {}
         }
         let sets =
@@ -122,8 +122,8 @@ impl Grace {
         Ok(platform.map(|it| Self { period: period(it), platform: Some(it) }))
     }
 
-    /// Reads what the program is told: a duration or, as in Kubernetes, a number of seconds.
-    pub(super) fn told(text: &str) -> Result<Self, String> {
+    /// Parses the value of the variable: a duration or, as in Kubernetes, a number of seconds.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         let period = match text.parse::<u64>() {
             Ok(seconds) => Duration::from_secs(seconds),
             Err(_) => duration::parse(text).map_err(|message| {
@@ -138,7 +138,7 @@ impl Grace {
         self.period.saturating_sub(delay + cleanup + STEPS).max(LEAST)
     }
 
-    /// Says when the process is killed and, if it is known, what to write.
+    /// Describes when the process is killed and, if the platform is known, what to write.
     pub(super) fn in_words(&self) -> String {
         let period = HumanDuration(self.period);
         let Some(platform) = self.platform else {
@@ -198,7 +198,7 @@ mod tests {
     fn the_limit_that_fits_leaves_a_second() {
         let fits = |grace, delay, cleanup| {
             let [delay, cleanup] = [delay, cleanup].map(Duration::from_secs);
-            Grace::told(grace).unwrap().timeout(delay, cleanup).as_secs()
+            Grace::parse(grace).unwrap().timeout(delay, cleanup).as_secs()
         };
         assert_eq!(fits("30", 0, 5), 24);
         assert_eq!(fits("30", 10, 5), 14);
@@ -206,9 +206,9 @@ mod tests {
     }
 
     #[test]
-    fn what_the_program_is_told_has_to_be_a_time() {
-        assert_eq!(Grace::told("30s1ms").unwrap().period, Duration::from_millis(30_001));
-        assert_eq!(Grace::told("30").unwrap().period, Duration::from_secs(30));
-        assert!(Grace::told("soon").unwrap_err().contains("no number"));
+    fn the_variable_is_a_duration_or_a_number_of_seconds() {
+        assert_eq!(Grace::parse("30s1ms").unwrap().period, Duration::from_millis(30_001));
+        assert_eq!(Grace::parse("30").unwrap().period, Duration::from_secs(30));
+        assert!(Grace::parse("soon").unwrap_err().contains("no number"));
     }
 }

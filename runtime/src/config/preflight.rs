@@ -89,7 +89,7 @@ mod tests {
             cleanup: Some(Duration::from_secs(5)),
         };
         let twenty = limits(Some(Duration::from_secs(20)));
-        let exceeds = |limits, grace| exceeds(&limits, &Grace::told(grace).unwrap());
+        let exceeds = |limits, grace| exceeds(&limits, &Grace::parse(grace).unwrap());
         assert_eq!(exceeds(twenty, "31"), None);
         assert_eq!(exceeds(twenty, "30s1ms"), None);
         let line = exceeds(twenty, "30").unwrap();

@@ -28,7 +28,7 @@ use crate::{
     net::moving::{self, Parcel},
     signal::Signals,
     stop::{Event, Phase, Shared},
-    util::{Failure, First, HumanDuration, on_own_thread, race, sync::lock_std, within},
+    util::{Failure, First, HumanDuration, race, sync::lock_std, threads, within},
 };
 
 /// Why the next version has not taken over. This process goes on as if nothing had happened.
@@ -392,7 +392,7 @@ impl Next {
                     return Err(why.to_owned());
                 }
                 // By a thread: a file system may be slow, and the sentinel has limits to keep.
-                let starting = on_own_thread("graceful-start", move || program.start());
+                let starting = threads::on_own_thread("graceful-start", move || program.start());
                 let started = starting.await.and_then(|started| started);
                 let (folder, listener, mut process) = started.map_err(|error| error.to_string())?;
                 let listener =

@@ -160,12 +160,14 @@ impl<S: Service> MakeConnection for CloneService<S> {
         };
         let options = self.options.clone();
         if options.preamble.is_empty() {
-            return serve(&options, stream, guard, service, moved);
+            let info = options.info(&stream, &guard);
+            return serve(&options, stream, guard, service, info, moved);
         }
         // A task of its own: what the connection's task needs from here on is a fraction of that,
         // and this one is compiled once.
-        let ready = Box::new(move |options: &_, stream, guard, moved| {
-            serve(options, stream, guard, service, moved);
+        let ready = Box::new(move |options: &Arc<Options>, stream, guard, moved| {
+            let info = options.info(&stream, &guard);
+            serve(options, stream, guard, service, info, moved);
         });
         before_http(options, stream, guard, moved, ready);
     }
@@ -196,9 +198,9 @@ fn serve<S: Service>(
     stream: Stream,
     guard: ConnGuard<HttpConn>,
     service: S,
+    info: Option<ConnectInfo>,
     moved: Option<Box<Details>>,
 ) {
-    let info = options.info(&stream, &guard);
     let shared = guard.conn().core().shared().clone();
     let mut task = ConnTask::new(Io::new(stream, guard), service, options, info, moved);
     spawn(&shared, poll_fn(move |cx| task.poll(cx)));
@@ -242,7 +244,8 @@ where
             };
             drop(make);
             guard.conn().on(ConnEvent::HandshakeDone);
-            serve(&options, stream, guard, service.into_service(Sealed), moved);
+            let info = options.connect_info.then_some(info);
+            serve(&options, stream, guard, service.into_service(Sealed), info, moved);
         });
     }
 }

@@ -36,10 +36,10 @@ use crate::{
 /// The service of one connection.
 pub(crate) struct Http1<S> {
     service: S,
-    pub(super) conn: Arc<HttpConn>,
+    conn: Arc<HttpConn>,
     readiness: Option<Arc<Readiness>>,
     /// Inserted into each request's extensions, if enabled.
-    pub(super) info: Option<ConnectInfo>,
+    info: Option<ConnectInfo>,
     /// Whether requests that ask for an upgrade get a `HandOver`.
     #[cfg(feature = "handover")]
     hands_over: bool,
@@ -78,8 +78,8 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Http1<S> {
     type Error = S::Error;
     type Future = Http1Future<S::Future>;
 
-    // The optimiser builds the future where hyper keeps it, around the request where hyper has it,
-    // as long as there is nothing here that takes a reference to either or may unwind.
+    // The optimiser builds the future in place, where hyper keeps it, as long as nothing here takes
+    // a reference to the request or to the future, or may unwind.
     #[inline]
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let named = self.conn.request_begins();
@@ -291,11 +291,11 @@ mod notes {
     }
 }
 
-/// Drops hyper's part of a connection, outside of a poll of it: what its response tells then is not
-/// for the connection around it.
-pub(super) fn drops<T>(drop: impl FnOnce() -> T) -> T {
+/// Runs `f`, which drops hyper's part of a connection outside of a poll of it, and discards its
+/// notes: they are not those of a connection that is being polled around this.
+pub(super) fn without_notes<T>(f: impl FnOnce() -> T) -> T {
     let outer = notes::begin(0);
-    let rest = drop();
+    let rest = f();
     notes::end(outer);
     rest
 }

@@ -245,27 +245,11 @@ impl Io {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.guarded.tcp() {
-            Some(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            None => self.poll_read_other_stream(cx, buf),
-        }
-    }
-
-    #[inline(never)]
-    fn poll_read_other_stream(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = self.guarded.stream().poll_read(cx, buf);
-        if self.stream().is_layered() {
-            if read.is_pending() {
-                self.note_input();
-            } else {
-                self.conn().core().note_input(PendingInput::Nothing);
-            }
-        }
-        read
+        #[cfg(feature = "http2")]
+        let is_inside = || self.wire.as_ref().is_some_and(|wire| wire.is_inside());
+        #[cfg(not(feature = "http2"))]
+        let is_inside = || false;
+        self.guarded.poll_read_stream(cx, buf, is_inside)
     }
 
     #[cold]

@@ -13,7 +13,7 @@ use crate::{
     context::Handle,
     net::Listen,
     stop::{Phase, Shared},
-    util::on_own_thread,
+    util::threads,
     work::InFlight,
 };
 
@@ -69,7 +69,7 @@ async fn answer(request: &Request<Incoming>) -> Response<String> {
             // There may be thousands of requests, too many to format on a worker; and the blocking
             // pool may be what hangs.
             let answer = move || in_flight(&program, as_text);
-            on_own_thread("graceful-probe", answer)
+            threads::on_own_thread("graceful-probe", answer)
                 .await
                 .unwrap_or_else(|error| text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))
         }

@@ -375,7 +375,7 @@ impl<S: Service> ConnTask<S> {
             return;
         }
         if let Stage::Http1(http1) = mem::replace(&mut self.stage, Stage::Done)
-            && let Some(parts) = h1::drops(|| http1.into_parts())
+            && let Some(parts) = h1::without_notes(|| http1.into_parts())
         {
             self.conn().is_parked();
             let (service, info) = parts.service.into_parts();
@@ -459,7 +459,7 @@ impl<S: Service> ConnTask<S> {
                 io.take_closing(is_silent, view.is_some_and(|view| !view.is_open()))
             }
             Stage::Http1(http1) => {
-                let parts = h1::drops(|| http1.into_parts());
+                let parts = h1::without_notes(|| http1.into_parts());
                 // hyper may have handed the stream to the code that asked for the upgrade.
                 if parts.is_none() && !self.guard.is_last() && !self.conn().is(ConnState::Upgraded)
                 {
@@ -508,7 +508,7 @@ impl<S: Service> ConnTask<S> {
 
 impl<S: Service> Drop for ConnTask<S> {
     fn drop(&mut self) {
-        h1::drops(|| self.stage = Stage::Done);
+        h1::without_notes(|| self.stage = Stage::Done);
     }
 }
 

@@ -16,7 +16,7 @@ static ANCHOR: LazyLock<(Instant, u64)> = LazyLock::new(|| (Instant::now(), exac
 /// Reads a monotonic clock, in nanoseconds. It may lag by one kernel tick (1 to 10 ms): on Linux it
 /// is `CLOCK_MONOTONIC_COARSE` (`clock_gettime(2)`), which costs a fraction of `Instant::now`.
 ///
-/// A function of C's does not unwind: its callers have nothing to drop if it did.
+/// An `extern "C"` function cannot unwind, so its callers need no code to clean up if it did.
 pub(crate) extern "C" fn now() -> u64 {
     #[cfg(target_os = "linux")]
     return linux(nix::time::ClockId::CLOCK_MONOTONIC_COARSE);

@@ -66,7 +66,7 @@ impl Endpoint {
         if let Some(tls) = self.tls {
             let shared = shared.clone();
             let acceptor = move || tls.acceptor(&shared, is_http);
-            let acceptor = crate::util::on_own_thread("graceful-tls", acceptor).await;
+            let acceptor = crate::util::threads::on_own_thread("graceful-tls", acceptor).await;
             self.preamble.acceptor = Some(Arc::new(acceptor.map_err(Failure::from_error)??));
         }
         let listeners = Listener::bind(self.target, &self.sockets).await?;

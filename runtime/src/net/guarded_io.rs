@@ -7,10 +7,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     closing::close,
@@ -77,13 +74,41 @@ impl<C: GuardedConn> GuardedIo<C> {
         Pin::new(&mut self.stream)
     }
 
-    /// The socket, if it is one of TCP without a layer.
+    /// Reads from the stream, and notes whether a layer holds part of a record. `is_inside` is
+    /// whether the protocol above has read part of a message.
     #[inline]
-    pub(crate) fn tcp(&mut self) -> Option<&mut TcpStream> {
+    pub(crate) fn poll_read_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+        is_inside: impl FnOnce() -> bool,
+    ) -> Poll<io::Result<()>> {
         match &mut self.stream {
-            Stream::Tcp(tcp) => Some(tcp),
-            Stream::Unix(_) | Stream::Layered(_) | Stream::Taken => None,
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Stream::Unix(_) | Stream::Layered(_) | Stream::Taken => {
+                self.poll_read_other_stream(cx, buf, is_inside())
+            }
         }
+    }
+
+    #[inline(never)]
+    fn poll_read_other_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+        is_inside: bool,
+    ) -> Poll<io::Result<()>> {
+        let read = self.stream().poll_read(cx, buf);
+        if self.stream.is_layered() {
+            let input = match read {
+                // Bytes that came out of the layer are no longer pending in it.
+                Poll::Ready(_) => PendingInput::Nothing,
+                Poll::Pending if is_inside => PendingInput::PartOfRecord,
+                Poll::Pending => self.stream.pending_input(),
+            };
+            self.conn().core().note_input(input);
+        }
+        read
     }
 
     #[inline]
@@ -203,22 +228,6 @@ impl<C: GuardedConn> GuardedIo<C> {
         *owner = Some(cx.waker().clone());
         self.check_cut()
     }
-
-    #[inline(never)]
-    fn poll_read_other_stream(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = self.stream().poll_read(cx, buf);
-        if self.stream.is_layered() {
-            // Bytes that came out of the layer are no longer pending in it.
-            let input =
-                if read.is_pending() { self.stream.pending_input() } else { PendingInput::Nothing };
-            self.conn().core().note_input(input);
-        }
-        read
-    }
 }
 
 #[cold]
@@ -238,11 +247,7 @@ impl<C: GuardedConn> AsyncRead for GuardedIo<C> {
         let this = self.get_mut();
         this.check_cut()?;
         let (before, filled) = (buf.remaining(), buf.filled().len());
-        let read = match this.tcp() {
-            Some(tcp) => Pin::new(tcp).poll_read(cx, buf)?,
-            None => this.poll_read_other_stream(cx, buf)?,
-        };
-        if read.is_pending() {
+        if this.poll_read_stream(cx, buf, || false)?.is_pending() {
             return this.wait_for_cut(Half::Read, cx);
         }
         this.follow(&buf.filled()[filled..]);

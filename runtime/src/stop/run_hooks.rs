@@ -23,7 +23,7 @@ use super::{
     shared::{Event, Scope, Shared},
 };
 use crate::{
-    util::{Failure, First, panic_message, race, threads, threads_can_be_had},
+    util::{Failure, First, panic_message, race, threads},
     work::InFlight,
 };
 
@@ -165,6 +165,6 @@ fn build(shared: &Arc<Shared>, adopt: Adopt) -> io::Result<Runtime> {
             adopt(shared, Scope::Cleanup);
         }
     });
-    threads_can_be_had(1)?;
+    threads::can_be_had(1)?;
     builder.build()
 }

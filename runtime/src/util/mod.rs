@@ -21,6 +21,3 @@ pub(crate) use race::{First, beside, race, within};
 #[cfg(all(test, not(graceful_loom)))]
 pub(crate) use random::Random;
 pub(crate) use text::{Escaped, HumanDuration, one_line};
-#[cfg(any(feature = "handover", feature = "probes", feature = "tls"))]
-pub(crate) use threads::on_own_thread;
-pub(crate) use threads::threads_can_be_had;

@@ -1,4 +1,5 @@
-//! Threads: whether the system can spawn any more, and running code that would block a worker.
+//! Threads: spawning them, whether the system allows any more, running code that would block a
+//! worker, and a channel that blocks.
 
 use std::{
     io,
@@ -48,7 +49,7 @@ pub(crate) async fn on_own_thread<T: Send + 'static>(
 ///
 /// Returns an error if they cannot, for example because of a limit of the user or of the container
 /// (`RLIMIT_NPROC`, `pids.max`).
-pub(crate) fn threads_can_be_had(workers: usize) -> io::Result<()> {
+pub(crate) fn can_be_had(workers: usize) -> io::Result<()> {
     let gate = RwLock::new(());
     thread::scope(|scope| {
         // All of them wait until the last one has been spawned.

@@ -33,7 +33,6 @@ pub(crate) fn start(command: &mut Command) -> (Child, Receiver<String>) {
 /// Returns whether the connection ends with it; `None`: no whole response came.
 pub(crate) fn ask(stream: &mut TcpStream, keeps: bool) -> Option<bool> {
     let close = if keeps { "" } else { "connection: close\r\n" };
-    // In one write: a server that is quick must not answer half of it.
     // In one write: of two, the second waits until the first is acknowledged (Nagle), and a server
     // that has half a request does not close the connection as idle.
     let request = format!("GET / HTTP/1.1\r\nhost: localhost\r\n{close}\r\n");
