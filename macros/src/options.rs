@@ -68,6 +68,7 @@ pub(crate) const OPTIONS: &[Spec] = options! {
     "timeout", Kind::Limit, "\"20s\"", "timeout = \"20s\"";
     "signals", Kind::Signals, "[SIGHUP, SIGINT, SIGTERM, SIGQUIT]", "signals = [SIGTERM, SIGINT]";
     "dump", Kind::Signals, "[]", "dump = [SIGUSR1]";
+    "lame_duck", Kind::Signals, "[]", "lame_duck = [SIGUSR1]";
     "quiet", Kind::Bool, "false", "quiet = true";
     "delay", Kind::Duration, "\"0s\"", "delay = \"5s\"";
     "linger", Kind::Duration, "\"250ms\"", "linger = \"250ms\"";

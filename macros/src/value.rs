@@ -80,6 +80,9 @@ fn check_together(args: &[Arg], attribute: Attribute, errors: &mut Errors) {
             "dump" if attribute == Attribute::Test => {
                 "a test gets no signals: delete this, and look at `Handle::in_flight`".to_owned()
             }
+            "lame_duck" if attribute == Attribute::Test => {
+                "a test gets no signals: delete this, and call `Handle::lame_duck`".to_owned()
+            }
             name @ ("upgrade" | "upgrade_timeout" | "handover") if attribute == Attribute::Test => {
                 format!("a test has no next version: delete `{name}`")
             }
@@ -107,20 +110,30 @@ fn check_signals(args: &[Arg], errors: &mut Errors) {
         Some(signals) => signals.iter().any(|signal| signal == name),
         None => SIGNAL_NAMES.iter().any(|signal| signal.is_default && signal.name == name),
     };
-    let dumps: Vec<_> = of("dump").into_iter().flatten().collect();
-    let upgrades: Vec<_> = of("upgrade").into_iter().flatten().collect();
-    for other in dumps.iter().chain(&upgrades) {
-        if stops(&other.to_string()) {
-            let is_free = |name: &&str| !stops(name) && !dumps.iter().any(|dump| dump == name);
-            let free = ["SIGUSR1", "SIGUSR2"].into_iter().find(is_free);
-            let instead = free.map_or(String::new(), |free| format!("take `{free}`, or "));
-            let message = format!("`{other}` starts the drain: {instead}leave it out of `signals`");
-            errors.at(other.span(), message);
+    // What each of these does, for messages.
+    let others = [
+        ("dump", "prints what is in flight"),
+        ("lame_duck", "makes the program a lame duck"),
+        ("upgrade", "starts the next version"),
+    ];
+    let mut taken: Vec<(Ident, &str, &str)> = Vec::new();
+    for (name, does) in others {
+        for signal in of(name).into_iter().flatten() {
+            let before = taken.iter().find(|(other, of, _)| *other == signal && *of != name);
+            if stops(&signal.to_string()) {
+                let is_free =
+                    |name: &&str| !stops(name) && !taken.iter().any(|(taken, ..)| taken == name);
+                let free = ["SIGUSR1", "SIGUSR2"].into_iter().find(is_free);
+                let instead = free.map_or(String::new(), |free| format!("take `{free}`, or "));
+                let message =
+                    format!("`{signal}` starts the drain: {instead}leave it out of `signals`");
+                errors.at(signal.span(), message);
+            } else if let Some((_, other, does)) = before {
+                let message = format!("`{signal}` {does}: leave it out of `{other}`");
+                errors.at(signal.span(), message);
+            }
+            taken.push((signal, name, does));
         }
-    }
-    for upgrade in upgrades.iter().filter(|upgrade| dumps.contains(upgrade)) {
-        let message = format!("`{upgrade}` prints what is in flight: leave it out of `dump`");
-        errors.at(upgrade.span(), message);
     }
 }
 

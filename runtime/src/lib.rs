@@ -32,6 +32,7 @@
 //! | run code once every listener is bound | [`on_ready`] |
 //! | react to the drain in loops, WebSockets and streams | [`shutdown`], [`until_shutdown`]; to the first signal, [`stopping`] |
 //! | stop from code | [`stop`] |
+//! | send clients elsewhere without a stop, and take them back | [`Handle::lame_duck`] |
 //! | see what is in flight | [`Handle::in_flight`] |
 //! | do without the attribute, use your own runtime, or test | [`Config`] |
 //!
@@ -45,6 +46,7 @@
 //! | event | level | fields |
 //! |---|---|---|
 //! | `listening on …` | info | `addr` |
+//! | `lame duck: …`, `lame duck no more: …` | info | |
 //! | `… received, draining for …` | info | `signal` (empty if no signal started the stop), `limit`, `delay_ms` |
 //! | `waiting for …`, at most once a second, when the counts or the oldest piece of work have changed | info | `requests`, `connections`, `tasks`, `oldest` |
 //! | `… received, in flight: …`, on a signal of [`Config::dump`] | info | `signal`, `requests`, `connections`, `tasks` |

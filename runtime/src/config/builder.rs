@@ -37,6 +37,7 @@ pub struct Config {
     pub(super) limits: ConfiguredLimits,
     pub(super) signals: Vec<Signal>,
     pub(super) dump: Vec<Signal>,
+    pub(super) lame_duck: Vec<Signal>,
     pub(super) quiet: bool,
     #[cfg(feature = "handover")]
     pub(super) handover: ConfiguredHandover,
@@ -57,6 +58,7 @@ impl Config {
             },
             signals: Signal::DEFAULT.to_vec(),
             dump: Vec::new(),
+            lame_duck: Vec::new(),
             quiet: false,
             #[cfg(feature = "handover")]
             handover: ConfiguredHandover::default(),
@@ -148,6 +150,23 @@ impl Config {
         self
     }
 
+    /// Sets the signals that make the program a lame duck, and the next time end that, as
+    /// [`Handle::lame_duck`](crate::Handle::lame_duck) does. A log line says which of the two.
+    /// Default: none.
+    ///
+    /// Under [`run`](Self::run), such a signal does nothing once the stop is over, whatever its
+    /// default action.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let config = graceful::Config::new().lame_duck([graceful::Signal::SIGUSR1]);
+    /// ```
+    pub fn lame_duck(mut self, signals: impl IntoIterator<Item = Signal>) -> Self {
+        self.lame_duck = signals.into_iter().collect();
+        self
+    }
+
     /// Sets whether to write only errors and what was cut off, for programs that report themselves
     /// where they listen and how they end. The output of a [`dump`](Self::dump) signal is still
     /// written. Default: `false`.
@@ -164,16 +183,21 @@ impl Config {
 
     /// Returns an error if a signal has two meanings.
     pub(super) fn ambiguous_signal(&self) -> Option<Failure> {
-        if let Some(both) = self.dump.iter().find(|dump| self.signals.contains(dump)) {
-            return Some(Failure::new(format!(
-                "{both} is in `signals` and in `dump`: it can start the drain, or print what is in flight"
-            )));
-        }
-        #[cfg(feature = "handover")]
-        for (name, others) in [("signals", &self.signals), ("dump", &self.dump)] {
-            if let Some(both) = self.handover.signals.iter().find(|it| others.contains(it)) {
+        let lists = [
+            ("signals", &self.signals),
+            ("dump", &self.dump),
+            ("lame_duck", &self.lame_duck),
+            #[cfg(feature = "handover")]
+            ("upgrade", &self.handover.signals),
+        ];
+        let pairs = lists
+            .iter()
+            .enumerate()
+            .flat_map(|(at, list)| lists[at + 1..].iter().map(move |other| (list, other)));
+        for ((name, signals), (other_name, others)) in pairs {
+            if let Some(both) = signals.iter().find(|it| others.contains(it)) {
                 return Some(Failure::new(format!(
-                    "{both} is in `upgrade` and in `{name}`: it can have one meaning"
+                    "{both} is in `{name}` and in `{other_name}`: it can have one meaning"
                 )));
             }
         }

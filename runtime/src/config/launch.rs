@@ -11,7 +11,7 @@ use crate::{
     context::{Handle, adopt},
     log::Log,
     manager::Manager,
-    stop::{self, Ended, Propagation, Shared},
+    stop::{self, Ended, Meanings, Propagation, Shared},
     util::Failure,
 };
 
@@ -64,9 +64,10 @@ impl Config {
         #[cfg(not(feature = "handover"))]
         let companion = |_| Ok(None);
         let limits = self.limits.resolve()?;
-        let mut signals = (&self.signals[..], &self.dump[..]);
+        let (stop, dump, lame_duck) = (&*self.signals, &*self.dump, &*self.lame_duck);
+        let mut meanings = Meanings { stop, dump, lame_duck };
         if !has_signals {
-            signals = (&[], &[]);
+            meanings = Meanings::default();
         } else if let Some(failure) = self.ambiguous_signal() {
             return Err(failure);
         }
@@ -76,10 +77,9 @@ impl Config {
         let runtime = runtime(shared)
             .map_err(|error| Failure::from_error(error).context("cannot build the runtime"))?;
         shared.set_runtime(runtime.as_handle().clone());
-        let (shared, handlers) = (shared.clone(), signals);
-        stop::spawn(shared, inbox, handlers.0, handlers.1, adopt, companion, end).map_err(
-            |error| Failure::from_error(error).context("cannot install the signal handlers"),
-        )?;
+        stop::spawn(shared.clone(), inbox, meanings, adopt, companion, end).map_err(|error| {
+            Failure::from_error(error).context("cannot install the signal handlers")
+        })?;
         Ok((handle, runtime))
     }
 }

@@ -470,7 +470,7 @@ impl Config {
         let (output, (report, left_behind)) = runtime.block_on(async {
             // A stop before the end waits for the body, as it does for `main`.
             let guard = BodyGuard::new(handle.shared(), BodyKind::StartUp);
-            handle.shared().phase.advance(Phase::Serving);
+            handle.shared().begin_to_serve();
             let mut body = pin!(async { body().await });
             let output = poll_fn(|cx| poll_catching_panics(|| body.as_mut().poll(cx))).await;
             drop(guard);

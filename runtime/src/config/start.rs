@@ -17,7 +17,7 @@ use crate::{
     log::Log,
     manager::Manager,
     serve::{BoxFuture, Serve, Servers, launch},
-    stop::{Ended, Phase, Propagation, Report},
+    stop::{Ended, Propagation, Report},
     util::{Failure, LocalAddr},
 };
 
@@ -146,7 +146,7 @@ async fn start(
     let runtime = tokio::runtime::Handle::current();
     let kept_in = runtime.clone();
     let end = move |ended: Ended| {
-        let Ended { report: told, signals, dumps, settled, kept, .. } = ended;
+        let Ended { report: told, signals, asides, settled, kept, .. } = ended;
         // The receiver may have been dropped.
         let _ = report.send(told);
         {
@@ -156,7 +156,7 @@ async fn start(
         // A repeat of the first signal within the debounce time must not end the program.
         let settled = settled.map(|at| at.saturating_duration_since(Instant::now()));
         std::thread::sleep(settled.unwrap_or_default());
-        drop((signals, dumps));
+        drop((signals, asides));
     };
     let (handle, _) = config.launch(surroundings, |_| Ok(runtime), end)?;
     // From here on, dropping `running` stops everything that has been started.
@@ -172,7 +172,7 @@ async fn start(
         handle.shared().spawn_quietly(async move { launch::ended(&watched, tasks).await });
     } else {
         // There is no server that could end: only `stop` ends the run.
-        handle.shared().phase.advance(Phase::Serving);
+        handle.shared().begin_to_serve();
     }
     Ok(running)
 }

@@ -250,6 +250,33 @@ impl Handle {
         self.0.set_not_ready(ready.err().map(|reason| Cow::Owned(reason.to_owned())));
     }
 
+    /// Takes the program out of service without stopping it, or back into it: `true` makes it a
+    /// lame duck, `false` ends that. For maintenance, or to move load away and look at a process.
+    ///
+    /// A lame duck reports that it is not ready, says `Connection: close` in each HTTP/1 response,
+    /// and sends GOAWAY to HTTP/2 clients, whose requests are answered first. It still accepts, and
+    /// nothing else ends: WebSockets and connections of [`listen`](crate::listen) stay, and so do
+    /// idle HTTP/1 connections until their next response. A stop goes on from there as from any
+    /// other state; called during a stop, this changes nothing.
+    ///
+    /// [`Config::lame_duck`](crate::Config::lame_duck) does the same by signals.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// # let running = graceful::Config::new().start(()).await.unwrap();
+    /// # let handle = running.handle();
+    /// handle.lame_duck(true);
+    /// // … look at it, while its clients go elsewhere …
+    /// handle.lame_duck(false);
+    /// # running.stop().await;
+    /// # }
+    /// ```
+    pub fn lame_duck(&self, is_lame_duck: bool) {
+        self.0.set_lame_duck(Some(is_lame_duck));
+    }
+
     /// Returns the handle of a new context, for a server that keeps running while the program
     /// stops.
     pub(crate) fn out_of_band(&self) -> Self {

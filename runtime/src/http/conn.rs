@@ -247,17 +247,17 @@ impl HttpConn {
 
     // ----- the end -----
 
-    /// Whether neither the process is stopping nor the connection to be closed.
+    /// Whether the process wants the connection to stay, and its age allows that.
     #[inline]
     pub(super) fn is_steady(&self) -> bool {
         // Relaxed: written by the connection's own task.
-        self.phase() < Phase::Stopping && !self.retires.load(Ordering::Relaxed)
+        self.phase() < Phase::LameDuck && !self.retires.load(Ordering::Relaxed)
     }
 
-    /// Whether this response is the last one: the process is stopping, or the connection is old
-    /// enough.
+    /// Whether this response is the last one: the process is stopping, or a lame duck, or the
+    /// connection is old enough.
     pub(super) fn closes_after_response(&self) -> bool {
-        self.phase() >= Phase::Stopping && !self.moves() || self.retires.load(Ordering::Relaxed)
+        self.phase() >= Phase::LameDuck && !self.moves() || self.retires()
     }
 
     /// Whether the connection goes to the next process as soon as it is between messages.
@@ -282,6 +282,10 @@ impl HttpConn {
             self.state.store(Idle as u8, Ordering::Release);
         }
         self.since.store(clock::ago(idle), Ordering::Relaxed);
+    }
+
+    pub(super) fn retires(&self) -> bool {
+        self.retires.load(Ordering::Relaxed)
     }
 
     pub(super) fn retire(&self) {

@@ -21,8 +21,7 @@ use crate::{
         framing::{Framing, Position, ReadSummary},
         give_connect_info,
         options::Options,
-        readiness::{MaybeBody, without_body},
-        readiness::{Readiness, answer_of_our_own},
+        readiness::{MaybeBody, OwnAnswer, Readiness, answer_of_our_own, own_response},
         service::Service,
         state::{
             Behind, ConnEvent,
@@ -38,6 +37,8 @@ pub(crate) struct Http1<S> {
     service: S,
     conn: Arc<HttpConn>,
     readiness: Option<Arc<Readiness>>,
+    /// As in `Options`.
+    retry_after: u16,
     /// Inserted into each request's extensions, if enabled.
     info: Option<ConnectInfo>,
     /// Whether requests that ask for an upgrade get a `HandOver`.
@@ -60,6 +61,7 @@ impl<S> Http1<S> {
             service,
             conn,
             readiness,
+            retry_after: options.retry_after,
             info,
             #[cfg(feature = "handover")]
             hands_over,
@@ -109,7 +111,7 @@ impl<S: Service> Http1<S> {
         mut request: Request<Incoming>,
         named: bool,
         has_body: bool,
-    ) -> (Request<Incoming>, RequestKind, Option<StatusCode>) {
+    ) -> (Request<Incoming>, RequestKind, Option<OwnAnswer>) {
         if !named {
             self.conn.request_line.write(request.method().as_str(), request.uri().path());
         }
@@ -119,7 +121,8 @@ impl<S: Service> Http1<S> {
             _ if request.version() < Version::HTTP_11 => RequestKind::Old,
             _ => RequestKind::Usual,
         };
-        let answer = answer_of_our_own(self.readiness.as_deref(), &request, &self.conn);
+        let readiness = self.readiness.as_deref();
+        let answer = answer_of_our_own(readiness, self.retry_after, &request, &self.conn);
         if let Some(info) = &self.info {
             give_connect_info(&mut request, info);
         }
@@ -191,7 +194,7 @@ pin_project! {
         future: Option<F>,
         kind: RequestKind,
         // Our own answer, if the service is not called.
-        answer: Option<StatusCode>,
+        answer: Option<OwnAnswer>,
     }
 }
 
@@ -207,8 +210,7 @@ where
         let this = self.project();
         let kind = *this.kind;
         let Some(future) = this.future.as_pin_mut() else {
-            let answer = without_body(this.answer.unwrap_or_default());
-            return Poll::Ready(Ok(answer_unusual(answer, kind)));
+            return Poll::Ready(Ok(answer_unusual(own_response(*this.answer), kind)));
         };
         match future.poll(cx) {
             Poll::Ready(Ok(response)) => {

@@ -20,6 +20,9 @@ pub(crate) struct Options {
     pub(super) keep_alive_timeout: Option<Duration>,
     pub(super) max_connection_age: Option<Duration>,
     pub(super) readiness: Option<Arc<Readiness>>,
+    /// In seconds: what a request that comes in the drain is told instead of being handed to the
+    /// service; 0 if it is handed to it.
+    pub(super) retry_after: u16,
     /// Whether requests get a `ConnectInfo`.
     pub(super) connect_info: bool,
     /// What goes on with connections that have left HTTP in the process before.
@@ -63,6 +66,7 @@ impl Options {
             keep_alive_timeout: None,
             max_connection_age: None,
             readiness: None,
+            retry_after: 0,
             connect_info: false,
             #[cfg(feature = "handover")]
             handed_over: None,

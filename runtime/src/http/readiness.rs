@@ -1,11 +1,12 @@
-//! The path that reports whether new requests should be sent here.
+//! Answers for which the service is not called: the path that reports whether new requests should
+//! be sent here, and the refusal of those that come too late.
 
 use std::{
     pin::Pin,
     task::{Context, Poll},
 };
 
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -49,20 +50,34 @@ impl Readiness {
     }
 }
 
-/// Returns the status to answer with instead of calling the service, if any.
+/// An answer for which the service is not called.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OwnAnswer {
+    status: StatusCode,
+    /// In seconds; 0 if nothing is said about it.
+    retry_after: u16,
+}
+
+/// Returns the answer to give instead of calling the service, if any.
 #[inline]
 pub(super) fn answer_of_our_own<B>(
     readiness: Option<&Readiness>,
+    retry_after: u16,
     request: &Request<B>,
     conn: &HttpConn,
-) -> Option<StatusCode> {
-    match readiness {
-        // A request that begins after the cut would be cut without being named in the report.
-        _ if conn.phase() >= Phase::Sealed => Some(StatusCode::SERVICE_UNAVAILABLE),
-        None => None,
-        // Also applies to a server that keeps running while the program stops.
-        Some(readiness) => readiness.answer(request, conn.core().shared()),
+) -> Option<OwnAnswer> {
+    let phase = conn.phase();
+    // A request that begins after the cut would be cut without being named in the report.
+    if phase >= Phase::Sealed {
+        return Some(OwnAnswer { status: StatusCode::SERVICE_UNAVAILABLE, retry_after });
     }
+    // Also applies to a server that keeps running while the program stops.
+    let asked = readiness.and_then(|it| it.answer(request, conn.core().shared()));
+    if let Some(status) = asked {
+        return Some(OwnAnswer { status, retry_after: 0 });
+    }
+    let refuses = phase >= Phase::Draining && retry_after > 0 && !conn.moves();
+    refuses.then_some(OwnAnswer { status: StatusCode::SERVICE_UNAVAILABLE, retry_after })
 }
 
 // The body of a response: the service's, or none if the answer is our own.
@@ -81,11 +96,15 @@ impl<B> MaybeBody<B> {
     }
 }
 
-/// An answer for which the service is not called.
+/// The response for which the service is not called.
 #[cold]
-pub(crate) fn without_body<B>(status: StatusCode) -> Response<MaybeBody<B>> {
+pub(super) fn own_response<B>(answer: Option<OwnAnswer>) -> Response<MaybeBody<B>> {
+    let OwnAnswer { status, retry_after } = answer.unwrap_or_default();
     let mut response = Response::new(MaybeBody { body: None });
     *response.status_mut() = status;
+    if retry_after > 0 {
+        response.headers_mut().insert(header::RETRY_AFTER, retry_after.into());
+    }
     response
 }
 

@@ -119,6 +119,27 @@ impl Server {
         self.probe(path.into(), true)
     }
 
+    /// Answers requests that begin in the drain, on connections that are still open then, with 503
+    /// and `Retry-After` instead of handing them to the service. For services whose clients and
+    /// load balancers retry a 503 elsewhere, and whose requests take so long that one that begins
+    /// in the drain would be cut. By default, they are answered as usual.
+    ///
+    /// Through the `delay` of [`graceful::main`](macro@crate::main), requests are answered as
+    /// usual. `after` is rounded up to whole seconds, at least one.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # let app = axum::Router::new();
+    /// let server = graceful::serve("0.0.0.0:8080", app).retry_after(Duration::from_secs(1));
+    /// ```
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        self.options.retry_after = u16::try_from(seconds.max(1)).unwrap_or(u16::MAX);
+        self
+    }
+
     /// Sets the handler for WebSockets, and other connections that have left HTTP, which the
     /// process before has handed over under this name: by [`HandOver`](crate::HandOver), which each
     /// request that asks for an upgrade has in its extensions once there is such a handler.

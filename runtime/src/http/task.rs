@@ -198,6 +198,9 @@ impl<S: Service> ConnTask<S> {
             if self.draining.is_some() && self.conn().moves() && self.give() {
                 continue;
             }
+            if self.conn().phase() == Phase::LameDuck && self.turns_away() {
+                continue;
+            }
             if self.conn().is_to_park() {
                 // It may have begun the next message in the meantime; then another sweep parks it.
                 self.conn().speaks();
@@ -346,8 +349,9 @@ impl<S: Service> ConnTask<S> {
             Version::Http2 => {
                 conn.on(ConnEvent::SpeaksHttp2);
                 let returned = io.speak_http2();
-                let readiness = self.options.readiness.clone();
-                let service = Http2 { service, conn, readiness, info };
+                let Options { readiness, retry_after, .. } = &*self.options;
+                let (readiness, retry_after) = (readiness.clone(), *retry_after);
+                let service = Http2 { service, conn, readiness, retry_after, info };
                 let builder = self.options.http2_builder(ConnExecutor(self.guard.clone()));
                 let http2 = builder.serve_connection(TokioIo::new(io), service);
                 self.stage = Stage::Http2(Box::pin(http2), returned);
@@ -494,6 +498,19 @@ impl<S: Service> ConnTask<S> {
         drain.closes(self.timed.as_ref().and_then(|timed| timed.local));
         self.draining = Some(Box::new(drain));
         self.say_goaway();
+    }
+
+    /// The program is a lame duck: sends an HTTP/2 client away, if that has not been done. Returns
+    /// whether there is something to write.
+    #[cold]
+    fn turns_away(&mut self) -> bool {
+        #[cfg(feature = "http2")]
+        if matches!(self.stage, Stage::Http2(..)) && !self.conn().retires() {
+            self.conn().retire();
+            self.say_goaway();
+            return true;
+        }
+        false
     }
 
     /// Sends GOAWAY to an HTTP/2 client.

@@ -50,7 +50,7 @@ pub(crate) fn serve(handle: &Handle, bound: Vec<Bound>) -> Vec<Started> {
     // The phase comes first, then the announcements: whoever learns that the program is ready finds
     // it ready. Without a server, there is nothing that could be ready.
     if !bound.is_empty() {
-        shared.phase.advance(Phase::Serving);
+        shared.begin_to_serve();
     }
     let listening = bound.iter().map(|bound| (bound.name.clone(), bound.addr.clone()));
     let listening = (!bound.is_empty()).then(|| Listening::new(listening));

@@ -28,5 +28,5 @@ pub(crate) use order::OrderedStop;
 pub(crate) use phase::Phase;
 #[cfg(feature = "handover")]
 pub(crate) use sentinel::Companion;
-pub(crate) use sentinel::{Ended, spawn, teardown};
+pub(crate) use sentinel::{Ended, Meanings, spawn, teardown};
 pub(crate) use shared::{Event, Propagation, Scope, Shared};

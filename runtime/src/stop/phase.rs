@@ -5,7 +5,8 @@ use tokio::sync::Notify;
 
 use crate::util::sync::{AtomicU8, Ordering};
 
-/// The phases, in order; the process never goes back to an earlier one.
+/// The phases, in order; the process never goes back to an earlier one, except from `LameDuck` to
+/// `Serving`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Phase {
@@ -13,7 +14,9 @@ pub(crate) enum Phase {
     Starting,
     /// Every listener is bound.
     Serving,
-    /// Lame duck: no longer ready, but still accepting.
+    /// The same, but the program wants no new clients, for as long as it says so.
+    LameDuck,
+    /// A stop has begun: no longer ready, but still accepting.
     Stopping,
     /// `shutdown()` has resolved, listeners close, work is awaited.
     Draining,
@@ -34,6 +37,7 @@ impl Phase {
         match self {
             Self::Starting => "starting",
             Self::Serving => "serving",
+            Self::LameDuck => "lame-duck",
             Self::Stopping => "stopping",
             Self::Draining => "draining",
             Self::Cleanup => "cleanup",
@@ -46,11 +50,12 @@ impl Phase {
         match byte {
             0 => Self::Starting,
             1 => Self::Serving,
-            2 => Self::Stopping,
-            3 => Self::Draining,
-            4 => Self::Cleanup,
-            5 => Self::Sealed,
-            6 => Self::Cut,
+            2 => Self::LameDuck,
+            3 => Self::Stopping,
+            4 => Self::Draining,
+            5 => Self::Cleanup,
+            6 => Self::Sealed,
+            7 => Self::Cut,
             // Bytes come from phases only; the test below converts each of them there and back.
             _ => Self::Over,
         }
@@ -83,6 +88,11 @@ impl PhaseCell {
         Phase::from_byte(self.now.load(Ordering::Relaxed))
     }
 
+    /// Returns whether every listener is bound, and no stop has begun.
+    pub(crate) fn is_serving(&self) -> bool {
+        matches!(self.now(), Phase::Serving | Phase::LameDuck)
+    }
+
     /// Returns whether the first stop signal has arrived.
     pub(crate) fn is_stopping(&self) -> bool {
         self.now() >= Phase::Stopping
@@ -96,6 +106,18 @@ impl PhaseCell {
         if self.now.fetch_max(phase as u8, Ordering::Release) < phase as u8 {
             self.changed.notify_waiters();
         }
+    }
+
+    /// Moves between `Serving` and `LameDuck`. Returns whether that has changed the phase.
+    pub(super) fn set_lame_duck(&self, is_lame_duck: bool) -> bool {
+        let mut phases = (Phase::Serving as u8, Phase::LameDuck as u8);
+        if !is_lame_duck {
+            phases = (phases.1, phases.0);
+        }
+        // If this fails, the program does not serve yet, or a stop has begun. The order is that of
+        // `advance`; nobody waits for either phase.
+        let (success, failure) = (Ordering::Release, Ordering::Relaxed);
+        self.now.compare_exchange(phases.0, phases.1, success, failure).is_ok()
     }
 
     /// Resolves once `phase` is reached.
@@ -130,6 +152,7 @@ mod tests {
         let all = [
             Phase::Starting,
             Phase::Serving,
+            Phase::LameDuck,
             Phase::Stopping,
             Phase::Draining,
             Phase::Cleanup,

@@ -51,11 +51,23 @@ pub(crate) struct Ended {
     pub(crate) until: Option<Instant>,
     /// Signals have their default actions again once these are dropped.
     pub(crate) signals: Signals,
-    pub(crate) dumps: Signals,
+    /// Those that stop nothing.
+    pub(crate) asides: Signals,
     /// Until when a stop signal counts as a repeat of the first one.
     pub(crate) settled: Option<Instant>,
     pub(crate) kept: Arc<Kept>,
     log: Log,
+}
+
+/// The signals of a run, by what they do.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Meanings<'a> {
+    /// Stop the program.
+    pub(crate) stop: &'a [Signal],
+    /// Print what is in flight.
+    pub(crate) dump: &'a [Signal],
+    /// Make the program a lame duck, or end that.
+    pub(crate) lame_duck: &'a [Signal],
 }
 
 /// Starts the thread. The handlers are installed when this returns. `end` is called on the
@@ -68,29 +80,30 @@ pub(crate) struct Ended {
 pub(crate) fn spawn(
     shared: Arc<Shared>,
     events: mpsc::UnboundedReceiver<Event>,
-    signals: &[Signal],
-    dumps: &[Signal],
+    meanings: Meanings<'_>,
     adopt: Adopt,
     companion: impl FnOnce(Arc<Shared>) -> io::Result<Option<Companion>>,
     end: impl FnOnce(Ended) + Send + 'static,
 ) -> io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().enable_io().build()?;
-    let (signals, mut dumps, companion) = {
+    let lame_duck = meanings.lame_duck.to_vec();
+    let (signals, mut asides, companion) = {
         let _context = runtime.enter();
         let companion = companion(shared.clone())?;
-        (Signals::install(signals)?, Signals::install(dumps)?, companion)
+        let asides = [meanings.dump, meanings.lame_duck].concat();
+        (Signals::install(meanings.stop)?, Signals::install(&asides)?, companion)
     };
     let (companion, before_stop) =
         companion.map(|companion| (companion.run, companion.before_stop)).unzip();
     let sentinel = Sentinel { shared: shared.clone(), events, signals, adopt, before_stop };
     threads::spawn("graceful-sentinel", move || {
         let run = beside(sentinel.run(), feed_watchdog(&shared));
-        let run = beside(run, dump_on_signal(&shared, &mut dumps));
+        let run = beside(run, answer_asides(&shared, &mut asides, &lame_duck));
         #[cfg(feature = "http1")]
         let run = beside(run, shared.work.sweep_idle(|idle| shared.sweep_out_of_band(idle)));
         let mut ended = runtime.block_on(accompanied(run, companion));
-        ended.dumps = dumps;
+        ended.asides = asides;
         drop(shared);
         end(ended);
     })
@@ -154,13 +167,8 @@ impl Sentinel {
         while let Ok(event) = events.try_recv() {
             problems.note(&shared, event);
         }
-        let ready = shared.phase.now() == Phase::Serving;
-        // No lame duck if there are no clients to notify.
-        let delay = match cause {
-            Cause::Finished | Cause::Upgraded(_) => Duration::ZERO,
-            _ if ready => limits.delay,
-            _ => Duration::ZERO,
-        };
+        let ready = shared.phase.is_serving();
+        let delay = cause.delay(ready, &limits);
         // A failure before there was anything to drain has been logged; there is nothing to add.
         let in_silence = match cause {
             Cause::Finished => true,
@@ -244,7 +252,16 @@ impl Sentinel {
         }
         let settled = first.map(|first| first + DEBOUNCE);
         let (kept, log) = (shared.kept.clone(), shared.log.clone());
-        Ended { report, left_behind, until, signals, dumps: Signals::default(), settled, kept, log }
+        Ended {
+            report,
+            left_behind,
+            until,
+            signals,
+            asides: Signals::default(),
+            settled,
+            kept,
+            log,
+        }
     }
 
     /// Waits until something starts the drain.
@@ -264,6 +281,18 @@ impl Sentinel {
         };
         problems.note(&self.shared, event);
         cause
+    }
+}
+
+impl Cause {
+    /// Returns how long connections are still accepted: not at all if there are no clients to
+    /// notify.
+    fn delay(&self, ready: bool, limits: &Limits) -> Duration {
+        match self {
+            Self::Finished | Self::Upgraded(_) => Duration::ZERO,
+            _ if ready => limits.delay,
+            _ => Duration::ZERO,
+        }
     }
 }
 
@@ -358,13 +387,22 @@ pub(super) async fn feed_watchdog(shared: &Shared) -> Infallible {
     }
 }
 
-// The `dump` signals.
+// The signals that stop nothing.
 
-/// Logs what is in flight at each of `signals`, for as long as the sentinel runs.
-pub(super) async fn dump_on_signal(shared: &Arc<Shared>, signals: &mut Signals) -> Infallible {
+/// Logs what is in flight at each of `signals`, for as long as the sentinel runs; those of
+/// `lame_duck` make the program one, or end that.
+async fn answer_asides(
+    shared: &Arc<Shared>,
+    signals: &mut Signals,
+    lame_duck: &[Signal],
+) -> Infallible {
     loop {
         let signal = signals.next().await;
-        messages::in_flight(shared, signal);
+        if lame_duck.contains(&signal) {
+            shared.set_lame_duck(None);
+        } else {
+            messages::in_flight(shared, signal);
+        }
     }
 }
 
@@ -386,9 +424,9 @@ pub(crate) fn teardown(
     mut released: threads::Receiver<()>,
     tearing_down: threads::Sender<()>,
 ) {
-    let Ended { report: told, left_behind, until, signals, dumps, settled, kept, log } = ended;
+    let Ended { report: told, left_behind, until, signals, asides, settled, kept, log } = ended;
     // The default action of these signals would kill a process that is ending well.
-    std::mem::forget(dumps);
+    std::mem::forget(asides);
     let now = Instant::now();
     let rest = until.map(|until| until.saturating_duration_since(now));
     let exit = Exit::new(told.code(), rest);

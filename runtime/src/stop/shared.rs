@@ -26,7 +26,7 @@ use super::{
     ready::WhenReady,
 };
 use crate::{
-    log::Log,
+    log::{Log, say},
     manager::Manager,
     util::{
         Failure,
@@ -45,6 +45,9 @@ pub(crate) struct Shared {
     pub(crate) kept: Arc<Kept>,
     pub(crate) ready: WhenReady,
     not_ready: NotReady,
+    /// Whether the program wants to be a lame duck as soon as it serves. Held while the phase
+    /// follows.
+    lame_duck: Mutex<bool>,
     is_told_ready: watch::Sender<bool>,
     pub(crate) turns: StopOrder,
     propagation: Propagation,
@@ -80,6 +83,7 @@ impl Shared {
             kept: Arc::new(Kept::new()),
             ready: WhenReady::new(),
             not_ready: NotReady::default(),
+            lame_duck: Mutex::new(false),
             is_told_ready: watch::Sender::new(false),
             turns: StopOrder::new(),
             propagation,
@@ -160,11 +164,40 @@ impl Shared {
         }
     }
 
+    /// Every listener is bound.
+    pub(crate) fn begin_to_serve(&self) {
+        let lame_duck = lock(&self.lame_duck);
+        self.phase.advance(Phase::Serving);
+        self.phase.set_lame_duck(*lame_duck);
+    }
+
+    /// Sets whether the program is a lame duck while it serves. `None` means: the other of the two.
+    pub(crate) fn set_lame_duck(&self, is_lame_duck: Option<bool>) {
+        let program = self.program.as_deref().unwrap_or(self);
+        let mut lame_duck = lock(&program.lame_duck);
+        *lame_duck = is_lame_duck.unwrap_or(!*lame_duck);
+        let (is_lame_duck, has_changed) = (*lame_duck, program.phase.set_lame_duck(*lame_duck));
+        drop(lame_duck);
+        if !has_changed {
+            return;
+        }
+        if is_lame_duck {
+            say!(program.log, info, {}, "lame duck: not ready, but still accepting");
+            program.manager.status("lame duck");
+        } else {
+            say!(program.log, info, {}, "lame duck no more: ready for new clients");
+            program.manager.status("serving");
+        }
+        // HTTP/2 clients are told; the others with their next response.
+        program.work.wake();
+    }
+
     /// Returns why the program wants no new requests, or `None` if it wants them. After the phase
     /// `last`, it never does.
     pub(crate) fn unready(&self, last: Phase) -> Option<Cow<'static, str>> {
         let program = self.program.as_deref().unwrap_or(self);
         match program.phase.now() {
+            Phase::LameDuck => Some("lame duck".into()),
             phase if phase > last => Some("stopping".into()),
             _ => program.not_ready.reason(),
         }

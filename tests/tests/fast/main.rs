@@ -11,6 +11,7 @@ mod ending;
 mod events;
 mod hooks;
 mod http2;
+mod lame_duck;
 mod layers;
 mod life;
 mod limits;

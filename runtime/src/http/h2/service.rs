@@ -21,8 +21,7 @@ use crate::{
     http::{
         conn::HttpConn,
         give_connect_info,
-        readiness::{MaybeBody, without_body},
-        readiness::{Readiness, answer_of_our_own},
+        readiness::{MaybeBody, OwnAnswer, Readiness, answer_of_our_own, own_response},
         service::Service,
     },
     net::{ConnGuard, ConnectInfo, GuardedConn},
@@ -35,6 +34,8 @@ pub(crate) struct Http2<S> {
     pub(crate) service: S,
     pub(crate) conn: Arc<HttpConn>,
     pub(crate) readiness: Option<Arc<Readiness>>,
+    /// As in `Options`.
+    pub(crate) retry_after: u16,
     /// Inserted into each request's extensions, if enabled.
     pub(crate) info: Option<ConnectInfo>,
 }
@@ -46,22 +47,23 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Http2<S> {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let guard = RequestGuard::new(&self.conn, &request);
-        let probe = answer_of_our_own(self.readiness.as_deref(), &request, &self.conn);
+        let readiness = self.readiness.as_deref();
+        let answer = answer_of_our_own(readiness, self.retry_after, &request, &self.conn);
         if let Some(info) = &self.info {
             give_connect_info(&mut request, info);
         }
-        let future = if probe.is_none() { Some(self.service.call(request)) } else { None };
-        Http2Future { future, probe, guard: Some(guard) }
+        let future = if answer.is_none() { Some(self.service.call(request)) } else { None };
+        Http2Future { future, answer, guard: Some(guard) }
     }
 }
 
 pin_project! {
     /// The pending response.
     pub(crate) struct Http2Future<F> {
-        // `None` if `probe` is the answer.
+        // `None` if `answer` is all there is.
         #[pin]
         future: Option<F>,
-        probe: Option<StatusCode>,
+        answer: Option<OwnAnswer>,
         guard: Option<RequestGuard>,
     }
 }
@@ -77,7 +79,7 @@ where
         let this = self.project();
         let response = match this.future.as_pin_mut() {
             Some(future) => ready!(future.poll(cx))?.map(MaybeBody::new),
-            None => without_body(this.probe.unwrap_or_default()),
+            None => own_response(*this.answer),
         };
         // A future polled after completion has nothing to answer with.
         let Some(mut guard) = this.guard.take() else {

@@ -20,7 +20,7 @@ use tokio_rustls::rustls::{
 use crate::{
     context::Handle,
     log::say,
-    stop::{Phase, Shared},
+    stop::Shared,
     util::{Failure, sync::lock_std, threads},
 };
 
@@ -44,7 +44,7 @@ impl Handle {
             }
         }
         // Before the program is ready, and while it stops, there is no service to resume.
-        if program.phase.now() == Phase::Serving {
+        if program.phase.is_serving() {
             program.manager.reloads();
         }
     }
