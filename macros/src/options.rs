@@ -72,6 +72,7 @@ pub(crate) const OPTIONS: &[Spec] = options! {
     "quiet", Kind::Bool, "false", "quiet = true";
     "delay", Kind::Duration, "\"0s\"", "delay = \"5s\"";
     "linger", Kind::Duration, "\"250ms\"", "linger = \"250ms\"";
+    "spread", Kind::Duration, "\"0s\"", "spread = \"10s\"";
     "cleanup", Kind::Limit, "\"5s\"", "cleanup = \"5s\"";
     "upgrade", Kind::Signals, "[]", "upgrade = [SIGUSR2]";
     "upgrade_timeout", Kind::Limit, "\"30s\"", "upgrade_timeout = \"30s\"";

@@ -193,6 +193,7 @@ pub mod guides {
         containers: "../docs/containers.md",
         cost: "../docs/cost.md",
         frameworks: "../docs/frameworks.md",
+        goodbyes: "../docs/goodbyes.md",
         kubernetes: "../docs/kubernetes.md",
         migration: "../docs/migration.md",
         platforms: "../docs/platforms.md",

@@ -17,7 +17,7 @@ use axum::{
     body::Body,
     extract::{
         Path,
-        ws::{Message, WebSocketUpgrade},
+        ws::{CloseFrame, Message, WebSocketUpgrade, close_code},
     },
     http::StatusCode,
     response::Response,
@@ -168,6 +168,23 @@ async fn websocket(upgrade: WebSocketUpgrade) -> Response {
     })
 }
 
+/// Waits for the drain, and says goodbye (RFC 6455, section 7.4.1, and the IANA registry).
+async fn websocket_goodbye(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(|mut socket| async move {
+        let mut shutdown = graceful::shutdown();
+        loop {
+            tokio::select! {
+                message = socket.recv() => if !matches!(message, Some(Ok(_))) { return },
+                () = &mut shutdown => break,
+            }
+        }
+        let (code, reason) = (close_code::RESTART, "restart".into());
+        // A client that has gone is no reason to panic.
+        let _ = socket.send(Message::Close(Some(CloseFrame { code, reason }))).await;
+        while let Some(Ok(_)) = socket.recv().await {}
+    })
+}
+
 /// Sends so many bytes, and lets go of it.
 async fn websocket_gift(Path(count): Path<usize>, upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(move |mut socket| async move {
@@ -263,6 +280,7 @@ pub fn router() -> Router {
         .route("/tick", get(tick))
         .route("/spawn-later", get(spawn_later))
         .route("/ws", any(websocket))
+        .route("/ws-goodbye", any(websocket_goodbye))
         .route("/ws-gift/{count}", any(websocket_gift))
         .route("/in-flight", get(in_flight))
         .route("/stop", get(|| async { graceful::stop() }))

@@ -55,6 +55,7 @@ impl Config {
                 delay: Source::Fixed(Some(Duration::ZERO)),
                 linger: Source::Fixed(Some(Duration::from_millis(250))),
                 cleanup: Source::Fixed(Some(Duration::from_secs(5))),
+                spread: Source::Fixed(Some(Duration::ZERO)),
             },
             signals: Signal::DEFAULT.to_vec(),
             dump: Vec::new(),
@@ -115,6 +116,35 @@ impl Config {
     /// acknowledgements come from the kernel.
     pub fn linger(mut self, linger: impl IntoWait) -> Self {
         self.limits.linger = linger.into_source();
+        self
+    }
+
+    /// Sets over how long the goodbyes to long-lived connections are spread, from the start of the
+    /// drain, so that their clients do not come back to the other instances all at once. Default:
+    /// 0 s, which means all at once. Has to be shorter than `timeout`.
+    ///
+    /// A goodbye is the GOAWAY to an HTTP/2 client, and [`shutdown`](crate::shutdown) as a
+    /// WebSocket, a stream or a handler of [`listen`](crate::listen) sees it: each connection has a
+    /// moment of its own, and is served as usual until then. To others, such as tasks, `shutdown`
+    /// resolves when the drain starts. The future belongs to a connection if it is awaited by the
+    /// task that waits for the connection's stream, by the handler or by the body of a response, or
+    /// comes from [`Connection::shutdown`](crate::Connection::shutdown) or
+    /// [`idle_shutdown`](crate::Connection::idle_shutdown). A WebSocket over HTTP/2 is told when the
+    /// drain starts. Idle HTTP/1 connections are closed as always: their clients come back with
+    /// their next request only.
+    ///
+    /// Nothing is spread when a next process takes the connections over.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// #[graceful::main(spread = "10s", timeout = "25s")]
+    /// async fn main() -> impl graceful::Serve {
+    ///     graceful::serve_fn(|shutdown| shutdown)
+    /// }
+    /// ```
+    pub fn spread(mut self, spread: impl IntoWait) -> Self {
+        self.limits.spread = spread.into_source();
         self
     }
 
@@ -535,6 +565,7 @@ mod tests {
             ("delay", limits.delay),
             ("linger", limits.linger),
             ("cleanup", limits.cleanup.unwrap()),
+            ("spread", limits.spread),
         ] {
             assert_eq!(duration::parse(&default(name)), Ok(value), "{name}");
         }

@@ -6,7 +6,7 @@ use std::{ffi::OsString, time::Duration};
 use super::grace::Grace;
 use crate::{
     stop::{Limits, bounded},
-    util::{Failure, duration},
+    util::{Failure, HumanDuration, duration},
 };
 
 /// An optional limit, for [`Config::timeout`](crate::Config::timeout) and
@@ -20,8 +20,8 @@ use crate::{
 )]
 pub trait IntoLimit: sealed::Limit {}
 
-/// A time to wait, for [`Config::delay`](crate::Config::delay) and
-/// [`Config::linger`](crate::Config::linger): a [`Duration`] or [`env()`]. This trait is sealed.
+/// A time to wait, for [`Config::delay`](crate::Config::delay),
+/// [`Config::linger`](crate::Config::linger) and [`Config::spread`](crate::Config::spread): a [`Duration`] or [`env()`]. This trait is sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a duration",
     label = "not a duration",
@@ -108,6 +108,7 @@ pub(crate) struct ConfiguredLimits {
     pub(crate) delay: Source,
     pub(crate) linger: Source,
     pub(crate) cleanup: Source,
+    pub(crate) spread: Source,
 }
 
 impl ConfiguredLimits {
@@ -120,7 +121,16 @@ impl ConfiguredLimits {
             timeout => timeout.resolve(true)?,
         };
         let linger = bounded(self.linger.resolve(false)?.unwrap_or_default());
-        Ok(Limits { timeout: timeout.map(bounded), delay, linger, cleanup })
+        let timeout = timeout.map(bounded);
+        let spread = bounded(self.spread.resolve(false)?.unwrap_or_default());
+        if let Some(timeout) = timeout.filter(|timeout| spread >= *timeout && !spread.is_zero()) {
+            let (spread, timeout) = (HumanDuration(spread), HumanDuration(timeout));
+            return Err(Failure::new(format!(
+                "`spread` is {spread} and `timeout` {timeout}: the last goodbyes would come with the cut; \
+                 make `spread` shorter"
+            )));
+        }
+        Ok(Limits { timeout, delay, linger, cleanup, spread })
     }
 }
 

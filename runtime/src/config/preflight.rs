@@ -87,6 +87,7 @@ mod tests {
             delay: Duration::from_secs(5),
             linger: Duration::ZERO,
             cleanup: Some(Duration::from_secs(5)),
+            spread: Duration::ZERO,
         };
         let twenty = limits(Some(Duration::from_secs(20)));
         let exceeds = |limits, grace| exceeds(&limits, &Grace::parse(grace).unwrap());

@@ -94,11 +94,12 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Http1<S> {
         if is_usual {
             let is_old = request.version() < Version::HTTP_11;
             let kind = if is_old { RequestKind::Old } else { RequestKind::Usual };
-            return Http1Future { future: Some(self.service.call(request)), kind, answer: None };
+            let (future, conn) = (Some(self.service.call(request)), self.conn.clone());
+            return Http1Future { future, conn, kind, answer: None };
         }
         let (request, kind, answer) = self.begins_unusually(request, named, has_body);
         let future = if answer.is_none() { Some(self.service.call(request)) } else { None };
-        Http1Future { future, kind, answer }
+        Http1Future { future, conn: self.conn.clone(), kind, answer }
     }
 }
 
@@ -192,6 +193,8 @@ pin_project! {
         // `None` if `answer` is all there is.
         #[pin]
         future: Option<F>,
+        // A stop may begin while the service computes.
+        conn: Arc<HttpConn>,
         kind: RequestKind,
         // Our own answer, if the service is not called.
         answer: Option<OwnAnswer>,
@@ -214,6 +217,9 @@ where
         };
         match future.poll(cx) {
             Poll::Ready(Ok(response)) => {
+                if !this.conn.is_steady() {
+                    this.conn.note_unsteady();
+                }
                 let is_usual = notes::is_steady()
                     && matches!(kind, RequestKind::Usual | RequestKind::Old)
                     && response.status() != StatusCode::SWITCHING_PROTOCOLS;
@@ -342,6 +348,12 @@ impl HttpConn {
             self.told(self.own_state(), told);
         }
         polled
+    }
+
+    /// Notes what has changed since the poll began.
+    #[cold]
+    fn note_unsteady(&self) {
+        notes::add(self.unsteady());
     }
 
     #[cold]

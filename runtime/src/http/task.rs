@@ -44,7 +44,7 @@ use crate::{
         Closing, ConnDrain, ConnGuard, ConnectInfo, GuardedConn, Received, Timer,
         moving::{self, Details, Moved},
     },
-    stop::Phase,
+    stop::{Phase, polling},
 };
 
 type Http1Conn<S> = http1::UpgradeableConnection<TokioIo<Io>, Http1<S>>;
@@ -185,7 +185,10 @@ impl<S: Service> ConnTask<S> {
             } else if self.timed.is_some() {
                 self.forget_what_is_void();
             }
-            if self.poll_stage(cx).is_ready() {
+            let polling = (!self.steady).then(|| polling(self.guard.fraction()));
+            let polled = self.poll_stage(cx);
+            drop(polling);
+            if polled.is_ready() {
                 if self.finish(false).is_ready() {
                     return Poll::Ready(());
                 }
@@ -242,6 +245,9 @@ impl<S: Service> ConnTask<S> {
         if self.draining.is_some() {
             return self.forget_what_is_void();
         }
+        if self.is_told_later(cx) {
+            return;
+        }
         self.draining = Some(Box::new(ConnDrain::new(Instant::now())));
         self.say_goaway();
         if self.conn().moves() {
@@ -252,6 +258,21 @@ impl<S: Service> ConnTask<S> {
             // Long idle, like most connections: only the kernel's answer is still missing.
             self.ask_kernel();
         }
+    }
+
+    /// Whether this is an HTTP/2 client that is told of the drain at a later moment, and served as
+    /// usual until then.
+    #[cfg_attr(not(feature = "http2"), allow(clippy::unused_self, reason = "as with the feature"))]
+    fn is_told_later(&mut self, cx: &mut Context<'_>) -> bool {
+        #[cfg(feature = "http2")]
+        if matches!(self.stage, Stage::Http2(..))
+            && let Some(goodbye) = self.conn().core().shared().goodbye(self.guard.fraction())
+        {
+            return !self.timer.has_passed(goodbye, cx);
+        }
+        #[cfg(not(feature = "http2"))]
+        let _ = cx;
+        false
     }
 
     /// Discards the kernel's view if the connection has done something since.
@@ -503,6 +524,7 @@ impl<S: Service> ConnTask<S> {
     /// The program is a lame duck: sends an HTTP/2 client away, if that has not been done. Returns
     /// whether there is something to write.
     #[cold]
+    #[cfg_attr(not(feature = "http2"), allow(clippy::unused_self, reason = "as with the feature"))]
     fn turns_away(&mut self) -> bool {
         #[cfg(feature = "http2")]
         if matches!(self.stage, Stage::Http2(..)) && !self.conn().retires() {
@@ -735,6 +757,25 @@ mod tests {
         client.write_all(b"GET /outer HTTP/1.1\r\n\r\n").await.unwrap();
         assert!(poll_once(&mut task).await.is_pending());
         assert_eq!(task.conn().state(), ConnState::Busy);
+    }
+
+    /// A handler may compute for long, without an await in between.
+    #[tokio::test]
+    async fn a_stop_that_begins_within_the_handler_ends_its_connection() {
+        let handle = Handle::for_test(Limits::NONE);
+        let stops = handle.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            stops.shared().phase.advance(Phase::Stopping);
+            std::future::ready(Ok::<_, Infallible>(Response::new(request.uri().path().to_owned())))
+        });
+        let (mut client, mut task) =
+            connected_to(&handle, Options::new(), service.into_service(Sealed));
+        client.write_all(b"GET /a HTTP/1.1\r\n\r\n").await.unwrap();
+        let end = poll_fn(|cx| task.poll(cx));
+        tokio::time::timeout(Duration::from_secs(20), end).await.expect("it closes");
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains("connection: close") && answer.ends_with("/a"), "{answer}");
     }
 
     #[tokio::test]

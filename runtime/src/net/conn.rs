@@ -13,7 +13,7 @@ use std::{
 use super::hand_over::HandOver;
 use super::{clock, kernel::Kernel, moving::Details, sockets::Slot, stream::PendingInput};
 use crate::{
-    stop::{Phase, Shared},
+    stop::{Fraction, Phase, Shared},
     util::{
         Peer, ProxiedAddrs,
         sync::{
@@ -334,6 +334,11 @@ impl<C: GuardedConn> ConnGuard<C> {
     #[inline]
     pub(crate) fn conn(&self) -> &Arc<C> {
         &self.conn
+    }
+
+    /// Where in the spread its goodbye lies.
+    pub(crate) fn fraction(&self) -> Fraction {
+        Fraction::nth(self.key.number())
     }
 
     /// Whether this is the only guard.

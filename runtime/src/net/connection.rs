@@ -35,7 +35,7 @@ use super::{
     stream::Stream,
 };
 use crate::{
-    context::{Handle, InContext, Shutdown},
+    context::{InContext, Shutdown},
     stop::{Phase, Shared},
     work::{ConnectionState, InFlight, WorkItem, WorkKind},
 };
@@ -170,12 +170,14 @@ impl Connection {
         &self.info
     }
 
-    /// Returns a future that resolves when the drain starts, the same as
+    /// Returns a future that resolves when the drain starts, or at this connection's moment of the
+    /// [`spread`](crate::Config::spread), the same as
     /// [`graceful::shutdown()`](crate::shutdown()) in the handler. It suits protocols in which the
     /// server talks, such as a feed. Where the client asks and the server answers, it resolves too
     /// early: use [`idle_shutdown`](Self::idle_shutdown).
     pub fn shutdown(&self) -> Shutdown {
-        Handle::of(self.io.conn().core().shared()).shutdown()
+        let guard = self.io.guard();
+        Shutdown::of_connection(guard.conn().core().shared(), guard.fraction())
     }
 
     /// Returns a future that resolves when this connection can be closed without loss: the drain
@@ -214,7 +216,7 @@ impl Connection {
         if !conn.is_watched.swap(true, Ordering::Relaxed) && self.has_read {
             self.note_activity(true);
         }
-        IdleShutdown::new(conn.clone(), self.io.stream_ref().local_addr())
+        IdleShutdown::new(conn.clone(), self.shutdown(), self.io.stream_ref().local_addr())
     }
 
     /// Records a read or a write.
@@ -501,8 +503,7 @@ pub struct IdleShutdown {
 }
 
 impl IdleShutdown {
-    pub(super) fn new(conn: Arc<RawConn>, local: Option<SocketAddr>) -> Self {
-        let shutdown = Handle::of(conn.core().shared()).shutdown();
+    pub(super) fn new(conn: Arc<RawConn>, shutdown: Shutdown, local: Option<SocketAddr>) -> Self {
         Self { conn, local, shutdown, drain: None, timer: Timer::default(), last_look: None }
     }
 
@@ -591,7 +592,7 @@ impl Future for IdleShutdown {
 
 impl Clone for IdleShutdown {
     fn clone(&self) -> Self {
-        Self::new(self.conn.clone(), self.local)
+        Self::new(self.conn.clone(), self.shutdown.clone(), self.local)
     }
 }
 

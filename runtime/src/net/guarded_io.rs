@@ -15,7 +15,10 @@ use super::{
     conn::{GuardedConn, Half},
     stream::{PendingInput, Stream, forward_write},
 };
-use crate::{context::InContext, stop::Phase};
+use crate::{
+    context::InContext,
+    stop::{OwnsStream, Phase},
+};
 #[cfg(feature = "handover")]
 use {
     super::{
@@ -36,12 +39,20 @@ pub(crate) struct GuardedIo<C: GuardedConn> {
     /// How many bytes had been written when this was created, for example by a TLS handshake.
     written_before: u64,
     /// The tasks that the cut wakes: the last reader and the last writer.
-    owners: Option<Box<[Option<Waker>; 2]>>,
+    owners: Option<Box<[Option<Owner>; 2]>>,
     /// The frames of the client, if they are followed.
     #[cfg(feature = "handover")]
     frames: Option<Box<Frames>>,
     /// Dropped last, so that the stream is closed before the drain stops waiting for it.
     guard: ConnGuard<C>,
+}
+
+/// A task that waits for one half of the stream.
+#[derive(Debug)]
+struct Owner {
+    waker: Waker,
+    /// Has it told of the drain at this connection's moment.
+    _owns: Option<OwnsStream>,
 }
 
 impl<C: GuardedConn> GuardedIo<C> {
@@ -211,7 +222,7 @@ impl<C: GuardedConn> GuardedIo<C> {
         // is enough.
         let owner = self.owners.as_ref().and_then(|owners| owners[half as usize].as_ref());
         if self.conn().core().phase() < Phase::Draining
-            && owner.is_some_and(|owner| owner.will_wake(cx.waker()))
+            && owner.is_some_and(|owner| owner.waker.will_wake(cx.waker()))
         {
             return Poll::Pending;
         }
@@ -224,8 +235,10 @@ impl<C: GuardedConn> GuardedIo<C> {
         // In the drain, `IdleShutdown` takes the waker. Register before looking, so that no cut
         // slips in between.
         let owner = &mut self.owners.get_or_insert_default()[half as usize];
-        self.guard.conn().core().register_owner(half, cx.waker());
-        *owner = Some(cx.waker().clone());
+        let core = self.guard.conn().core();
+        core.register_owner(half, cx.waker());
+        let owns = core.shared().goodbyes.owns_stream(self.guard.fraction());
+        *owner = Some(Owner { waker: cx.waker().clone(), _owns: owns });
         self.check_cut()
     }
 }

@@ -11,6 +11,8 @@ pub(crate) struct Limits {
     pub(crate) delay: Duration,
     pub(crate) linger: Duration,
     pub(crate) cleanup: Option<Duration>,
+    /// Within `timeout`: over how long the goodbyes to long-lived connections are spread.
+    pub(crate) spread: Duration,
 }
 
 impl Limits {
@@ -21,8 +23,13 @@ impl Limits {
 
     /// No limits and no waits.
     #[cfg(test)]
-    pub(crate) const NONE: Self =
-        Self { timeout: None, delay: Duration::ZERO, linger: Duration::ZERO, cleanup: None };
+    pub(crate) const NONE: Self = Self {
+        timeout: None,
+        delay: Duration::ZERO,
+        linger: Duration::ZERO,
+        cleanup: None,
+        spread: Duration::ZERO,
+    };
 }
 
 /// How long work that was cut may take to finish, before the hooks run or the process ends. A

@@ -7,6 +7,7 @@
 //! are, and how code finds its context.
 
 mod exit;
+mod goodbyes;
 mod hooks;
 mod limits;
 mod messages;
@@ -23,6 +24,9 @@ pub use exit::Exit;
 pub use ready::Listening;
 pub use report::{Cause, Report};
 
+#[cfg(feature = "http1")]
+pub(crate) use goodbyes::polling;
+pub(crate) use goodbyes::{Fraction, OwnsStream};
 pub(crate) use limits::{Limits, bounded};
 pub(crate) use order::OrderedStop;
 pub(crate) use phase::Phase;

@@ -181,7 +181,7 @@ impl Sentinel {
         {
             before_stop(&shared);
         }
-        sequence::begin(&shared, delay);
+        sequence::begin(&shared, &cause, delay);
         if !in_silence {
             messages::stopping(&shared.log, &cause, delay, limits.timeout);
         }

@@ -12,6 +12,7 @@ use super::{
     limits::ABORT_GRACE,
     messages,
     phase::Phase,
+    report::Cause,
     run_hooks::{self, Adopt},
     shared::Shared,
 };
@@ -38,7 +39,10 @@ impl CutOff {
 }
 
 /// The first step: the program is no longer ready, and without a lame duck, the drain begins.
-pub(super) fn begin(shared: &Shared, delay: Duration) {
+pub(super) fn begin(shared: &Shared, cause: &Cause, delay: Duration) {
+    if matches!(cause, Cause::Upgraded(_)) {
+        shared.goodbyes.are_at_once();
+    }
     shared.phase.advance(Phase::Stopping);
     if delay.is_zero() {
         shared.begin_drain();

@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::{
+    goodbyes::{Fraction, Goodbyes},
     hooks::Hooks,
     hooks::Kept,
     limits::Limits,
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     /// Whether the program wants to be a lame duck as soon as it serves. Held while the phase
     /// follows.
     lame_duck: Mutex<bool>,
+    pub(crate) goodbyes: Arc<Goodbyes>,
     is_told_ready: watch::Sender<bool>,
     pub(crate) turns: StopOrder,
     propagation: Propagation,
@@ -84,6 +86,7 @@ impl Shared {
             ready: WhenReady::new(),
             not_ready: NotReady::default(),
             lame_duck: Mutex::new(false),
+            goodbyes: Arc::new(Goodbyes::new(limits.spread)),
             is_told_ready: watch::Sender::new(false),
             turns: StopOrder::new(),
             propagation,
@@ -248,6 +251,19 @@ impl Shared {
         self.work.wake();
     }
 
+    /// Returns when `connection` is told of the drain; `None`: as soon as it has begun.
+    pub(crate) fn goodbye(&self, connection: Fraction) -> Option<Instant> {
+        if self.phase.now() != Phase::Draining {
+            return None;
+        }
+        self.goodbyes.of(connection, *self.drain_started.get()?)
+    }
+
+    /// The same for the connection that the running task serves, if it does.
+    pub(crate) fn goodbye_of_this_task(&self) -> Option<Instant> {
+        self.goodbye(self.goodbyes.of_this_task()?)
+    }
+
     /// Adds `turn`, which stops in the drain before all that were added earlier.
     pub(crate) fn add_turn(self: &Arc<Self>, turn: &Arc<impl OrderedStop + 'static>) {
         if self.turns.add(turn) {
@@ -372,4 +388,34 @@ pub(crate) enum Event {
     /// The next version of the program serves.
     #[cfg(feature = "handover")]
     Upgraded(u32),
+}
+
+#[cfg(all(test, not(graceful_loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A connection that moves to the next process needs no goodbye, but its handler has to hear of
+    /// the drain, and soon.
+    #[test]
+    fn only_a_stop_without_a_next_process_spreads() {
+        let shared = |upgraded| {
+            let limits = Limits { spread: Duration::from_secs(600), ..Limits::NONE };
+            let events = tokio::sync::mpsc::unbounded_channel().0;
+            let (log, manager) = (Log::closed(), Manager::nobody());
+            let shared = Shared::new(limits, Propagation::Futures, log, manager, events);
+            assert!(shared.goodbye(Fraction::nth(1)).is_none(), "it serves");
+            if upgraded {
+                shared.goodbyes.are_at_once();
+            }
+            shared.begin_drain();
+            shared
+        };
+        let stopped = shared(false);
+        assert!(stopped.goodbye(Fraction::nth(1)).is_some());
+        stopped.phase.advance(Phase::Sealed);
+        assert!(stopped.goodbye(Fraction::nth(1)).is_none(), "it is cut");
+        assert!(shared(true).goodbye(Fraction::nth(1)).is_none());
+    }
 }

@@ -453,6 +453,13 @@ struct Shard<T: ?Sized>(Mutex<Slab<Arc<T>>>);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key(usize);
 
+impl Key {
+    /// Returns its number: at any one time, those in use are small and differ.
+    pub(crate) fn number(self) -> usize {
+        self.0
+    }
+}
+
 impl<T: ?Sized> Registry<T> {
     pub(crate) fn new() -> Self {
         Self {

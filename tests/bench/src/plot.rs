@@ -75,7 +75,8 @@ fn draw(svg: &mut String, panel: &Panel<'_>, scheme: &Scheme, down: f64) {
             y(value) + 4.0
         );
     }
-    for place in *places {
+    // As many as there is room for.
+    for place in places.iter().step_by(places.len().div_ceil(12)) {
         let below = down + HEIGHT - bottom + 16.0;
         // The last one would stand out of the picture.
         let anchor = if *place == last { "end" } else { "middle" };

@@ -25,5 +25,6 @@ mod seen;
 mod server;
 mod signals;
 mod sockets;
+mod spread;
 mod upgrade;
 mod work;

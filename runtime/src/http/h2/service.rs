@@ -25,7 +25,7 @@ use crate::{
         service::Service,
     },
     net::{ConnGuard, ConnectInfo, GuardedConn},
-    stop::Phase,
+    stop::{Phase, polling},
     util::sync::lock_std,
 };
 
@@ -220,10 +220,14 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        if this.held.is_cut() {
+        let conn = &this.held.conn;
+        let phase = conn.conn().phase();
+        if phase >= Phase::Cut {
             return Poll::Ready(());
         }
+        let polling = (phase >= Phase::Draining).then(|| polling(conn.fraction()));
         let poll = this.future.poll(cx);
+        drop(polling);
         // If the guard was not taken, hyper has rejected the upgrade.
         drop(UPGRADING.take());
         if poll.is_pending() && this.held.waits(cx) { Poll::Pending } else { Poll::Ready(()) }
