@@ -74,6 +74,7 @@ pub(crate) const OPTIONS: &[Spec] = options! {
     "linger", Kind::Duration, "\"250ms\"", "linger = \"250ms\"";
     "spread", Kind::Duration, "\"0s\"", "spread = \"10s\"";
     "cleanup", Kind::Limit, "\"5s\"", "cleanup = \"5s\"";
+    "scrape", Kind::Duration, "\"0s\"", "scrape = \"15s\"";
     "upgrade", Kind::Signals, "[]", "upgrade = [SIGUSR2]";
     "upgrade_timeout", Kind::Limit, "\"30s\"", "upgrade_timeout = \"30s\"";
     "handover", Kind::Path, "none", "handover = \"/run/app/handover.sock\"";

@@ -126,7 +126,9 @@
 //! - `tls`: TLS with rustls, with the crypto provider of your choice: [`Server::tls`],
 //!   [`Server::tls_files`].
 //! - `proxy-protocol`: [`Server::proxy_protocol`].
-//! - `probes`: `Server::probes`, a port for Kubernetes.
+//! - `probes`: `Server::probes`, a port for Kubernetes, with figures for Prometheus.
+//! - `metrics`: the same figures for the recorder of the crate `metrics`; see `docs/metrics.md` in
+//!   the repository.
 //! - `serde`: `Serialize` for [`InFlight`] and [`Report`].
 //! - `systemd`: tells systemd when the program is ready, what it is doing and when it stops, asks
 //!   for the time that a stop needs, and feeds the watchdog. It also uses the sockets that the
@@ -195,6 +197,7 @@ pub mod guides {
         frameworks: "../docs/frameworks.md",
         goodbyes: "../docs/goodbyes.md",
         kubernetes: "../docs/kubernetes.md",
+        metrics: "../docs/metrics.md",
         migration: "../docs/migration.md",
         platforms: "../docs/platforms.md",
         reference: "../docs/reference.md",

@@ -56,6 +56,7 @@ impl Config {
                 linger: Source::Fixed(Some(Duration::from_millis(250))),
                 cleanup: Source::Fixed(Some(Duration::from_secs(5))),
                 spread: Source::Fixed(Some(Duration::ZERO)),
+                scrape: Source::Fixed(Some(Duration::ZERO)),
             },
             signals: Signal::DEFAULT.to_vec(),
             dump: Vec::new(),
@@ -155,6 +156,28 @@ impl Config {
         self
     }
 
+    /// Sets how long the process stays at its end, after the hooks, until its figures have been
+    /// read once since the drain was over: so that a scraper sees how the last requests ended.
+    /// Default: 0 s, which means that it does not wait.
+    ///
+    /// A scrape of `/metrics` on the port of `Server::probes` counts, and so does
+    /// [`Handle::scraped`](crate::Handle::scraped), for a page of your own. Without either, the
+    /// process stays for all of this time. Skipped if there was no service, if a next process has
+    /// taken over, and by a second signal.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// #[graceful::main(scrape = "15s", timeout = "10s")]
+    /// async fn main() -> impl graceful::Serve {
+    ///     graceful::serve_fn(|shutdown| shutdown)
+    /// }
+    /// ```
+    pub fn scrape(mut self, scrape: impl IntoWait) -> Self {
+        self.limits.scrape = scrape.into_source();
+        self
+    }
+
     /// Sets the signals that start the drain. Default: SIGHUP, SIGINT, SIGTERM and SIGQUIT.
     ///
     /// A signal that is left out keeps its default action. Without any signals, only
@@ -235,10 +258,11 @@ impl Config {
     }
 
     /// Returns how long a stop takes at most, from the first signal to the end of the process: the
-    /// sum of `delay`, `timeout` and `cleanup`, or `None` if there is no limit. This has to fit
-    /// into `terminationGracePeriodSeconds` or its equivalent: [`run`](Self::run) warns at start-up
-    /// if it does not. A manifest that sets another time than the platform's default repeats it in
-    /// `GRACEFUL_GRACE_PERIOD` (`30`, `30s`); see [`auto_timeout`](Self::auto_timeout).
+    /// sum of `delay`, `timeout`, `cleanup` and `scrape`, or `None` if there is no limit. This has
+    /// to fit into `terminationGracePeriodSeconds` or its equivalent: [`run`](Self::run) warns at
+    /// start-up if it does not. A manifest that sets another time than the platform's default
+    /// repeats it in `GRACEFUL_GRACE_PERIOD` (`30`, `30s`); see
+    /// [`auto_timeout`](Self::auto_timeout).
     ///
     /// # Errors
     ///
@@ -566,6 +590,7 @@ mod tests {
             ("linger", limits.linger),
             ("cleanup", limits.cleanup.unwrap()),
             ("spread", limits.spread),
+            ("scrape", limits.scrape),
         ] {
             assert_eq!(duration::parse(&default(name)), Ok(value), "{name}");
         }

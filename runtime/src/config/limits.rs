@@ -21,7 +21,8 @@ use crate::{
 pub trait IntoLimit: sealed::Limit {}
 
 /// A time to wait, for [`Config::delay`](crate::Config::delay),
-/// [`Config::linger`](crate::Config::linger) and [`Config::spread`](crate::Config::spread): a [`Duration`] or [`env()`]. This trait is sealed.
+/// [`Config::linger`](crate::Config::linger), [`Config::spread`](crate::Config::spread) and
+/// [`Config::scrape`](crate::Config::scrape): a [`Duration`] or [`env()`]. This trait is sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a duration",
     label = "not a duration",
@@ -109,6 +110,7 @@ pub(crate) struct ConfiguredLimits {
     pub(crate) linger: Source,
     pub(crate) cleanup: Source,
     pub(crate) spread: Source,
+    pub(crate) scrape: Source,
 }
 
 impl ConfiguredLimits {
@@ -116,8 +118,9 @@ impl ConfiguredLimits {
     pub(crate) fn resolve(&self) -> Result<Limits, Failure> {
         let delay = bounded(self.delay.resolve(false)?.unwrap_or_default());
         let cleanup = self.cleanup.resolve(true)?.map(bounded);
+        let scrape = bounded(self.scrape.resolve(false)?.unwrap_or_default());
         let timeout = match &self.timeout {
-            timeout if timeout.is_auto() => Some(fitting(delay, cleanup)),
+            timeout if timeout.is_auto() => Some(fitting(delay + scrape, cleanup)),
             timeout => timeout.resolve(true)?,
         };
         let linger = bounded(self.linger.resolve(false)?.unwrap_or_default());
@@ -130,16 +133,16 @@ impl ConfiguredLimits {
                  make `spread` shorter"
             )));
         }
-        Ok(Limits { timeout, delay, linger, cleanup, spread })
+        Ok(Limits { timeout, delay, linger, cleanup, spread, scrape })
     }
 }
 
 /// Returns the limit of the drain that fits where the process runs; the default where nothing is
 /// known.
-fn fitting(delay: Duration, cleanup: Option<Duration>) -> Duration {
+fn fitting(waits: Duration, cleanup: Option<Duration>) -> Duration {
     // A variable that makes no sense is reported with the other checks.
     let grace = Grace::known().ok().flatten();
-    grace.map_or(TIMEOUT, |grace| grace.timeout(delay, cleanup.unwrap_or_default()))
+    grace.map_or(TIMEOUT, |grace| grace.timeout(waits, cleanup.unwrap_or_default()))
 }
 
 impl Source {

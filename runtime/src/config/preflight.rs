@@ -33,7 +33,12 @@ fn exceeds(limits: &Limits, grace: &Grace) -> Option<String> {
         None => "a stop has no limit".to_owned(),
         // `>=`, because the steps in between take a little time, too.
         Some(whole) if whole >= grace.period => {
-            format!("a stop may take {} (delay, timeout and cleanup)", HumanDuration(whole))
+            let parts = if limits.scrape.is_zero() {
+                "delay, timeout and cleanup"
+            } else {
+                "delay, timeout, cleanup and scrape"
+            };
+            format!("a stop may take {} ({parts})", HumanDuration(whole))
         }
         Some(_) => return None,
     };
@@ -88,6 +93,7 @@ mod tests {
             linger: Duration::ZERO,
             cleanup: Some(Duration::from_secs(5)),
             spread: Duration::ZERO,
+            scrape: Duration::ZERO,
         };
         let twenty = limits(Some(Duration::from_secs(20)));
         let exceeds = |limits, grace| exceeds(&limits, &Grace::parse(grace).unwrap());

@@ -273,6 +273,25 @@ impl Handle {
         self.0.set_lame_duck(Some(is_lame_duck));
     }
 
+    /// Notes that the figures of this process are being read, on a page of your own: during a stop,
+    /// the process need not stay any longer for that ([`Config::scrape`](crate::Config::scrape)).
+    /// Before the drain is over, this has no effect. To be called where the figures are rendered;
+    /// the answer that has them is still delivered, if its server runs
+    /// [until the exit](crate::Serve::until_exit).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn render() -> String { String::new() }
+    /// async fn metrics() -> String {
+    ///     graceful::Handle::current().scraped();
+    ///     render()
+    /// }
+    /// ```
+    pub fn scraped(&self) {
+        self.0.program().final_figures.note_scraped();
+    }
+
     /// Returns the handle of a new context, for a server that keeps running while the program
     /// stops.
     pub(crate) fn out_of_band(&self) -> Self {

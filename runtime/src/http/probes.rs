@@ -1,6 +1,6 @@
 //! Probes on their own port, as Kubernetes uses them.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, fmt::Write as _};
 
 use http::{
     Method, Request, Response, StatusCode,
@@ -12,7 +12,7 @@ use super::server::{Server, serve};
 use crate::{
     context::Handle,
     net::Listen,
-    stop::{Phase, Shared},
+    stop::{Figure, FigureKind, Phase, Shared},
     util::threads,
     work::InFlight,
 };
@@ -27,6 +27,7 @@ impl Server {
     /// | `/livez` | while the runtime makes progress; there is no answer if all of its threads are blocked |
     /// | `/readyz` | until the first stop signal, unless the program says otherwise ([`Handle::ready`](crate::Handle::ready)); else 503 with the reason |
     /// | `/startupz` | once every listener is bound |
+    /// | `/metrics` | always, with the figures of the run in the text format of Prometheus; see [`Config::scrape`](crate::Config::scrape) |
     /// | `/in-flight` | always, with the work in flight and its age: JSON, or a page for a browser |
     ///
     /// `/in-flight` exposes clients and paths, so keep the port inside the cluster.
@@ -53,7 +54,7 @@ async fn answer(request: &Request<Incoming>) -> Response<String> {
         return text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD are what there is to ask");
     }
     let handle = Handle::current();
-    let program = handle.shared();
+    let program = handle.shared().program();
     match request.uri().path() {
         "/readyz" => match program.unready(Phase::Serving) {
             None => text(StatusCode::OK, "ok"),
@@ -73,7 +74,11 @@ async fn answer(request: &Request<Incoming>) -> Response<String> {
                 .await
                 .unwrap_or_else(|error| text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))
         }
-        _ => text(StatusCode::NOT_FOUND, "there are /livez, /readyz, /startupz and /in-flight"),
+        "/metrics" => metrics(program),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "there are /livez, /readyz, /startupz, /metrics and /in-flight",
+        ),
     }
 }
 
@@ -112,4 +117,32 @@ fn in_flight(program: &Shared, as_text: bool) -> Response<String> {
         "in_flight": all,
     });
     of_type("application/json", StatusCode::OK, format!("{json}\n"))
+}
+
+/// Writes the figures in the text format of Prometheus, version 0.0.4.
+fn metrics(program: &Shared) -> Response<String> {
+    // In this order: what is read after it is the last there is.
+    let are_final = program.final_figures.is_final();
+    let mut page = String::new();
+    for Figure { name, help, kind, label, values } in program.figures() {
+        let kind = match kind {
+            FigureKind::Gauge => "gauge",
+            FigureKind::Counter => "counter",
+        };
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (of_label, value) in values {
+            let _ = match label {
+                Some(label) => writeln!(page, "{name}{{{label}=\"{of_label}\"}} {value}"),
+                None => writeln!(page, "{name} {value}"),
+            };
+        }
+    }
+    if are_final {
+        program.final_figures.note_scraped();
+    }
+    let mut response = Response::new(page);
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
 }

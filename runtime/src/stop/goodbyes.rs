@@ -33,7 +33,8 @@ thread_local! {
     static POLLED: Cell<Option<Fraction>> = const { Cell::new(None) };
 }
 
-/// Until the guard is dropped, code of this connection is polled, which may ask for its `shutdown()`.
+/// Until the guard is dropped, code of this connection is polled, which may ask for its
+/// `shutdown()`.
 pub(crate) fn polling(connection: Fraction) -> Polling {
     Polling(POLLED.replace(Some(connection)))
 }

@@ -13,12 +13,14 @@ pub(crate) struct Limits {
     pub(crate) cleanup: Option<Duration>,
     /// Within `timeout`: over how long the goodbyes to long-lived connections are spread.
     pub(crate) spread: Duration,
+    /// How long the process stays at the end, until its last figures have been read.
+    pub(crate) scrape: Duration,
 }
 
 impl Limits {
     /// Returns how long a stop takes at most; `None` means no limit.
     pub(crate) fn total(&self) -> Option<Duration> {
-        Some(self.delay + self.timeout? + self.cleanup?)
+        Some(self.delay + self.timeout? + self.cleanup? + self.scrape)
     }
 
     /// No limits and no waits.
@@ -29,6 +31,7 @@ impl Limits {
         linger: Duration::ZERO,
         cleanup: None,
         spread: Duration::ZERO,
+        scrape: Duration::ZERO,
     };
 }
 

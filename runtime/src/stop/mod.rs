@@ -7,6 +7,9 @@
 //! are, and how code finds its context.
 
 mod exit;
+#[cfg(any(feature = "metrics", feature = "probes"))]
+mod figures;
+mod final_figures;
 mod goodbyes;
 mod hooks;
 mod limits;
@@ -24,6 +27,8 @@ pub use exit::Exit;
 pub use ready::Listening;
 pub use report::{Cause, Report};
 
+#[cfg(feature = "probes")]
+pub(crate) use figures::{Figure, FigureKind};
 #[cfg(feature = "http1")]
 pub(crate) use goodbyes::polling;
 pub(crate) use goodbyes::{Fraction, OwnsStream};

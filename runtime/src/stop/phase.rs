@@ -31,18 +31,16 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    /// Returns the name of the phase in the responses of probes.
-    #[cfg(feature = "probes")]
+    /// The names that `name` returns.
+    #[cfg(any(feature = "metrics", feature = "probes"))]
+    pub(crate) const NAMES: [&'static str; 7] =
+        ["starting", "serving", "lame-duck", "stopping", "draining", "cleanup", "cut"];
+
+    /// Returns the name of the phase in the responses of probes, and in figures.
+    #[cfg(any(feature = "metrics", feature = "probes"))]
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Serving => "serving",
-            Self::LameDuck => "lame-duck",
-            Self::Stopping => "stopping",
-            Self::Draining => "draining",
-            Self::Cleanup => "cleanup",
-            Self::Sealed | Self::Cut | Self::Over => "cut",
-        }
+        // The last phases differ in what is still to be cut.
+        Self::NAMES[(self as usize).min(Self::NAMES.len() - 1)]
     }
 
     #[inline]

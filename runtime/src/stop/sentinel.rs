@@ -21,7 +21,7 @@ use super::{
     phase::Phase,
     report::{Cause, Report},
     run_hooks::Adopt,
-    sequence::{self, CutOff},
+    sequence::{self, CutOff, Waits},
     shared::{Event, Shared},
 };
 use crate::{
@@ -99,6 +99,8 @@ pub(crate) fn spawn(
     let sentinel = Sentinel { shared: shared.clone(), events, signals, adopt, before_stop };
     threads::spawn("graceful-sentinel", move || {
         let run = beside(sentinel.run(), feed_watchdog(&shared));
+        #[cfg(feature = "metrics")]
+        let run = beside(run, super::figures::publish_regularly(&shared));
         let run = beside(run, answer_asides(&shared, &mut asides, &lame_duck));
         #[cfg(feature = "http1")]
         let run = beside(run, shared.work.sweep_idle(|idle| shared.sweep_out_of_band(idle)));
@@ -168,7 +170,8 @@ impl Sentinel {
             problems.note(&shared, event);
         }
         let ready = shared.phase.is_serving();
-        let delay = cause.delay(ready, &limits);
+        let waits = cause.waits(ready, &limits);
+        let delay = waits.delay;
         // A failure before there was anything to drain has been logged; there is nothing to add.
         let in_silence = match cause {
             Cause::Finished => true,
@@ -194,7 +197,7 @@ impl Sentinel {
             _ => None,
         };
         let mut cut_off = CutOff::default();
-        let stop = sequence::stop(&shared, adopt, delay, &mut cut_off);
+        let stop = sequence::stop(&shared, adopt, waits, &mut cut_off);
         let stop = beside(stop, absorb(&shared, &mut events, &mut problems));
         let stop = beside(stop, ask_for_time(&shared));
         let outcome = race(forced(&shared, &mut signals, &mut first), stop).await;
@@ -285,13 +288,16 @@ impl Sentinel {
 }
 
 impl Cause {
-    /// Returns how long connections are still accepted: not at all if there are no clients to
-    /// notify.
-    fn delay(&self, ready: bool, limits: &Limits) -> Duration {
+    /// Returns how long the stop waits for others. There is no delay if there are no clients to
+    /// notify, and no wait for a scrape if there was no service, or if the next process has the
+    /// port.
+    fn waits(&self, ready: bool, limits: &Limits) -> Waits {
+        let Limits { delay, scrape, .. } = *limits;
         match self {
-            Self::Finished | Self::Upgraded(_) => Duration::ZERO,
-            _ if ready => limits.delay,
-            _ => Duration::ZERO,
+            Self::Upgraded(_) => Waits { delay: Duration::ZERO, scrape: Duration::ZERO },
+            _ if !ready => Waits { delay: Duration::ZERO, scrape: Duration::ZERO },
+            Self::Finished => Waits { delay: Duration::ZERO, scrape },
+            _ => Waits { delay, scrape },
         }
     }
 }

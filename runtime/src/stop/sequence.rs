@@ -31,6 +31,11 @@ pub(super) struct CutOff {
 }
 
 impl CutOff {
+    /// Returns what of the program's work, and not of its hooks, is cut off so far.
+    fn work(&self) -> Vec<InFlight> {
+        self.work.iter().cloned().flat_map(InFlightSnapshot::without_ended).collect()
+    }
+
     /// Returns all of it, except for work that has ended by itself since it was recorded.
     pub(super) fn names(self) -> Vec<InFlight> {
         let work = self.work.into_iter().flat_map(InFlightSnapshot::without_ended);
@@ -49,12 +54,29 @@ pub(super) fn begin(shared: &Shared, cause: &Cause, delay: Duration) {
     }
 }
 
+/// How long a stop waits where there is nothing to be done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waits {
+    /// Before the drain, for clients to look elsewhere.
+    pub(super) delay: Duration,
+    /// At the end, for the last figures to be read.
+    pub(super) scrape: Duration,
+}
+
+/// Hands the figures to the recorder of the crate `metrics`, if there may be one.
+fn publish(shared: &Shared) {
+    #[cfg(feature = "metrics")]
+    shared.publish();
+    #[cfg(not(feature = "metrics"))]
+    let _ = shared;
+}
+
 /// Runs all steps after the first. Returns whether some of the work that was cut is still running,
 /// and the deadline of the cleanup, which is also that of the last steps of the process.
 pub(super) async fn stop(
     shared: &Arc<Shared>,
     adopt: Adopt,
-    delay: Duration,
+    Waits { delay, scrape }: Waits,
     cut_off: &mut CutOff,
 ) -> (bool, Option<Instant>) {
     if !delay.is_zero() {
@@ -69,6 +91,9 @@ pub(super) async fn stop(
         shared.work.cut();
         within(Some(ABORT_GRACE), shared.work.none()).await;
     }
+    shared.final_figures.set_cut(&cut_off.work());
+    shared.final_figures.set_final(*shared.drain_started.get_or_init(Instant::now));
+    publish(shared);
     let started = Instant::now();
     let until = shared.limits.cleanup.map(|limit| started + limit);
     let left = || until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -91,6 +116,16 @@ pub(super) async fn stop(
         };
         within(left(), left_over).await;
     }
+    if !scrape.is_zero() {
+        shared.manager.status("waiting for the last figures to be read");
+        within(Some(scrape), async {
+            shared.final_figures.scraped().await;
+            // The answer with the figures is still on its way.
+            shared.drain_out_of_band().await;
+        })
+        .await;
+    }
+    let until = until.map(|until| until + scrape);
     let let_go = Instant::now() + ABORT_GRACE;
     cut_all(shared, cut_off).await;
     let mut left_behind = is_left(shared);

@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::{
+    final_figures::FinalFigures,
     goodbyes::{Fraction, Goodbyes},
     hooks::Hooks,
     hooks::Kept,
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     /// follows.
     lame_duck: Mutex<bool>,
     pub(crate) goodbyes: Arc<Goodbyes>,
+    pub(crate) final_figures: FinalFigures,
     is_told_ready: watch::Sender<bool>,
     pub(crate) turns: StopOrder,
     propagation: Propagation,
@@ -86,6 +88,7 @@ impl Shared {
             ready: WhenReady::new(),
             not_ready: NotReady::default(),
             lame_duck: Mutex::new(false),
+            final_figures: FinalFigures::default(),
             goodbyes: Arc::new(Goodbyes::new(limits.spread)),
             is_told_ready: watch::Sender::new(false),
             turns: StopOrder::new(),
@@ -120,6 +123,17 @@ impl Shared {
     pub(crate) fn sweep_out_of_band(&self, idle: std::time::Duration) -> bool {
         let all: Vec<_> = lock(&self.out_of_band).iter().filter_map(Weak::upgrade).collect();
         all.iter().fold(false, |left, it| it.work.sweep(idle) | left)
+    }
+
+    /// Drains the out-of-band servers: what has come is answered.
+    pub(super) async fn drain_out_of_band(&self) {
+        let all: Vec<_> = lock(&self.out_of_band).iter().filter_map(Weak::upgrade).collect();
+        for out_of_band in &all {
+            out_of_band.begin_drain();
+        }
+        for out_of_band in all {
+            out_of_band.work.none().await;
+        }
     }
 
     /// Ends the out-of-band servers.

@@ -102,6 +102,25 @@ pub enum InFlight {
     },
 }
 
+impl InFlight {
+    /// The names of its kinds, in the machine-readable form.
+    pub(crate) const KINDS: [&'static str; 7] =
+        ["request", "upgraded", "connection", "task", "server", "hook", "main"];
+
+    /// Returns the place of its kind in `KINDS`.
+    pub(crate) fn kind_index(&self) -> usize {
+        match self {
+            Self::Request { .. } => 0,
+            Self::Upgraded { .. } => 1,
+            Self::Connection { .. } => 2,
+            Self::Task { .. } => 3,
+            Self::Server { .. } => 4,
+            Self::Hook { .. } => 5,
+            Self::Main { .. } => 6,
+        }
+    }
+}
+
 /// The progress of the response to a request, in [`InFlight::Request`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -312,35 +331,22 @@ mod serialize {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             let mut map = serializer.serialize_map(None)?;
             let mut text = |key: &'static str, value: &str| map.serialize_entry(key, value);
+            text("kind", Self::KINDS[self.kind_index()])?;
             match self {
                 Self::Request { method, path, peer, .. } => {
-                    text("kind", "request")?;
                     text("method", method)?;
                     text("path", path)?;
                     text("peer", peer)?;
                 }
                 Self::Upgraded { path, peer, .. } => {
-                    text("kind", "upgraded")?;
                     text("path", path)?;
                     text("peer", peer)?;
                 }
-                Self::Connection { peer, .. } => {
-                    text("kind", "connection")?;
-                    text("peer", peer)?;
-                }
-                Self::Task { name, .. } => {
-                    text("kind", "task")?;
+                Self::Connection { peer, .. } => text("peer", peer)?,
+                Self::Task { name, .. } | Self::Server { name, .. } | Self::Hook { name, .. } => {
                     text("name", name)?;
                 }
-                Self::Server { name, .. } => {
-                    text("kind", "server")?;
-                    text("name", name)?;
-                }
-                Self::Hook { name, .. } => {
-                    text("kind", "hook")?;
-                    text("name", name)?;
-                }
-                Self::Main { .. } => text("kind", "main")?,
+                Self::Main { .. } => {}
             }
             match self {
                 Self::Request { progress, .. } => map.serialize_entry("progress", progress)?,

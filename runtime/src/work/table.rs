@@ -354,6 +354,7 @@ impl fmt::Debug for Work {
 }
 
 /// The running work at one moment, with handles to find out what became of it.
+#[derive(Clone)]
 pub(crate) struct InFlightSnapshot {
     then: Instant,
     items: Vec<(Arc<dyn WorkItem>, Vec<InFlight>)>,

@@ -9,6 +9,7 @@ mod body;
 mod embedded;
 mod ending;
 mod events;
+mod figures;
 mod hooks;
 mod http2;
 mod lame_duck;
