@@ -149,8 +149,9 @@
 //!
 //! # Platforms
 //!
-//! Runs on Unix, on targets with 64-bit atomics (`target_has_atomic = "64"`; not `mipsel` and
-//! `armv5te`, among others).
+//! Runs on Unix and on Windows, on targets with 64-bit atomics (`target_has_atomic = "64"`; not
+//! `mipsel` and `armv5te`, among others). Nothing is lost on Linux; `docs/platforms.md` in the
+//! repository says what differs elsewhere.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
@@ -174,6 +175,15 @@ mod signal;
 mod stop;
 mod util;
 mod work;
+
+#[cfg(not(any(unix, windows)))]
+compile_error!("graceful runs on Unix and on Windows: this target is neither");
+
+#[cfg(all(windows, any(feature = "handover", feature = "systemd")))]
+compile_error!(
+    "the features `handover` and `systemd` of `graceful-main` need Unix: enable them under \
+     `[target.'cfg(unix)'.dependencies]` in Cargo.toml"
+);
 
 #[doc = include_str!("main_attr.md")]
 pub use graceful_main_macros::main;

@@ -17,6 +17,7 @@ pub mod pipe;
 pub mod podman;
 pub mod process;
 pub mod systemd;
+pub mod terminal;
 
 pub use self::{
     client::Client,
@@ -24,7 +25,7 @@ pub use self::{
     http2::Http2,
     process::{Fixture, Process},
 };
-pub use rustix::process::Signal;
+pub use rustix::{io::Errno, process::Signal};
 
 use std::time::Duration;
 
@@ -43,6 +44,12 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// What takes longer than an event may take has failed: a test that hangs says nothing.
 pub async fn in_time<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("in time")
+}
+
+/// What the system's library calls this error, with its number: each has its own words.
+#[must_use]
+pub fn in_words(error: rustix::io::Errno) -> String {
+    std::io::Error::from_raw_os_error(error.raw_os_error()).to_string()
 }
 
 /// Whether a test can do what it is for. Where not, it says so where it can be seen, and in CI that

@@ -3,7 +3,6 @@
 
 use std::{
     io::{self, IoSlice},
-    os::fd::OwnedFd,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -18,7 +17,10 @@ use super::framing::Position;
 use super::h2::Wire;
 use super::{conn::HttpConn, framing::Framing, state::ConnState};
 use crate::{
-    net::{Closing, ConnGuard, GuardedConn as _, GuardedIo, PendingInput, Received, Stream},
+    net::{
+        Closing, ConnGuard, GuardedConn as _, GuardedIo, OwnedSocket, PendingInput, Received,
+        Stream,
+    },
     stop::Phase,
 };
 
@@ -220,7 +222,7 @@ impl Io {
     }
 
     /// Takes the socket out; see `Stream::take_socket`.
-    pub(super) fn take_socket(&mut self) -> Option<OwnedFd> {
+    pub(super) fn take_socket(&mut self) -> Option<OwnedSocket> {
         self.guarded.take_socket()
     }
 
@@ -229,7 +231,7 @@ impl Io {
     /// # Errors
     ///
     /// If it is not connected any more.
-    pub(super) fn put_back(&mut self, socket: OwnedFd) -> io::Result<()> {
+    pub(super) fn put_back(&mut self, socket: OwnedSocket) -> io::Result<()> {
         self.guarded.put_back(Stream::of_socket(socket)?.0);
         Ok(())
     }

@@ -14,7 +14,6 @@ use std::{
     hash::{BuildHasher, Hasher, RandomState},
     mem,
     net::SocketAddr,
-    os::fd::OwnedFd,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -41,7 +40,7 @@ use super::{
 };
 use crate::{
     net::{
-        Closing, ConnDrain, ConnGuard, ConnectInfo, GuardedConn, Received, Timer,
+        Closing, ConnDrain, ConnGuard, ConnectInfo, GuardedConn, OwnedSocket, Received, Timer,
         moving::{self, Details, Moved},
     },
     stop::{Phase, polling},
@@ -60,7 +59,7 @@ type Http2Conn<S> = http2::Connection<TokioIo<Io>, Http2<S>, ConnExecutor>;
 enum Stage<S: Service> {
     Parked(Parked<S>),
     /// On its way to the next process; without its socket until that comes back, if it does.
-    Moving(Box<Parked<S>>, oneshot::Receiver<Option<OwnedFd>>),
+    Moving(Box<Parked<S>>, oneshot::Receiver<Option<OwnedSocket>>),
     Http1(Box<Http1Conn<S>>),
     /// hyper cannot take this connection apart: the stream comes back through the channel when it
     /// is dropped.
@@ -433,7 +432,7 @@ impl<S: Service> ConnTask<S> {
     }
 
     /// The connection could not be sent: it ends here, as in any drain.
-    fn put_back(&mut self, socket: OwnedFd) {
+    fn put_back(&mut self, socket: OwnedSocket) {
         self.conn().keep();
         if let Stage::Moving(mut parked, _) = mem::replace(&mut self.stage, Stage::Done)
             && parked.io.put_back(socket).is_ok()

@@ -1,10 +1,8 @@
 //! Turns a `Target` into listening sockets.
 
 use std::{
-    fs, io,
+    io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::unix::fs::MetadataExt,
-    path::Path,
 };
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -13,12 +11,12 @@ use tokio::net::TcpListener;
 use super::{
     inherited,
     moving::{self, Offer},
-    sockets::{self, StdUnixListener, UnixListener},
     sockets::{SocketOptions, SocketSharing},
+    system::{self, StdUnixListener, UnixListener},
     target::Address,
     target::Target,
 };
-use crate::util::{Escaped, Failure, LocalAddr};
+use crate::util::{Failure, LocalAddr};
 
 #[derive(Debug)]
 pub(super) enum ListenerSocket {
@@ -180,7 +178,7 @@ async fn bind_address(
             }
             let socket = match bind_new(v6, options) {
                 // A machine without IPv6 (socket(2), ip(7)).
-                Err(error) if sockets::is_unavailable(&error) => {
+                Err(error) if system::is_unavailable(&error) => {
                     bind_new(v4, options).map_err(explain(v4))?
                 }
                 result => result.map_err(explain(v6))?,
@@ -189,11 +187,11 @@ async fn bind_address(
         }
         Address::Path(path) => {
             let key = moving::key(&LocalAddr::Unix(Some(path.clone())));
-            unix(key, inherited::by_path(&path), &|| sockets::bind_path(&path, options))
+            unix(key, inherited::by_path(&path), &|| system::bind_path(&path, options))
         }
         Address::Abstract(name) => {
             let key = format!("unix:@{name}");
-            unix(key, inherited::by_abstract(&name), &|| sockets::bind_abstract(&name, options))
+            unix(key, inherited::by_abstract(&name), &|| system::bind_abstract(&name, options))
         }
         Address::Fd(number) => {
             let socket = inherited::by_number(number).map_err(failure)?;
@@ -232,7 +230,7 @@ async fn bind_host(
         }
         match bind_or_take(addr, options) {
             Ok(socket) => bound.push(socket),
-            Err(error) if sockets::is_unavailable(&error) => missing = Some((addr, error)),
+            Err(error) if system::is_unavailable(&error) => missing = Some((addr, error)),
             Err(error) => return Err(explain(&name, Some(addr), error)),
         }
     }
@@ -266,10 +264,9 @@ fn of_systemd(socket: Socket) -> io::Result<BoundSocket> {
 
 fn socket_at(addr: SocketAddr, options: &SocketOptions) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    // Like std and tokio, so that a restart need not wait for old connections in TIME_WAIT.
-    socket.set_reuse_address(true)?;
+    system::set_reuse_address(&socket)?;
     if options.reuse_port {
-        sockets::set_reuse_port(&socket)?;
+        system::set_reuse_port(&socket)?;
     }
     if addr.is_ipv6() {
         // Overrides the system's default (`net.ipv6.bindv6only`, ipv6(7)).
@@ -299,7 +296,7 @@ fn adopt(socket: Socket) -> io::Result<ListenerSocket> {
     // `SO_DOMAIN` is not available everywhere.
     match socket.local_addr()?.domain() {
         Domain::IPV4 | Domain::IPV6 => adopt_tcp(socket.into()),
-        _ => adopt_unix(socket.into()),
+        _ => system::adopt_unix(socket).map(ListenerSocket::Unix),
     }
 }
 
@@ -310,8 +307,7 @@ fn adopt_tcp(listener: std::net::TcpListener) -> io::Result<ListenerSocket> {
 }
 
 fn adopt_unix(listener: StdUnixListener) -> io::Result<ListenerSocket> {
-    listener.set_nonblocking(true)?;
-    UnixListener::from_std(listener).map(ListenerSocket::Unix)
+    system::listen(listener).map(ListenerSocket::Unix)
 }
 
 // Error messages: why an address cannot be bound, and what to do about it.
@@ -332,7 +328,7 @@ pub(super) fn explain(written: &str, addr: Option<SocketAddr>, error: io::Error)
 
 fn advice(addr: Option<SocketAddr>, error: &io::Error) -> Option<String> {
     match (error.kind(), addr) {
-        (io::ErrorKind::AddrInUse, Some(addr)) => Some(match listens_at(addr.port()) {
+        (io::ErrorKind::AddrInUse, Some(addr)) => Some(match system::listens_at(addr.port()) {
             Some(process) => format!("{process} listens there: stop it, or take another port"),
             None => "another process listens there: stop it, or take another port".to_owned(),
         }),
@@ -345,7 +341,7 @@ fn advice(addr: Option<SocketAddr>, error: &io::Error) -> Option<String> {
             if addr.port() == 443 { "https" } else { "http" }
         )),
         _ if addr.is_some_and(|addr| addr.is_ipv6() && addr.ip().is_unspecified())
-            && sockets::is_unavailable(error) =>
+            && system::is_unavailable(error) =>
         {
             let port = addr.map_or(0, |addr| addr.port());
             Some(format!(
@@ -357,45 +353,6 @@ fn advice(addr: Option<SocketAddr>, error: &io::Error) -> Option<String> {
         }
         _ => None,
     }
-}
-
-/// Finds the process that listens on `port`, using `/proc`, which shows other users' processes only
-/// to root (proc(5)).
-fn listens_at(port: u16) -> Option<String> {
-    let inodes: Vec<u64> = ["/proc/net/tcp", "/proc/net/tcp6"]
-        .iter()
-        .filter_map(|path| fs::read_to_string(path).ok())
-        .flat_map(|table| table.lines().filter_map(|line| listener(line, port)).collect::<Vec<_>>())
-        .collect();
-    let mut processes = fs::read_dir("/proc").ok()?.flatten();
-    processes.find_map(|process| holder(&process.path(), &inodes))
-}
-
-/// Returns the inode if this line of the kernel's table is a socket listening on `port`.
-fn listener(line: &str, port: u16) -> Option<u64> {
-    const LISTEN: &str = "0A";
-    let mut fields = line.split_whitespace();
-    let local = fields.nth(1)?;
-    let state = fields.nth(1)?;
-    let inode = fields.nth(5)?;
-    let is_it = u16::from_str_radix(local.rsplit_once(':')?.1, 16) == Ok(port);
-    (is_it && state == LISTEN).then(|| inode.parse().ok())?
-}
-
-/// Returns `name (process 123)` if `process` has one of these sockets open.
-fn holder(process: &Path, inodes: &[u64]) -> Option<String> {
-    let id: u32 = process.file_name()?.to_str()?.parse().ok()?;
-    let mut open = fs::read_dir(process.join("fd")).ok()?.flatten();
-    let holds = open.any(|fd| {
-        let is_socket = |metadata: &fs::Metadata| inodes.contains(&metadata.ino());
-        fs::metadata(fd.path()).as_ref().is_ok_and(is_socket)
-    });
-    if !holds {
-        return None;
-    }
-    let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
-    let this = if id == std::process::id() { ", this one" } else { "" };
-    Some(format!("{} (process {id}{this})", Escaped(name.trim())))
 }
 
 #[cfg(test)]

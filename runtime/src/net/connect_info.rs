@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use super::{conn::ConnCore, sockets::UnixCredentials, stream::Stream};
+use super::{conn::ConnCore, stream::Stream, system::UnixCredentials};
 use crate::util::Peer;
 
 /// The two ends of a connection, and what is known about the client.
@@ -68,6 +68,7 @@ impl ConnectInfo {
 
     /// Returns the process, user and group of a Unix socket client, as the kernel saw them when it
     /// connected (`SO_PEERCRED`, unix(7)).
+    #[cfg(unix)]
     #[must_use]
     pub fn peer_credentials(&self) -> Option<UnixCredentials> {
         self.0.credentials
@@ -87,7 +88,7 @@ impl fmt::Debug for ConnectInfo {
         f.debug_struct("ConnectInfo")
             .field("peer_addr", &self.peer_addr())
             .field("local_addr", &self.local_addr())
-            .field("peer_credentials", &self.peer_credentials())
+            .field("peer_credentials", &self.0.credentials)
             .finish_non_exhaustive()
     }
 }

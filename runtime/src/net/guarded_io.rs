@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, IoSlice},
-    os::fd::OwnedFd,
     pin::Pin,
     task::{Context, Poll, Waker},
 };
@@ -14,6 +13,7 @@ use super::{
     conn::ConnGuard,
     conn::{GuardedConn, Half},
     stream::{PendingInput, Stream, forward_write},
+    system::OwnedSocket,
 };
 use crate::{
     context::InContext,
@@ -199,7 +199,7 @@ impl<C: GuardedConn> GuardedIo<C> {
     }
 
     /// Takes the socket out; see `Stream::take_socket`.
-    pub(crate) fn take_socket(&mut self) -> Option<OwnedFd> {
+    pub(crate) fn take_socket(&mut self) -> Option<OwnedSocket> {
         self.stream.take_socket()
     }
 

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    os::fd::AsFd as _,
     path::Path,
     task::{Context, Poll, ready},
 };
@@ -13,10 +12,9 @@ use tokio::net::TcpStream;
 use super::{
     bind::{BoundSocket, ListenerSocket, bind, set_stream_options},
     moving::{self, Offer, Offers},
-    sockets::SocketOptions,
-    sockets::SocketSharing,
-    sockets::{self, SocketPath},
+    sockets::{SocketOptions, SocketSharing},
     stream::Stream,
+    system::{self, SocketPath},
     target::Target,
 };
 use crate::util::{Failure, LocalAddr, Peer};
@@ -69,7 +67,7 @@ impl Listener {
             ListenerSocket::Unix(unix) => SocketPath::of(unix),
             ListenerSocket::Tcp(_) => None,
         };
-        let is_passed = || each!(socket, socket => sockets::is_passed_by_systemd(socket));
+        let is_passed = || each!(socket, socket => system::is_passed_by_systemd(socket));
         let own = sharing == SocketSharing::Exclusive;
         let sharing = options.sharing.unwrap_or_else(|| match sharing {
             SocketSharing::Unknown if is_passed() => SocketSharing::Shared,
@@ -102,7 +100,7 @@ impl Listener {
 
     /// The inode of the socket, if `/proc` provides it.
     pub(crate) fn inode(&self) -> Option<u64> {
-        each!(self.socket, socket => sockets::inode(socket))
+        each!(self.socket, socket => system::inode(socket))
     }
 
     /// Whether it still is the process's before, which has not let go of it.
@@ -117,13 +115,13 @@ impl Listener {
 
     /// Whether a client is in the queue, or may be.
     pub(crate) fn has_waiting(&self) -> bool {
-        each!(self.socket, socket => sockets::has_waiting(socket))
+        each!(self.socket, socket => system::has_waiting(socket))
     }
 
     /// The name by which the next process knows it.
     pub(super) fn key(&self) -> io::Result<String> {
         if let ListenerSocket::Unix(unix) = &self.socket
-            && let Some(name) = sockets::abstract_name(unix)
+            && let Some(name) = system::abstract_name(unix)
         {
             return Ok(format!("unix:@{name}"));
         }
@@ -156,7 +154,7 @@ impl Listener {
                 Ok((self.tcp(stream), Peer::Tcp(peer)))
             }
             ListenerSocket::Unix(unix) => {
-                Ok((Stream::Unix(sockets::try_accept_unix(unix)?), Peer::Unix))
+                Ok((Stream::Unix(system::try_accept_unix(unix)?), Peer::Unix))
             }
         }
     }
@@ -177,8 +175,8 @@ impl Listener {
         }
         match &self.socket {
             _ if self.sharing != SocketSharing::Exclusive => false,
-            ListenerSocket::Tcp(tcp) => sockets::refuse_syns(tcp),
-            ListenerSocket::Unix(unix) => sockets::refuse_connects(unix),
+            ListenerSocket::Tcp(tcp) => system::refuse_syns(tcp),
+            ListenerSocket::Unix(unix) => system::refuse_connects(unix),
         }
     }
 }
@@ -186,7 +184,7 @@ impl Listener {
 impl Offers for Listener {
     fn offer(&self) -> io::Result<Offer> {
         let (listener, written) = (self.key()?, self.written.clone());
-        let socket = each!(self.socket, socket => socket.as_fd().try_clone_to_owned())?;
+        let socket = each!(self.socket, socket => system::duplicate(socket))?;
         Ok(Offer { listener, written, sharing: self.sharing, socket })
     }
 }

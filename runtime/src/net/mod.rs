@@ -33,8 +33,17 @@ mod target;
 pub(crate) mod tls;
 #[cfg(feature = "tls")]
 pub(crate) mod tls_info;
+#[cfg(unix)]
+mod unix;
 #[cfg(feature = "handover")]
 mod websocket;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(unix)]
+use unix as system;
+#[cfg(windows)]
+use windows as system;
 
 pub(crate) use accept::{AcceptLoop, Accepted, MakeConnection};
 pub(crate) use acceptor::Custom;
@@ -53,9 +62,10 @@ pub(crate) use inherited::stored;
 pub(crate) use inherited::unclaimed;
 pub(crate) use server_options::server_options;
 pub(crate) use sockets::Slot;
-#[cfg(feature = "handover")]
-pub(crate) use sockets::{FileId, file_id};
 pub(crate) use stream::{PendingInput, Received, Stream};
+pub(crate) use system::OwnedSocket;
+#[cfg(feature = "handover")]
+pub(crate) use system::{FileId, file_id};
 
 pub use acceptor::Acceptor;
 pub use connect_info::ConnectInfo;

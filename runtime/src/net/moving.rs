@@ -6,7 +6,6 @@
 
 use std::{
     io,
-    os::fd::OwnedFd,
     pin::pin,
     sync::{
         Arc, Mutex, Weak,
@@ -17,7 +16,7 @@ use std::{
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::{sockets::SocketSharing, stream::Stream};
+use super::{sockets::SocketSharing, stream::Stream, system::OwnedSocket};
 use crate::{
     util::{LocalAddr, Peer, ProxiedAddrs, sync::lock_std},
     work::TaskGuard,
@@ -26,7 +25,7 @@ use crate::{
 /// A connection between messages, as the next process needs it.
 #[derive(Debug)]
 pub(crate) struct Moved {
-    pub(crate) socket: OwnedFd,
+    pub(crate) socket: OwnedSocket,
     pub(crate) details: Details,
 }
 
@@ -97,7 +96,7 @@ impl Gate {
 /// which stays.
 pub(crate) struct Parcel {
     pub(crate) moved: Moved,
-    pub(crate) answer: oneshot::Sender<Option<OwnedFd>>,
+    pub(crate) answer: oneshot::Sender<Option<OwnedSocket>>,
 }
 
 /// Whether there is a process that takes connections. Relaxed everywhere: it is set before the
@@ -158,7 +157,7 @@ pub(super) fn gives(listener: &str) -> bool {
 }
 
 /// Sends a connection to the next process. The receiver gets the socket back if it stays.
-pub(crate) fn give(moved: Moved) -> oneshot::Receiver<Option<OwnedFd>> {
+pub(crate) fn give(moved: Moved) -> oneshot::Receiver<Option<OwnedSocket>> {
     let (answer, answered) = oneshot::channel();
     let parcel = Parcel { moved, answer };
     let left = match &*lock_std(&OUTBOX) {
@@ -196,7 +195,7 @@ pub(crate) struct Offer {
     /// How the program has written it; empty if it has not.
     pub(crate) written: String,
     pub(crate) sharing: SocketSharing,
-    pub(crate) socket: OwnedFd,
+    pub(crate) socket: OwnedSocket,
 }
 
 /// Returns a descriptor of each listener of this process.

@@ -5,7 +5,6 @@ use std::{
     io::{self, IoSlice},
     mem::{self, MaybeUninit},
     net::SocketAddr,
-    os::fd::OwnedFd,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -16,7 +15,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::sockets::{UnixCredentials, UnixStream};
+use super::system::{self, OwnedSocket, UnixCredentials, UnixStream};
 use crate::util::Peer;
 
 #[derive(Debug)]
@@ -70,14 +69,14 @@ impl std::fmt::Debug for dyn Layered {
 impl Stream {
     /// Takes the socket out, away from the runtime, and leaves the stream's end behind. `None`: it
     /// cannot be had; a layer, or a socket that the runtime does not let go of, stays as it is.
-    pub(crate) fn take_socket(&mut self) -> Option<OwnedFd> {
+    pub(crate) fn take_socket(&mut self) -> Option<OwnedSocket> {
         match self {
             Self::Layered(_) | Self::Taken => return None,
             Self::Tcp(_) | Self::Unix(_) => {}
         }
         match self.take() {
             Self::Tcp(tcp) => tcp.into_std().ok().map(Into::into),
-            Self::Unix(unix) => unix.into_std().ok().map(Into::into),
+            Self::Unix(unix) => system::take_socket(unix).ok(),
             Self::Layered(_) | Self::Taken => None,
         }
     }
@@ -87,12 +86,12 @@ impl Stream {
     /// # Errors
     ///
     /// If the socket is not connected, or the runtime cannot watch it.
-    pub(crate) fn of_socket(socket: OwnedFd) -> io::Result<(Self, Peer)> {
+    pub(crate) fn of_socket(socket: OwnedSocket) -> io::Result<(Self, Peer)> {
         let socket = socket2::Socket::from(socket);
         socket.set_nonblocking(true)?;
         match socket.peer_addr()?.as_socket() {
             Some(peer) => Ok((Self::Tcp(TcpStream::from_std(socket.into())?), Peer::Tcp(peer))),
-            None => Ok((Self::Unix(UnixStream::from_std(socket.into())?), Peer::Unix)),
+            None => Ok((Self::Unix(system::unix_stream(socket)?), Peer::Unix)),
         }
     }
 

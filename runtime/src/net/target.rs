@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::sockets::{StdUnixListener, UnixListener};
+use super::system::{StdUnixListener, UnixListener};
 
 /// Where a server listens: an address, a listener that is already bound, or several of them.
 ///
@@ -120,6 +120,10 @@ listen! {
     SocketAddrV6 => |addr| Target::Addr(addr.into());
     std::net::TcpListener => |listener| Target::Tcp(listener);
     tokio::net::TcpListener => |listener| Target::TokioTcp(listener);
+}
+
+#[cfg(unix)]
+listen! {
     StdUnixListener => |listener| Target::Unix(listener);
     UnixListener => |listener| Target::TokioUnix(listener);
 }

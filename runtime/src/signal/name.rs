@@ -2,11 +2,12 @@
 
 use std::fmt;
 
+#[cfg(unix)]
 use tokio::signal::unix::SignalKind;
 
 /// Defines the signals: one line each, in the order of their indices.
 macro_rules! signals {
-    ($($(#[$doc:meta])+ $name:ident => $kind:ident;)+) => {
+    ($($(#[$doc:meta])+ $name:ident => $kind:ident, $number:literal;)+) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[allow(clippy::upper_case_acronyms, reason = "names as in POSIX")]
         enum Name {
@@ -17,11 +18,21 @@ macro_rules! signals {
             $($(#[$doc])+ pub const $name: Self = Self(Name::$name);)+
 
             /// All signals; a signal's `index` is its position here.
+            #[cfg(any(unix, test))]
             pub(crate) const ALL: &[Self] = &[$(Self::$name),+];
 
+            #[cfg(unix)]
             pub(crate) fn kind(self) -> SignalKind {
                 match self.0 {
                     $(Name::$name => SignalKind::$kind(),)+
+                }
+            }
+
+            /// The number on Linux; only the exit code has it.
+            #[cfg(not(unix))]
+            fn linux_number(self) -> u8 {
+                match self.0 {
+                    $(Name::$name => $number,)+
                 }
             }
         }
@@ -31,6 +42,9 @@ macro_rules! signals {
 /// A signal that starts the drain, named as in POSIX (`signal.h`).
 ///
 /// `SIGKILL` and `SIGSTOP` are missing because no process can catch them (signal(7)).
+///
+/// On Windows, the events of the console stand in for them: Ctrl-C for `SIGINT`, a closed console
+/// for `SIGHUP`, and Ctrl-Break, a log-off and a shutdown for `SIGTERM`. The others never come.
 ///
 /// # Examples
 ///
@@ -45,36 +59,40 @@ pub struct Signal(Name);
 
 signals! {
     /// A timer of `alarm(2)` has expired.
-    SIGALRM => alarm;
+    SIGALRM => alarm, 14;
     /// The terminal was closed; stops by default.
-    SIGHUP => hangup;
+    SIGHUP => hangup, 1;
     /// Ctrl-C at the terminal; stops by default.
-    SIGINT => interrupt;
+    SIGINT => interrupt, 2;
     /// Ctrl-\ at the terminal; stops by default.
-    SIGQUIT => quit;
+    SIGQUIT => quit, 3;
     /// Sent by `kill`, systemd, Docker and Kubernetes; stops by default.
-    SIGTERM => terminate;
+    SIGTERM => terminate, 15;
     /// User-defined signal 1.
-    SIGUSR1 => user_defined1;
+    SIGUSR1 => user_defined1, 10;
     /// User-defined signal 2.
-    SIGUSR2 => user_defined2;
+    SIGUSR2 => user_defined2, 12;
     /// The terminal's size has changed; some servers treat it as "stop gracefully".
-    SIGWINCH => window_change;
+    SIGWINCH => window_change, 28;
 }
 
 impl Signal {
     pub(crate) const DEFAULT: [Self; 4] =
         [Self::SIGHUP, Self::SIGINT, Self::SIGTERM, Self::SIGQUIT];
 
-    /// Returns the number of the signal on this system. The exit code after a second signal is 128
-    /// plus this number.
+    /// Returns the number of the signal on this system (that of Linux on Windows). The exit code
+    /// after a second signal is 128 plus this number.
     #[must_use]
     pub fn number(self) -> u8 {
         // Signal numbers are below 128 on every Unix; the conversion cannot fail.
-        u8::try_from(self.kind().as_raw_value()).unwrap_or(0)
+        #[cfg(unix)]
+        return u8::try_from(self.kind().as_raw_value()).unwrap_or(0);
+        #[cfg(not(unix))]
+        self.linux_number()
     }
 
     /// Returns the position in `ALL`.
+    #[cfg(any(unix, test))]
     pub(crate) fn index(self) -> usize {
         self.0 as usize
     }

@@ -10,7 +10,7 @@ use std::{
 
 use command_fds::{CommandFdExt, FdMapping};
 use graceful::{Config, Failure, Listen};
-use graceful_tests::{Client, Process, fixture, in_time};
+use graceful_tests::{Client, Errno, Process, fixture, in_time, in_words};
 
 fn app() -> axum::Router {
     graceful_tests::app::router()
@@ -86,7 +86,8 @@ async fn a_unix_socket_replaces_a_stale_file_alone() {
     // One on which a process listens: this one.
     let second = Config::new().start(graceful::serve(&addr, app())).await.unwrap_err();
     let text = second.to_string();
-    assert!(text.contains("Address already in use") && text.contains("another process"), "{text}");
+    let in_use = in_words(Errno::ADDRINUSE);
+    assert!(text.contains(&in_use) && text.contains("another process"), "{text}");
     assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
     assert!(in_time(running.stop()).await.is_clean());
     assert!(!path.exists());

@@ -3,7 +3,7 @@
 use std::{error::Error as _, io, time::Duration};
 
 use graceful::{Cause, Config};
-use graceful_tests::{Client, in_time};
+use graceful_tests::{Client, Errno, in_time, in_words};
 
 async fn get(addr: std::net::SocketAddr, path: &'static str) -> String {
     let fetch = move || Client::connect(addr).fetch(path).text();
@@ -147,7 +147,7 @@ async fn a_port_in_use_is_an_error() {
     let failure = Config::new().start(server).await.unwrap_err();
     let error = failure.to_string();
     assert!(
-        error.starts_with(&format!("cannot listen on {addr}: Address already in use")),
+        error.starts_with(&format!("cannot listen on {addr}: {}", in_words(Errno::ADDRINUSE))),
         "{error}"
     );
     // The error itself, also of a copy: the text need not be searched.

@@ -17,6 +17,7 @@ fn ending(mode: &str) -> Fixture {
 const CLEANUP: Duration = Duration::from_millis(300);
 
 #[test]
+#[cfg_attr(target_env = "musl", ignore = "musl drops no thread-local of the main thread")]
 fn a_thread_local_that_blocks_is_ended_with_the_code() {
     for (mode, code) in [("thread-local", 0), ("code", 1)] {
         let mut process = ending(mode).spawn();
@@ -28,6 +29,7 @@ fn a_thread_local_that_blocks_is_ended_with_the_code() {
 }
 
 #[test]
+#[cfg_attr(target_env = "musl", ignore = "musl drops no thread-local of the main thread")]
 fn the_end_after_a_signal_is_bounded_too() {
     let mut process = ending("thread-local").env("WAIT", "1").spawn();
     process.line("body begins");
@@ -39,6 +41,7 @@ fn the_end_after_a_signal_is_bounded_too() {
 }
 
 #[test]
+#[cfg_attr(target_env = "musl", ignore = "musl drops no thread-local of the main thread")]
 fn a_signal_ends_what_is_stuck_in_its_last_steps() {
     let mut process = ending("thread-local").env("CLEANUP", "none").spawn();
     process.line("drop begins");
@@ -71,6 +74,7 @@ fn stdout_that_nobody_reads_does_not_hold_the_end() {
 
 /// A library whose `atexit` handler never returns.
 #[test]
+#[cfg_attr(target_env = "musl", ignore = "a static program loads no library")]
 fn an_exit_handler_that_blocks_is_ended_with_the_code() {
     let folder = std::env::temp_dir().join(format!("graceful-atexit-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

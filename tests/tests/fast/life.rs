@@ -161,7 +161,8 @@ fn a_port_in_use_stops_the_others_and_is_named() {
     let addr = taken.local_addr().unwrap().to_string();
     let two = fixture!("two").env("SECOND", &addr).env("HOOKS", "two");
     let ended = two.spawn().wait().expect(1);
-    let message = format!("error: cannot listen on {addr}: Address already in use");
+    let in_use = graceful_tests::in_words(graceful_tests::Errno::ADDRINUSE);
+    let message = format!("error: cannot listen on {addr}: {in_use}");
     assert!(ended.said(&message) && ended.said("hook one"), "{ended:#?}");
     // There was nothing to be drained yet: that line says it all.
     assert!(!ended.said("draining") && !ended.said("stopped"), "{ended:#?}");

@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use graceful_tests::{Client, Fixture, Http2, Process, Signal, client::find, fixture, http2::kind};
+use graceful_tests::{
+    Client, Fixture, Http2, Process, Signal, client::find, fixture, http2::kind, terminal::Tmux,
+};
 use tungstenite::{Message, WebSocket, protocol::frame::coding::CloseCode, stream::MaybeTlsStream};
 
 fn example(name: &str) -> Fixture {
@@ -221,42 +223,10 @@ fn write_notes(addr: SocketAddr) -> i64 {
     acknowledged
 }
 
-/// A server of its own, by the name of its socket, which ends with the test however that ends.
-struct Tmux(String);
-impl Tmux {
-    fn run(&self, args: &[&str]) -> String {
-        let output = Command::new("tmux").arg("-L").arg(&self.0).args(args).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    /// Returns the screen once it shows `what`.
-    fn wait_for(&self, what: &str) -> String {
-        let start = Instant::now();
-        loop {
-            let screen = self.run(&["capture-pane", "-p"]);
-            if screen.contains(what) {
-                return screen;
-            }
-            assert!(start.elapsed() < graceful_tests::PATIENCE, "no {what:?} in:\n{screen}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for Tmux {
-    fn drop(&mut self) {
-        self.run(&["kill-server"]);
-    }
-}
-
 /// With the echo of the keys, and a program that prints while it drains.
 #[test]
 fn what_the_program_prints_stands_on_lines_of_its_own() {
-    let has_it = Command::new("tmux").arg("-V").output().is_ok();
-    if !graceful_tests::can("a terminal (Debian: apt-get install tmux)", has_it) {
-        return;
-    }
-    let tmux = Tmux(format!("graceful-lines-{}", std::process::id()));
+    let Some(tmux) = Tmux::start("lines") else { return };
     let program = concat!(env!("CARGO_BIN_EXE_fixtures"), " messages");
     let command = format!("MODE=chatty {program}; echo exit $?; sleep 60");
     tmux.run(&["new-session", "-d", "-x", "90", "-y", "30", &command]);
@@ -280,11 +250,7 @@ fn what_the_program_prints_stands_on_lines_of_its_own() {
 /// Looks at a real terminal: needs tmux.
 #[test]
 fn a_terminal_shows_one_live_line_and_wipes_it() {
-    let has_it = Command::new("tmux").arg("-V").output().is_ok();
-    if !graceful_tests::can("the live line at a terminal (Debian: apt-get install tmux)", has_it) {
-        return;
-    }
-    let tmux = Tmux(format!("graceful-test-{}", std::process::id()));
+    let Some(tmux) = Tmux::start("live") else { return };
     let web = concat!(env!("CARGO_BIN_EXE_fixtures"), " web");
     let command = format!("stty -echo; ADDR=127.0.0.1:0 TIMEOUT=30s {web}; echo exit $?; sleep 60");
     tmux.run(&["new-session", "-d", "-x", "100", "-y", "20", &command]);

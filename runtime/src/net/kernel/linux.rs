@@ -252,7 +252,7 @@ mod tests {
     fn counts_the_queue_of_a_unix_listener() {
         let path = std::env::temp_dir().join(format!("graceful-queue-{}", std::process::id()));
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let inode = crate::net::sockets::inode(&listener).unwrap();
+        let inode = crate::net::system::inode(&listener).unwrap();
         assert_eq!(Kernel::waiting_unix(inode), 0);
         let connect = || std::os::unix::net::UnixStream::connect(&path).unwrap();
         let _clients = [connect(), connect()];

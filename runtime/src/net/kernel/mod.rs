@@ -61,6 +61,7 @@ mod unknown {
     #[derive(Debug)]
     pub(crate) struct Kernel;
 
+    #[allow(clippy::unused_self, reason = "as where it can be asked")]
     impl Kernel {
         pub(crate) fn new(_: SocketAddr, _: Option<u64>) -> Self {
             Self

@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, Weak},
     time::{Duration, Instant},
@@ -20,6 +19,7 @@ use tokio_rustls::rustls::{
 use crate::{
     context::Handle,
     log::say,
+    net::system::FileStamp,
     stop::Shared,
     util::{Failure, sync::lock_std, threads},
 };
@@ -186,27 +186,14 @@ impl CertifiedFiles {
     fn stamps(&self) -> Stamps {
         [&self.certificate, &self.key].map(|path| {
             let metadata = std::fs::metadata(path).ok()?;
-            Some(Stamp {
-                file: (metadata.dev(), metadata.ino()),
-                size: metadata.size(),
-                modified: (metadata.mtime(), metadata.mtime_nsec()),
-                changed: (metadata.ctime(), metadata.ctime_nsec()),
-            })
+            Some(FileStamp::of(&metadata))
         })
     }
 }
 
 /// The stamps of the certificate and the key; `None` if there is no such file or it cannot be
 /// inspected.
-type Stamps = [Option<Stamp>; 2];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    file: (u64, u64),
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
+type Stamps = [Option<FileStamp>; 2];
 
 /// The certificate in use. A separate thread reads it again, since files may be slow.
 struct Resolver {
