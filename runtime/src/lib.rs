@@ -22,7 +22,7 @@
 //! | serve another protocol, over TCP, Unix sockets or TLS | [`listen`], [`Connection`] |
 //! | end a connection of another protocol without loss | [`Connection::idle_shutdown`] |
 //! | get the client's address | [`Server::connect_info`], [`ConnectInfo`] |
-//! | serve with another framework | [`serve_fn`]; `axum::serve(…)` as it is with the feature `axum` |
+//! | serve with another framework | [`serve_fn`]; `axum::serve(…)` as it is with the feature `axum-0-8` |
 //! | serve several at once | a tuple or `Vec` of them, [`Serve`] |
 //! | keep answering, with metrics and probes, while the rest stops | [`Serve::until_exit`] |
 //! | wait for background work | [`spawn`], [`spawn_named`], [`spawn_blocking`], [`spawn_local`] |
@@ -134,7 +134,7 @@
 //!   for the time that a stop needs, and feeds the watchdog. It also uses the sockets that the
 //!   process was started with, by address, by name (`systemd:name`) and by number (`fd:3`). See
 //!   `docs/systemd.md` in the repository.
-//! - `axum`: [`Serve`] for `axum::serve(…)` of axum 0.8. [`serve`] and [`serve_fn`] also work with
+//! - `axum-0-8`: [`Serve`] for `axum::serve(…)` of axum 0.8. [`serve`] and [`serve_fn`] also work with
 //!   later versions of axum.
 //! - `log`: messages for loggers of the crate `log`, in their own format, if there is no `tracing`
 //!   subscriber.

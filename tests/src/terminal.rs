@@ -21,12 +21,14 @@ impl Tmux {
     }
 
     /// Runs a command of tmux, and returns what it prints.
+    #[allow(clippy::must_use_candidate, reason = "for what it does, most of the time")]
     pub fn run(&self, args: &[&str]) -> String {
         let output = Command::new("tmux").arg("-L").arg(&self.0).args(args).output().expect("tmux");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Returns the screen once it shows `what`.
+    #[allow(clippy::must_use_candidate, reason = "for the wait, most of the time")]
     pub fn wait_for(&self, what: &str) -> String {
         let start = Instant::now();
         loop {

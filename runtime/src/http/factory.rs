@@ -38,7 +38,7 @@ use crate::{
 ///   `Response<B>`;
 /// - a hyper one (`hyper::service::service_fn(…)`);
 /// - one that makes a service for each connection: a tower service from [`ConnectInfo`] to one of
-///   the above, such as `tower::service_fn(…)`, `tower::make::Shared` or, with the feature `axum`,
+///   the above, such as `tower::service_fn(…)`, `tower::make::Shared` or, with the feature `axum-0-8`,
 ///   the result of `into_make_service_with_connect_info::<SocketAddr>()`.
 ///
 /// `Via` tells them apart; the compiler infers it. The service is cloned for each connection, and a

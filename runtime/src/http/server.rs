@@ -237,7 +237,7 @@ impl fmt::Debug for Server {
 /// ```
 impl Server {
     /// Puts a [`ConnectInfo`](crate::ConnectInfo) into the extensions of each request; with the
-    /// feature `axum`, also an `axum::extract::ConnectInfo<SocketAddr>`, for clients connected over
+    /// feature `axum-0-8`, also an `axum::extract::ConnectInfo<SocketAddr>`, for clients connected over
     /// TCP.
     ///
     /// Off by default, because each request then has to allocate its extensions. A service that is

@@ -168,7 +168,7 @@ where
 #[cold]
 pub(super) fn give_connect_info<B>(request: &mut Request<B>, info: &ConnectInfo) {
     let extensions = request.extensions_mut();
-    #[cfg(feature = "axum")]
+    #[cfg(feature = "axum-0-8")]
     if let Some(peer) = info.peer_addr() {
         extensions.insert(axum::extract::ConnectInfo(peer));
     }
@@ -178,7 +178,7 @@ pub(super) fn give_connect_info<B>(request: &mut Request<B>, info: &ConnectInfo)
 /// For `Router::into_make_service_with_connect_info::<SocketAddr>()`.
 ///
 /// A client of a Unix socket has no such address and gets the unspecified one, `0.0.0.0:0`.
-#[cfg(feature = "axum")]
+#[cfg(feature = "axum-0-8")]
 impl axum::extract::connect_info::Connected<ConnectInfo> for std::net::SocketAddr {
     fn connect_info(info: ConnectInfo) -> Self {
         info.peer_addr().unwrap_or_else(|| (std::net::Ipv4Addr::UNSPECIFIED, 0).into())
@@ -186,7 +186,7 @@ impl axum::extract::connect_info::Connected<ConnectInfo> for std::net::SocketAdd
 }
 
 /// For `into_make_service_with_connect_info::<graceful::ConnectInfo>()`.
-#[cfg(feature = "axum")]
+#[cfg(feature = "axum-0-8")]
 impl axum::extract::connect_info::Connected<Self> for ConnectInfo {
     fn connect_info(info: Self) -> Self {
         info

@@ -12,7 +12,7 @@ use tower_service::Service;
 use super::{Bound, Serve, Servers};
 use crate::util::{Failure, LocalAddr};
 
-/// With the feature `axum`: `axum::serve(listener, app)` receives the [`Shutdown`](crate::Shutdown)
+/// With the feature `axum-0-8`: `axum::serve(listener, app)` receives the [`Shutdown`](crate::Shutdown)
 /// future through its `with_graceful_shutdown`.
 ///
 /// axum then closes the connections in its own way: idle ones at once, and without waiting for

@@ -28,15 +28,15 @@ use crate::util::{Fail, Failure, Never, Outcome, Sealed, failure_of, via};
             or nothing"
 )]
 #[cfg_attr(
-    feature = "axum",
+    feature = "axum-0-8",
     diagnostic::on_unimplemented(
         note = "`axum::serve(…)` is handed the shutdown by itself: delete `.with_graceful_shutdown(…)`"
     )
 )]
 #[cfg_attr(
-    not(feature = "axum"),
+    not(feature = "axum-0-8"),
     diagnostic::on_unimplemented(note = "for `axum::serve(…)` of axum 0.8 enable the feature: \
-                `cargo add graceful-main --features axum`")
+                `cargo add graceful-main --features axum-0-8`")
 )]
 pub trait Main<Via> {
     /// Returns the kind of a body that returns this type.

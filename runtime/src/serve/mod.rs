@@ -3,7 +3,7 @@
 //! May use: everything but `config`. A file here adapts each other kind of server (`http`, another
 //! framework) to `Serve`.
 
-#[cfg(feature = "axum")]
+#[cfg(feature = "axum-0-8")]
 mod axum;
 pub(crate) mod launch;
 #[cfg(feature = "net")]

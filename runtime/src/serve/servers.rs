@@ -14,7 +14,7 @@ pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 ///
 /// Implemented for [`Server`](crate::Server) and [`ServeFn`](crate::ServeFn), for tuples and `Vec`s
 /// of servers, for `Option<S>`, for `Box<dyn Serve>`, for `()` (serves nothing), and for
-/// `axum::serve(…)` under the feature `axum`. The trait is sealed: wrap any other server with
+/// `axum::serve(…)` under the feature `axum-0-8`. The trait is sealed: wrap any other server with
 /// [`serve_fn`](crate::serve_fn).
 ///
 /// # Examples
@@ -39,15 +39,15 @@ pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
     note = "an `axum::Router` or a tower service becomes one by `graceful::serve(addr, service)`"
 )]
 #[cfg_attr(
-    feature = "axum",
+    feature = "axum-0-8",
     diagnostic::on_unimplemented(
         note = "`axum::serve(…)` is handed the shutdown by itself: delete `.with_graceful_shutdown(…)`"
     )
 )]
 #[cfg_attr(
-    not(feature = "axum"),
+    not(feature = "axum-0-8"),
     diagnostic::on_unimplemented(note = "for `axum::serve(…)` of axum 0.8 enable the feature: \
-                `cargo add graceful-main --features axum`")
+                `cargo add graceful-main --features axum-0-8`")
 )]
 pub trait Serve: Send + 'static {
     // `self` is boxed, so that `Box<dyn Serve>` implements this, too.

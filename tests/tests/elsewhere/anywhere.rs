@@ -77,7 +77,9 @@ fn everything(target: Target, command: &str) {
         let Some(running) = start("limit", "TIMEOUT=1s") else { return };
         // More than there are workers, here.
         let mut clients: Vec<_> = (0..8).map(|_| Client::connect(running.addr)).collect();
-        clients.iter_mut().for_each(|client| client.get(path));
+        for client in &mut clients {
+            client.get(path);
+        }
         if path == "/endless" {
             running.tmux.wait_for("endless begins");
         } else {

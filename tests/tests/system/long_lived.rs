@@ -3,7 +3,6 @@
 use crate::FIXTURES;
 use std::{
     net::SocketAddr,
-    process::Command,
     time::{Duration, Instant},
 };
 

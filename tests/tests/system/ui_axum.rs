@@ -1,4 +1,4 @@
-//! What the compiler says with the feature `axum` on: one idea a file, in `tests/ui_axum`.
+//! What the compiler says with the feature `axum-0-8` on: one idea a file, in `tests/ui_axum`.
 
 #[test]
 fn ui_axum() {
