@@ -134,8 +134,8 @@
 //!   for the time that a stop needs, and feeds the watchdog. It also uses the sockets that the
 //!   process was started with, by address, by name (`systemd:name`) and by number (`fd:3`). See
 //!   `docs/systemd.md` in the repository.
-//! - `axum-0-8`: [`Serve`] for `axum::serve(…)` of axum 0.8. [`serve`] and [`serve_fn`] also work with
-//!   later versions of axum.
+//! - `axum-0-8`: [`Serve`] for `axum::serve(…)` of axum 0.8. [`serve`] and [`serve_fn`] also work
+//!   with later versions of axum.
 //! - `log`: messages for loggers of the crate `log`, in their own format, if there is no `tracing`
 //!   subscriber.
 //! - `tokio-util`: `cancellation_token`, for libraries that expect a `CancellationToken`.

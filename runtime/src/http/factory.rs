@@ -38,8 +38,8 @@ use crate::{
 ///   `Response<B>`;
 /// - a hyper one (`hyper::service::service_fn(…)`);
 /// - one that makes a service for each connection: a tower service from [`ConnectInfo`] to one of
-///   the above, such as `tower::service_fn(…)`, `tower::make::Shared` or, with the feature `axum-0-8`,
-///   the result of `into_make_service_with_connect_info::<SocketAddr>()`.
+///   the above, such as `tower::service_fn(…)`, `tower::make::Shared` or, with the feature
+///   `axum-0-8`, the result of `into_make_service_with_connect_info::<SocketAddr>()`.
 ///
 /// `Via` tells them apart; the compiler infers it. The service is cloned for each connection, and a
 /// tower service for each request, as in `axum::serve`, so `Clone` and `Send` are all it needs. A

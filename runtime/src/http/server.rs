@@ -237,8 +237,8 @@ impl fmt::Debug for Server {
 /// ```
 impl Server {
     /// Puts a [`ConnectInfo`](crate::ConnectInfo) into the extensions of each request; with the
-    /// feature `axum-0-8`, also an `axum::extract::ConnectInfo<SocketAddr>`, for clients connected over
-    /// TCP.
+    /// feature `axum-0-8`, also an `axum::extract::ConnectInfo<SocketAddr>`, for clients connected
+    /// over TCP.
     ///
     /// Off by default, because each request then has to allocate its extensions. A service that is
     /// made for each connection ([`HttpService`](crate::HttpService)) receives it without this

@@ -12,8 +12,8 @@ use tower_service::Service;
 use super::{Bound, Serve, Servers};
 use crate::util::{Failure, LocalAddr};
 
-/// With the feature `axum-0-8`: `axum::serve(listener, app)` receives the [`Shutdown`](crate::Shutdown)
-/// future through its `with_graceful_shutdown`.
+/// With the feature `axum-0-8`: `axum::serve(listener, app)` receives the
+/// [`Shutdown`](crate::Shutdown) future through its `with_graceful_shutdown`.
 ///
 /// axum then closes the connections in its own way: idle ones at once, and without waiting for
 /// upgraded ones. `graceful::serve(listener, app)` takes the same two arguments and loses no

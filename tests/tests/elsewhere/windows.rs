@@ -62,8 +62,8 @@ impl Wine {
         command
     }
 
-    /// Returns whether it succeeds, and what it prints: through a file, because what it leaves in the
-    /// background would hold a pipe open.
+    /// Returns whether it succeeds, and what it prints: through a file, because what it leaves in
+    /// the background would hold a pipe open.
     fn run(&self, arguments: &[&str]) -> (bool, String) {
         let said = self.home.join("said");
         let out = std::fs::File::create(&said).unwrap();
