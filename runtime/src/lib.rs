@@ -27,7 +27,7 @@
 //! | keep answering, with metrics and probes, while the rest stops | [`Serve::until_exit`] |
 //! | wait for background work | [`spawn`], [`spawn_named`], [`spawn_blocking`], [`spawn_local`] |
 //! | stop the program when a task ends | [`spawn_critical`] |
-//! | stop tasks one after another | [`TaskGroup`] |
+//! | stop tasks and servers one after another | [`TaskGroup`], [`Serve::in_group`] |
 //! | clean up | [`on_stop`]; [`keep`] for guards that must outlive the report |
 //! | run code once every listener is bound | [`on_ready`] |
 //! | react to the drain in loops, WebSockets and streams | [`shutdown`], [`until_shutdown`]; to the first signal, [`stopping`] |
@@ -250,7 +250,7 @@ pub use self::{
 pub use self::{
     config::{IntoWait, OnUnhandledPanic, StartPaused},
     context::UntilShutdown,
-    serve::UntilExit,
+    serve::{InGroup, UntilExit},
     util::{Fail, Outcome, via},
 };
 #[cfg(feature = "handover")]

@@ -7,7 +7,7 @@ use std::{
     future::Future,
     panic::Location,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -17,7 +17,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::current;
 use crate::{
-    stop::{OrderedStop, Shared, bounded},
+    stop::{Members, OrderedStop, Shared, bounded},
     util::{
         sync::{Mutex, lock},
         within,
@@ -25,8 +25,9 @@ use crate::{
     work::{TaskName, WorkItem},
 };
 
-/// A group of tasks that the drain waits for, like those of [`spawn`](crate::spawn), and that stop
-/// together, when it is the group's turn: the group created last stops first.
+/// A group of tasks that the drain waits for, like those of [`spawn`](crate::spawn), and of servers
+/// ([`Serve::in_group`](crate::Serve::in_group)), that stop together, when it is the group's turn:
+/// the group created last stops first.
 ///
 /// A group that others need is created first, so it keeps running until they have ended: a consumer
 /// that passes its work to a producer stops before the producer. The tasks of a group wait for
@@ -65,17 +66,19 @@ struct Group {
     name: Cow<'static, str>,
     limit: Mutex<Option<Duration>>,
     told: watch::Sender<bool>,
-    members: Mutex<Members>,
-    /// The number of tasks.
+    tasks: Mutex<Tasks>,
+    /// The number of tasks, servers and connections.
     count: watch::Sender<usize>,
+    /// The contexts of its servers.
+    servers: Mutex<Vec<Weak<Shared>>>,
 }
 
 #[derive(Default)]
-struct Members {
+struct Tasks {
     /// The latest number; numbers are never reused.
     next: u64,
     /// `None` for a task that is about to be spawned.
-    tasks: HashMap<u64, Option<Arc<dyn WorkItem>>>,
+    running: HashMap<u64, Option<Arc<dyn WorkItem>>>,
 }
 
 impl TaskGroup {
@@ -96,8 +99,9 @@ impl TaskGroup {
             name,
             limit: Mutex::new(None),
             told: watch::Sender::new(false),
-            members: Mutex::default(),
+            tasks: Mutex::default(),
             count: watch::Sender::new(0),
+            servers: Mutex::default(),
         });
         group.shared.add_turn(&group);
         Self(group)
@@ -152,36 +156,46 @@ impl TaskGroup {
     {
         let group = &self.0;
         let name = TaskName::Text(format!("{}: {name}", group.name).into());
-        let number = group.enter();
+        let number = group.add_task();
         let member = Member { group: group.clone(), number };
         let (join, item) = current::spawn(&group.shared, name, InGroup { future, member });
         // It may have ended already.
-        if let Some(place) = lock(&group.members).tasks.get_mut(&number) {
+        if let Some(place) = lock(&group.tasks).running.get_mut(&number) {
             *place = Some(item);
         }
         join
     }
 
-    /// Returns the number of tasks that have not ended.
+    /// Creates the context of a server of this group.
+    pub(crate) fn server(&self) -> Arc<Shared> {
+        let server = self.0.shared.in_group(self.0.clone());
+        lock(&self.0.servers).push(Arc::downgrade(&server));
+        if *self.0.told.borrow() {
+            server.begin_turn();
+        }
+        server
+    }
+
+    /// Returns the number of tasks that have not ended, and of servers and their connections.
     #[must_use]
     pub fn len(&self) -> usize {
         *self.0.count.borrow()
     }
 
-    /// Returns whether all tasks have ended.
+    /// Returns whether all of these have ended.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Aborts all tasks, as [`JoinHandle::abort`] does. Reports do not name them.
+    /// Aborts all tasks, but no servers, as [`JoinHandle::abort`] does. Reports do not name them.
     pub fn abort_all(&self) {
         for item in self.0.items() {
             item.cut();
         }
     }
 
-    /// Waits until all tasks have ended.
+    /// Waits until all tasks, servers and connections of the group have ended.
     ///
     /// # Cancel safety
     ///
@@ -192,24 +206,41 @@ impl TaskGroup {
     }
 }
 
-impl Group {
-    fn enter(&self) -> u64 {
+impl Members for Group {
+    fn enter(&self) {
         self.count.send_modify(|count| *count += 1);
-        let mut members = lock(&self.members);
-        members.next += 1;
-        let number = members.next;
-        members.tasks.insert(number, None);
+    }
+
+    fn leave(&self) {
+        self.count.send_modify(|count| *count -= 1);
+    }
+}
+
+impl Group {
+    fn servers(&self) -> Vec<Arc<Shared>> {
+        lock(&self.servers).iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn add_task(&self) -> u64 {
+        self.enter();
+        let mut tasks = lock(&self.tasks);
+        tasks.next += 1;
+        let number = tasks.next;
+        tasks.running.insert(number, None);
         number
     }
 
     fn items(&self) -> Vec<Arc<dyn WorkItem>> {
-        lock(&self.members).tasks.values().flatten().cloned().collect()
+        lock(&self.tasks).running.values().flatten().cloned().collect()
     }
 }
 
 impl OrderedStop for Group {
     fn begin(&self) {
         self.told.send_replace(true);
+        for server in self.servers() {
+            server.begin_turn();
+        }
     }
 
     fn over(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -219,12 +250,17 @@ impl OrderedStop for Group {
             if within(limit, group.join_all()).await.is_some() {
                 return;
             }
-            let (items, now) = (group.0.items(), Instant::now());
+            let (mut items, now) = (group.0.items(), Instant::now());
+            for server in group.0.servers() {
+                items.extend(server.work.of_context(server.address()));
+                server.cut_turn();
+            }
             let mut cut = Vec::new();
             for item in &items {
                 item.describe(now, &mut cut);
                 item.cut();
             }
+            cut.retain(|work| !work.is_idle());
             group.0.shared.turns.note_cut(cut);
         })
     }
@@ -238,10 +274,10 @@ struct Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        let item = lock(&self.group.members).tasks.remove(&self.number);
+        let item = lock(&self.group.tasks).running.remove(&self.number);
         // Dropped outside of the lock.
         drop(item);
-        self.group.count.send_modify(|count| *count -= 1);
+        self.group.leave();
     }
 }
 

@@ -52,6 +52,10 @@ impl Handle {
         Self::new(limits, Propagation::Futures, Log::closed(), Manager::nobody(), events)
     }
 
+    pub(crate) fn of(shared: &Arc<Shared>) -> Self {
+        Self(shared.clone())
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.0
     }

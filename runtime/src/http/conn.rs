@@ -459,6 +459,10 @@ impl WorkItem for HttpConn {
         }
     }
 
+    fn context(&self) -> Option<usize> {
+        Some(self.core().shared().address())
+    }
+
     fn kind(&self) -> WorkKind {
         WorkKind::Connection
     }

@@ -327,7 +327,9 @@ impl<C: GuardedConn> ConnGuard<C> {
     /// Creates the first guard of a connection, which is counted and listed from here on.
     pub(crate) fn first(conn: C) -> Self {
         let conn = Arc::new(conn);
-        let key = conn.core().shared().work.add(conn.clone());
+        let shared = conn.core().shared();
+        shared.enter_group();
+        let key = shared.work.add(conn.clone());
         Self { conn, key }
     }
 
@@ -360,7 +362,9 @@ impl<C: GuardedConn> Drop for ConnGuard<C> {
         // As in `Arc`: everything done under the other guards happens before the last drop.
         if self.conn.core().guards.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.conn.closed();
-            self.conn.core().shared().work.finished(self.key);
+            let shared = self.conn.core().shared();
+            shared.work.finished(self.key);
+            shared.leave_group();
         }
     }
 }

@@ -454,6 +454,10 @@ impl WorkItem for RawConn {
         (self.state() != ConnectionState::Nothing).then(|| self.core.accepted_at())
     }
 
+    fn context(&self) -> Option<usize> {
+        Some(self.core.shared().address())
+    }
+
     fn kind(&self) -> WorkKind {
         WorkKind::Connection
     }

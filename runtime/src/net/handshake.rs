@@ -48,7 +48,7 @@ pub(crate) async fn before_protocol<T>(
         let grace = draining.map(|&draining: &Instant| draining.max(accepted) + GRACE);
         if not_awaited.is_none() && grace.is_some_and(|grace| timer.has_passed(grace, cx)) {
             core.set_late(true);
-            not_awaited = Some(core.shared().work.not_awaited());
+            not_awaited = Some((core.shared().work.not_awaited(), core.shared().on_leave()));
             watch_late(core.shared());
         }
         if not_awaited.is_some() && core.shared().work.has_ended_late() {

@@ -55,14 +55,18 @@ pub(crate) fn serve(handle: &Handle, bound: Vec<Bound>) -> Vec<Started> {
     let listening = bound.iter().map(|bound| (bound.name.clone(), bound.addr.clone()));
     let listening = (!bound.is_empty()).then(|| Listening::new(listening));
     let mut running = Vec::with_capacity(bound.len());
-    for Bound { name, addr, run, out_of_band, says_its_end, waiting } in bound {
+    for Bound { name, addr, run, context, is_out_of_band, says_its_end, waiting } in bound {
         if addr.is_some() {
             say!(shared.log, info, { addr = name.clone() }, "listening on {name}");
         }
-        let server =
-            watched(handle.clone(), name.clone(), run, says_its_end && out_of_band.is_none());
-        let is_out_of_band = out_of_band.is_some();
-        let context = out_of_band.unwrap_or_else(|| handle.clone());
+        let server = watched(handle.clone(), name.clone(), run, says_its_end && !is_out_of_band);
+        let context = context.unwrap_or_else(|| handle.clone());
+        // Until the last of its connections is a member itself.
+        let membership = context.shared().membership();
+        let server = async move {
+            server.await;
+            drop(membership);
+        };
         let task =
             context.spawn_tracked(Role::Server(waiting), TaskName::Text(name.into()), server);
         running.push(Started { task, is_out_of_band });

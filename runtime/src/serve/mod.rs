@@ -16,7 +16,7 @@ mod servers;
 pub use listen::{ListenServer, listen};
 pub use main::Main;
 pub use serve_fn::{ServeFn, serve_fn};
-pub use servers::{Serve, UntilExit};
+pub use servers::{InGroup, Serve, UntilExit};
 
 pub(crate) use main::BodyKind;
 pub(crate) use servers::{Bound, BoxFuture, Servers};

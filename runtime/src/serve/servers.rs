@@ -3,7 +3,7 @@
 use std::{fmt, future::Future, pin::Pin};
 
 use crate::{
-    context::Handle,
+    context::{Handle, TaskGroup},
     util::{Failure, LocalAddr},
     work::CountWaiting,
 };
@@ -81,6 +81,38 @@ pub trait Serve: Send + 'static {
     {
         UntilExit(self)
     }
+
+    /// Lets this server drain when it is the turn of `group`, which is after all groups that were
+    /// created later: it accepts and answers as usual until then. For a control port that the
+    /// connections of other servers need until their end, say.
+    ///
+    /// The drain waits for it, and its limit holds, and so does that of the group
+    /// ([`TaskGroup::limit`]). A server without a group drains when the drain starts.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use graceful::{Serve, TaskGroup};
+    ///
+    /// # async fn tunnel(_: graceful::Connection) {}
+    /// #[graceful::main]
+    /// async fn main() -> impl graceful::Serve {
+    ///     // Made first: stops last.
+    ///     let control = TaskGroup::new("control");
+    ///     let tunnels = TaskGroup::new("tunnels");
+    ///     # let app = axum::Router::new();
+    ///     (
+    ///         graceful::serve("127.0.0.1:9000", app).in_group(&control),
+    ///         graceful::listen("0.0.0.0:7000", tunnel).in_group(&tunnels),
+    ///     )
+    /// }
+    /// ```
+    fn in_group(self, group: &TaskGroup) -> InGroup<Self>
+    where
+        Self: Sized,
+    {
+        InGroup { server: self, group: group.clone() }
+    }
 }
 
 /// Servers that have not been bound yet.
@@ -101,8 +133,11 @@ pub(crate) struct Bound {
     /// Where it listens, if known.
     pub(crate) addr: Option<LocalAddr>,
     pub(crate) run: BoxFuture<Result<(), Failure>>,
-    /// The context of a server that keeps running while the program stops.
-    pub(crate) out_of_band: Option<Handle>,
+    /// The context of a server that keeps running while the program stops, or for longer than
+    /// others.
+    pub(crate) context: Option<Handle>,
+    /// Whether the program ends without waiting for it.
+    pub(crate) is_out_of_band: bool,
     /// Whether to log that it has ended by itself.
     pub(crate) says_its_end: bool,
     /// Counts the clients waiting to be accepted.
@@ -118,7 +153,8 @@ impl Bound {
             addr: Some(accept_loop.local_addr().clone()),
             waiting: Some(accept_loop.waiting()),
             run: Box::pin(accept_loop.run()),
-            out_of_band: None,
+            context: None,
+            is_out_of_band: false,
             says_its_end: false,
         }
     }
@@ -129,7 +165,15 @@ impl Bound {
         addr: Option<LocalAddr>,
         run: BoxFuture<Result<(), Failure>>,
     ) -> Self {
-        Self { name, addr, run, out_of_band: None, says_its_end: false, waiting: None }
+        Self {
+            name,
+            addr,
+            run,
+            context: None,
+            is_out_of_band: false,
+            says_its_end: false,
+            waiting: None,
+        }
     }
 }
 
@@ -191,7 +235,42 @@ impl<S: Serve> Serve for UntilExit<S> {
                 let out_of_band = handle.out_of_band();
                 let mut bound = (unbound.bind)(out_of_band.clone()).await?;
                 for server in &mut bound {
-                    server.out_of_band = Some(out_of_band.clone());
+                    server.context = Some(out_of_band.clone());
+                    server.is_out_of_band = true;
+                }
+                Ok(bound)
+            });
+        }
+    }
+}
+
+/// A server that drains when it is the turn of its group. Returned by [`Serve::in_group`].
+#[must_use = "it serves once it is returned from `main` or handed to `Config::start`"]
+pub struct InGroup<S> {
+    server: S,
+    group: TaskGroup,
+}
+
+impl<S: fmt::Debug> fmt::Debug for InGroup<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InGroup").field("server", &self.server).field("group", &self.group).finish()
+    }
+}
+
+impl<S: Serve> Serve for InGroup<S> {
+    fn collect(self: Box<Self>, servers: &mut Servers) {
+        let (mut these, group) = (Servers::default(), self.group);
+        Box::new(self.server).collect(&mut these);
+        for unbound in these.into_vec() {
+            let group = group.clone();
+            servers.push(|_| async move {
+                let context = Handle::of(&group.server());
+                let mut bound = (unbound.bind)(context.clone()).await?;
+                for server in &mut bound {
+                    // One that runs until the exit has a context of its own.
+                    if server.context.is_none() {
+                        server.context = Some(context.clone());
+                    }
                 }
                 Ok(bound)
             });

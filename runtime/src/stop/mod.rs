@@ -33,7 +33,7 @@ pub(crate) use figures::{Figure, FigureKind};
 pub(crate) use goodbyes::polling;
 pub(crate) use goodbyes::{Fraction, OwnsStream};
 pub(crate) use limits::{Limits, bounded};
-pub(crate) use order::OrderedStop;
+pub(crate) use order::{Members, OrderedStop};
 pub(crate) use phase::Phase;
 #[cfg(feature = "handover")]
 pub(crate) use sentinel::Companion;

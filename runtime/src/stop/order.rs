@@ -19,6 +19,48 @@ pub(crate) trait OrderedStop: Send + Sync {
     fn over(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
+/// A group whose turn is over when its last member has left.
+pub(crate) trait Members: Send + Sync {
+    fn enter(&self);
+
+    fn leave(&self);
+}
+
+/// A member of a group, until dropped.
+pub(crate) struct Membership(Arc<dyn Members>);
+
+impl Membership {
+    pub(super) fn new(members: &Arc<dyn Members>) -> Self {
+        members.enter();
+        Self(members.clone())
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// One that is not waited for, until dropped.
+#[cfg(feature = "net")]
+pub(crate) struct OnLeave(Arc<dyn Members>);
+
+#[cfg(feature = "net")]
+impl OnLeave {
+    pub(super) fn new(members: &Arc<dyn Members>) -> Self {
+        members.leave();
+        Self(members.clone())
+    }
+}
+
+#[cfg(feature = "net")]
+impl Drop for OnLeave {
+    fn drop(&mut self) {
+        self.0.enter();
+    }
+}
+
 /// Everything that waits for its turn.
 pub(crate) struct StopOrder(Mutex<Order>);
 

@@ -48,7 +48,7 @@ pub(super) fn begin(shared: &Shared, cause: &Cause, delay: Duration) {
     if matches!(cause, Cause::Upgraded(_)) {
         shared.goodbyes.are_at_once();
     }
-    shared.phase.advance(Phase::Stopping);
+    shared.advance(Phase::Stopping);
     if delay.is_zero() {
         shared.begin_drain();
     }
@@ -87,7 +87,7 @@ pub(super) async fn stop(
     let drained = drain(shared).await;
     if !drained {
         seal(shared, cut_off);
-        shared.phase.advance(Phase::Cut);
+        shared.advance(Phase::Cut);
         shared.work.cut();
         within(Some(ABORT_GRACE), shared.work.none()).await;
     }
@@ -156,7 +156,7 @@ async fn drain(shared: &Shared) -> bool {
         shared.work.none().await;
         // From here on, no connection is accepted. One that was accepted just before is still
         // answered.
-        shared.phase.advance(Phase::Cleanup);
+        shared.advance(Phase::Cleanup);
         shared.work.none().await;
     };
     let drained = within(shared.limits.timeout, drain);
@@ -166,7 +166,7 @@ async fn drain(shared: &Shared) -> bool {
 /// Records the work that is still running. No work begins after this, and the caller cuts what is
 /// recorded, so the report names exactly the work that is cut, except for what ends by itself.
 fn seal(shared: &Shared, cut_off: &mut CutOff) {
-    shared.phase.advance(Phase::Sealed);
+    shared.advance(Phase::Sealed);
     cut_off.work.push(shared.work.seal());
 }
 
@@ -177,7 +177,7 @@ async fn cut_all(shared: &Shared, cut_off: &mut CutOff) {
     if !was_cut {
         seal(shared, cut_off);
     }
-    shared.phase.advance(Phase::Over);
+    shared.advance(Phase::Over);
     shared.end_out_of_band();
     cut_off.work.push(cleanup.seal());
     cleanup.cut();

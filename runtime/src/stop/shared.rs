@@ -16,13 +16,15 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
+#[cfg(feature = "net")]
+use super::order::OnLeave;
 use super::{
     final_figures::FinalFigures,
     goodbyes::{Fraction, Goodbyes},
     hooks::Hooks,
     hooks::Kept,
     limits::Limits,
-    order::{OrderedStop, StopOrder},
+    order::{Members, Membership, OrderedStop, StopOrder},
     phase::{Phase, PhaseCell},
     ready::NotReady,
     ready::WhenReady,
@@ -55,8 +57,13 @@ pub(crate) struct Shared {
     is_told_ready: watch::Sender<bool>,
     pub(crate) turns: StopOrder,
     propagation: Propagation,
-    /// The program's context, if this is the context of an out-of-band server.
+    /// The program's context, if this is the context of an out-of-band server, or of one in a
+    /// group.
     program: Option<Arc<Shared>>,
+    /// The contexts of servers that drain when it is the turn of their group.
+    grouped: Mutex<Vec<Weak<Shared>>>,
+    /// The group, if this is the context of such a server.
+    members: Option<Arc<dyn Members>>,
     /// The contexts of the out-of-band servers, which keep running while the program stops.
     out_of_band: Mutex<Vec<Weak<Shared>>>,
     /// Whether the body of `main` has ever asked for a `Shutdown`.
@@ -94,6 +101,8 @@ impl Shared {
             turns: StopOrder::new(),
             propagation,
             program: None,
+            grouped: Mutex::new(Vec::new()),
+            members: None,
             out_of_band: Mutex::new(Vec::new()),
             main_asked: AtomicBool::new(false),
             unserved: Mutex::new(None),
@@ -116,6 +125,84 @@ impl Shared {
         out_of_band.set_runtime(program.runtime().clone());
         lock(&program.out_of_band).push(Arc::downgrade(&out_of_band));
         out_of_band
+    }
+
+    /// Creates the context of a server that drains when it is the turn of its group: a phase of its
+    /// own, for work that is the program's.
+    pub(crate) fn in_group(self: &Arc<Self>, members: Arc<dyn Members>) -> Arc<Self> {
+        let program = self.program();
+        let (limits, log, events) = (program.limits, program.log.clone(), program.events.clone());
+        let grouped = Self::new(limits, program.propagation, log, Manager::nobody(), events);
+        let (work, members) = (program.work.clone(), Some(members));
+        let grouped = Arc::new(Self { program: Some(program.clone()), work, members, ..grouped });
+        grouped.set_runtime(program.runtime().clone());
+        lock(&program.grouped).push(Arc::downgrade(&grouped));
+        // Whatever phase the program has reached in the meantime.
+        grouped.follow(program.phase.now());
+        grouped
+    }
+
+    /// The drain of the program has begun, and it is the turn of this server.
+    pub(crate) fn begin_turn(&self) {
+        self.begin_drain();
+    }
+
+    /// The limit of its group has come: what is left ends here.
+    pub(crate) fn cut_turn(&self) {
+        self.phase.advance(Phase::Cut);
+    }
+
+    /// Follows the program: in everything but the begin of the drain.
+    fn follow(&self, phase: Phase) {
+        if !matches!(phase, Phase::Stopping | Phase::Draining) {
+            self.phase.advance(phase);
+        }
+    }
+
+    fn grouped(&self) -> Vec<Arc<Self>> {
+        lock(&self.grouped).iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Returns what `WorkItem::context` of its work returns.
+    pub(crate) fn address(self: &Arc<Self>) -> usize {
+        Arc::as_ptr(self).addr()
+    }
+
+    /// Moves on to `phase`, and with the program its servers in groups.
+    pub(super) fn advance(&self, phase: Phase) {
+        self.phase.advance(phase);
+        for grouped in self.grouped() {
+            grouped.follow(phase);
+        }
+    }
+
+    /// Makes the caller a member of the group of this context, if there is one.
+    pub(crate) fn membership(&self) -> Option<Membership> {
+        self.members.as_ref().map(Membership::new)
+    }
+
+    /// A connection has come to this server.
+    #[cfg(feature = "net")]
+    #[inline]
+    pub(crate) fn enter_group(&self) {
+        if let Some(members) = &self.members {
+            members.enter();
+        }
+    }
+
+    /// A connection of this server is over.
+    #[cfg(feature = "net")]
+    #[inline]
+    pub(crate) fn leave_group(&self) {
+        if let Some(members) = &self.members {
+            members.leave();
+        }
+    }
+
+    /// Leaves the group until the returned value is dropped.
+    #[cfg(feature = "net")]
+    pub(crate) fn on_leave(&self) -> Option<OnLeave> {
+        self.members.as_ref().map(OnLeave::new)
     }
 
     /// Like `Work::sweep`, for the out-of-band servers.
@@ -184,7 +271,10 @@ impl Shared {
     /// Every listener is bound.
     pub(crate) fn begin_to_serve(&self) {
         let lame_duck = lock(&self.lame_duck);
-        self.phase.advance(Phase::Serving);
+        self.advance(Phase::Serving);
+        for shared in self.grouped() {
+            shared.phase.set_lame_duck(*lame_duck);
+        }
         self.phase.set_lame_duck(*lame_duck);
     }
 
@@ -194,6 +284,9 @@ impl Shared {
         let mut lame_duck = lock(&program.lame_duck);
         *lame_duck = is_lame_duck.unwrap_or(!*lame_duck);
         let (is_lame_duck, has_changed) = (*lame_duck, program.phase.set_lame_duck(*lame_duck));
+        for grouped in program.grouped() {
+            grouped.phase.set_lame_duck(is_lame_duck);
+        }
         drop(lame_duck);
         if !has_changed {
             return;

@@ -277,6 +277,17 @@ impl Work {
         self.late.is_over.load(Ordering::Acquire)
     }
 
+    /// Returns the work of one context, for the limit of its group.
+    pub(crate) fn of_context(&self, context: usize) -> Vec<Arc<dyn WorkItem>> {
+        let mut all = Vec::new();
+        self.items.for_each(|item| {
+            if item.context() == Some(context) {
+                all.push(item.clone());
+            }
+        });
+        all
+    }
+
     /// Returns the running work, oldest first.
     pub(crate) fn in_flight(&self) -> Vec<InFlight> {
         let now = Instant::now();
@@ -406,6 +417,11 @@ pub(crate) trait WorkItem: Send + Sync {
 
     /// Ends the work at the limit, as far as possible from outside.
     fn cut(&self) {}
+
+    /// Returns which context it belongs to, if that matters: its address.
+    fn context(&self) -> Option<usize> {
+        None
+    }
 
     /// Returns whether it has ended by itself, whatever the cut did meanwhile.
     fn has_ended(&self) -> bool;

@@ -19,6 +19,7 @@ mod limits;
 mod listen;
 mod messages;
 mod options;
+mod order;
 mod papers;
 mod probes;
 mod runtimes;
