@@ -185,6 +185,25 @@ async fn websocket_goodbye(upgrade: WebSocketUpgrade) -> Response {
     })
 }
 
+/// An echo that is told of the drain as its handler is.
+async fn websocket_told(upgrade: WebSocketUpgrade) -> Response {
+    let mut shutdown = graceful::shutdown();
+    upgrade.on_upgrade(|mut socket| async move {
+        loop {
+            tokio::select! {
+                message = socket.recv() => match message {
+                    Some(Ok(message)) => drop(socket.send(message).await),
+                    Some(Err(_)) | None => return,
+                },
+                () = &mut shutdown => break,
+            }
+        }
+        // A client that has gone is no reason to panic.
+        let _ = socket.send(Message::Close(None)).await;
+        while let Some(Ok(_)) = socket.recv().await {}
+    })
+}
+
 /// Sends so many bytes, and lets go of it.
 async fn websocket_gift(Path(count): Path<usize>, upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(move |mut socket| async move {
@@ -280,6 +299,11 @@ pub fn router() -> Router {
         .route("/tick", get(tick))
         .route("/spawn-later", get(spawn_later))
         .route("/ws", any(websocket))
+        .route("/ws-told", any(websocket_told))
+        .route(
+            "/hook",
+            get(|| async { graceful::on_stop(async { println!("hook of a handler") }) }),
+        )
         .route("/ws-goodbye", any(websocket_goodbye))
         .route("/ws-gift/{count}", any(websocket_gift))
         .route("/in-flight", get(in_flight))

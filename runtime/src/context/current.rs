@@ -106,8 +106,10 @@ pin_project! {
 
 impl<F> InContext<F> {
     pub(crate) fn new(shared: &Arc<Shared>, future: F) -> Self {
-        let is_carried = shared.propagation() == Propagation::Futures;
-        let shared = is_carried.then(|| shared.program().clone());
+        // The handlers of a server in a group hear of the drain when it is the group's turn.
+        let found = if shared.is_in_group() { shared } else { shared.program() };
+        let is_carried = shared.is_in_group() || shared.propagation() == Propagation::Futures;
+        let shared = is_carried.then(|| found.clone());
         Self { shared, future: Some(future) }
     }
 }

@@ -90,7 +90,7 @@ impl TaskGroup {
     /// Panics if called outside of a context, like [`Handle::current`](crate::Handle::current).
     #[track_caller]
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
-        Self::with(current::expect_current(), name.into())
+        Self::with(current::expect_current().program().clone(), name.into())
     }
 
     pub(super) fn with(shared: Arc<Shared>, name: Cow<'static, str>) -> Self {

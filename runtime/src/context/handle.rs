@@ -60,6 +60,11 @@ impl Handle {
         &self.0
     }
 
+    /// The program's context, if this is that of one of its servers.
+    fn program(&self) -> &Arc<Shared> {
+        self.0.program()
+    }
+
     /// Returns the handle of the context that this code runs in.
     ///
     /// # Panics
@@ -91,7 +96,7 @@ impl Handle {
 
     /// See [`stopping`](crate::stopping).
     pub fn stopping(&self) -> Shutdown {
-        Shutdown::stopping(self.0.clone())
+        Shutdown::stopping(self.program().clone())
     }
 
     /// See [`cancellation_token`](crate::cancellation_token).
@@ -180,7 +185,7 @@ impl Handle {
     /// See [`TaskGroup::new`].
     #[must_use]
     pub fn task_group(&self, name: impl Into<Cow<'static, str>>) -> TaskGroup {
-        TaskGroup::with(self.0.clone(), name.into())
+        TaskGroup::with(self.program().clone(), name.into())
     }
 
     /// See [`spawn_blocking`](crate::spawn_blocking).
@@ -203,7 +208,7 @@ impl Handle {
     /// See [`on_stop`](crate::on_stop).
     #[track_caller]
     pub fn on_stop<O>(&self, future: impl Future<Output: Outcome<O>> + Send + 'static) {
-        self.0.hooks.push(Location::caller(), async { future.await.outcome(Sealed) });
+        self.program().hooks.push(Location::caller(), async { future.await.outcome(Sealed) });
     }
 
     /// See [`on_ready`](crate::on_ready).
@@ -213,8 +218,8 @@ impl Handle {
         F: FnOnce(Listening) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let (shared, name) = (self.0.clone(), TaskName::Line(Location::caller()));
-        self.0.ready.call(Box::new(move |listening| {
+        let (shared, name) = (self.program().clone(), TaskName::Line(Location::caller()));
+        self.program().ready.call(Box::new(move |listening| {
             // Calls `f` inside the task, so that its panic is caught.
             drop(current::spawn(&shared, name, async { f(listening).await }));
         }));
@@ -222,7 +227,7 @@ impl Handle {
 
     /// See [`keep`](crate::keep).
     pub fn keep(&self, value: impl Send + 'static) {
-        self.0.kept.push(value);
+        self.program().kept.push(value);
     }
 
     /// Sets whether the program wants new requests, as reported by the
@@ -293,7 +298,7 @@ impl Handle {
     /// }
     /// ```
     pub fn scraped(&self) {
-        self.0.program().final_figures.note_scraped();
+        self.program().final_figures.note_scraped();
     }
 
     /// Returns the handle of a new context, for a server that keeps running while the program
@@ -305,7 +310,7 @@ impl Handle {
     /// Returns whether the first stop signal has arrived, for readiness probes.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.0.phase.is_stopping()
+        self.program().phase.is_stopping()
     }
 
     /// Returns the running work that a stop would wait for: requests, connections, tasks, servers
@@ -313,7 +318,7 @@ impl Handle {
     /// spawned. For a status page or a log line; takes the locks of the table for a moment.
     #[must_use]
     pub fn in_flight(&self) -> Vec<InFlight> {
-        self.0.in_flight()
+        self.program().in_flight()
     }
 }
 

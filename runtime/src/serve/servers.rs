@@ -86,6 +86,9 @@ pub trait Serve: Send + 'static {
     /// created later: it accepts and answers as usual until then. For a control port that the
     /// connections of other servers need until their end, say.
     ///
+    /// In its handlers, [`shutdown`](crate::shutdown()) resolves at the group's turn; a task of
+    /// `tokio::spawn` is not one of them, and has to be handed the future, as with any context.
+    ///
     /// The drain waits for it, and its limit holds, and so does that of the group
     /// ([`TaskGroup::limit`]). A server without a group drains when the drain starts.
     ///

@@ -133,13 +133,23 @@ impl Shared {
         let program = self.program();
         let (limits, log, events) = (program.limits, program.log.clone(), program.events.clone());
         let grouped = Self::new(limits, program.propagation, log, Manager::nobody(), events);
-        let (work, members) = (program.work.clone(), Some(members));
-        let grouped = Arc::new(Self { program: Some(program.clone()), work, members, ..grouped });
+        let grouped = Arc::new(Self {
+            program: Some(program.clone()),
+            work: program.work.clone(),
+            goodbyes: program.goodbyes.clone(),
+            members: Some(members),
+            ..grouped
+        });
         grouped.set_runtime(program.runtime().clone());
         lock(&program.grouped).push(Arc::downgrade(&grouped));
         // Whatever phase the program has reached in the meantime.
         grouped.follow(program.phase.now());
         grouped
+    }
+
+    /// Whether this is the context of a server in a group.
+    pub(crate) fn is_in_group(&self) -> bool {
+        self.members.is_some()
     }
 
     /// The drain of the program has begun, and it is the turn of this server.

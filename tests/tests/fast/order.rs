@@ -70,6 +70,41 @@ fn what_the_last_server_answers_is_waited_for() {
     let _ = process.wait().expect(0);
 }
 
+/// And so are what its handlers wait for, hooks that they register, and tasks.
+#[test]
+fn the_handlers_of_the_last_server_hear_of_the_drain_in_their_turn() {
+    let (mut process, [tunnels, control, _]) = serve(ordered());
+    let mut tunnel = process.hold(tunnels);
+    let mut streams = [tunnels, control].map(|addr| {
+        let mut client = Client::connect(addr);
+        client.get("/until-the-drain");
+        process.line("stream begins");
+        client
+    });
+    let websocket = |path: &str| {
+        let stream = std::net::TcpStream::connect(control).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        tungstenite::client(format!("ws://{control}/{path}"), stream).unwrap().0
+    };
+    let mut echo = websocket("ws-told");
+    Client::connect(control).fetch("/hook");
+    process.term();
+    process.line("the tunnels have their turn");
+    assert_eq!(streams[0].response().text(), "the drain");
+    // Still there.
+    echo.send("a".into()).unwrap();
+    assert_eq!(echo.read().unwrap().into_text().unwrap(), "a");
+    assert_eq!(Client::connect(control).fetch("/").text(), "fine");
+    process.release();
+    assert_eq!(tunnel.response().text(), "held");
+    process.line("the control port has its turn");
+    assert_eq!(streams[1].response().text(), "the drain");
+    assert!(echo.read().unwrap().is_close());
+    while echo.read().is_ok() {}
+    let ended = process.wait().expect(0);
+    assert!(ended.said("hook of a handler"), "{:#?}", ended.lines);
+}
+
 /// Then it is the next one's turn.
 #[test]
 fn the_limit_of_a_group_cuts_its_servers() {
