@@ -121,6 +121,23 @@ fn the_limit_of_a_group_cuts_its_servers() {
     assert_eq!(cut.len(), 1, "{:#?}", ended.lines);
 }
 
+/// As the drain itself does not wait for it, as long as others are served.
+#[test]
+fn a_handshake_that_is_late_holds_no_turn() {
+    let (mut process, [tunnels, control, _]) = serve(ordered().env("PROXIED", "yes"));
+    let silent = Client::connect(tunnels);
+    let mut client = process.hold(control);
+    process.term();
+    let start = std::time::Instant::now();
+    process.line("the control port has its turn");
+    // Its grace is a second; the whole drain has twenty.
+    assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
+    process.release();
+    assert_eq!(client.response().text(), "held");
+    let _ = process.wait().expect(0);
+    drop(silent);
+}
+
 /// The limit of the drain holds for all, whose turn it ever was.
 #[test]
 fn the_limit_cuts_a_server_whose_turn_has_not_come() {
