@@ -5,6 +5,7 @@ mod closing;
 mod container;
 mod delivery;
 mod examples;
+mod faults;
 mod frameworks;
 mod framing;
 mod haproxy;
