@@ -50,6 +50,7 @@
 //! | `… received, draining for …` | info | `signal` (empty if no signal started the stop), `limit`, `delay_ms` |
 //! | `waiting for …`, at most once a second, when the counts or the oldest piece of work have changed | info | `requests`, `connections`, `tasks`, `oldest` |
 //! | `… received, in flight: …`, on a signal of [`Config::dump`] | info | `signal`, `requests`, `connections`, `tasks` |
+//! | `drained, waiting for the last figures …`, with [`Config::scrape`] | info | `limit` |
 //! | the report; with names, if something was cut off | info; error | `elapsed_ms`, `requests`, `connections`, `tasks` (how many were drained), `cut` (how many were cut off) |
 //! | `error: …`: `main`, a server or a cleanup hook has failed | error | `error`, `report` (the error's own `{:?}` form, if that has more than one line) |
 //! | `error: kept values are left behind: …`, for [`keep`] | error | `kept` |

@@ -61,6 +61,17 @@ pub(super) fn already_stopping(log: &Log, signal: Signal) {
     );
 }
 
+/// Logs that the program stays until its last figures have been read.
+pub(super) fn awaits_scrape(log: &Log, limit: Duration) {
+    let limit = HumanDuration(limit).to_string();
+    say!(
+        log,
+        info,
+        { limit = limit.clone() },
+        "drained, waiting for the last figures to be read, for at most {limit}"
+    );
+}
+
 /// Logs what the drain still waits for.
 pub(super) fn progress(
     log: &Log,

@@ -117,6 +117,7 @@ pub(super) async fn stop(
         within(left(), left_over).await;
     }
     if !scrape.is_zero() {
+        messages::awaits_scrape(&shared.log, scrape);
         shared.manager.status("waiting for the last figures to be read");
         within(Some(scrape), async {
             shared.final_figures.scraped().await;

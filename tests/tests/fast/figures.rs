@@ -129,6 +129,7 @@ fn without_a_scrape_the_process_stays_for_all_of_the_time() {
     let (mut process, ..) = serve(managed().env("SCRAPE", "700ms"));
     let start = Instant::now();
     process.term();
+    process.line("drained, waiting for the last figures to be read, for at most 700ms");
     let ended = process.wait().expect(0);
     let after = ended.after(start);
     assert!((Duration::from_millis(700)..Duration::from_secs(5)).contains(&after), "{after:?}");
