@@ -1,5 +1,5 @@
-//! System calls that fail although nothing is wrong: by strace, each with errors of its man page, in
-//! service or in the drain. strace counts the calls of each thread for itself.
+//! System calls that fail although nothing is wrong: by strace, each with errors of its man page,
+//! in service or in the drain. strace counts the calls of each thread for itself.
 
 use std::{
     net::SocketAddr,
