@@ -8,6 +8,7 @@ pub mod balanced;
 pub mod client;
 pub mod container;
 pub mod far;
+pub mod folder;
 pub mod generations;
 pub mod grpc;
 pub mod http2;
@@ -21,6 +22,7 @@ pub mod terminal;
 
 pub use self::{
     client::Client,
+    folder::Folder,
     generations::Generations,
     http2::Http2,
     process::{Fixture, Process},

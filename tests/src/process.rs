@@ -164,6 +164,14 @@ impl Process {
         kill_process(self.pid, signal).expect("the process is there");
     }
 
+    /// Sends a signal to a process that may have ended by itself.
+    pub fn signal_if_there(&self, signal: Signal) {
+        match kill_process(self.pid, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => panic!("{signal:?}: {error}"),
+        }
+    }
+
     /// Sends SIGTERM and waits until the process has heard it.
     pub fn term(&mut self) {
         self.signal(Signal::TERM);

@@ -19,7 +19,7 @@ use super::{
     channel::{Batch, Blocking, Channel, MOST},
     door::Door,
     message::{Message, offering},
-    program::Program,
+    program::{NewProcess, Program},
     take::{self, Arriving},
 };
 use crate::{
@@ -394,30 +394,22 @@ impl Next {
                 // By a thread: a file system may be slow, and the sentinel has limits to keep.
                 let starting = threads::on_own_thread("graceful-start", move || program.start());
                 let started = starting.await.and_then(|started| started);
-                let (folder, listener, mut process) = started.map_err(|error| error.to_string())?;
+                let (folder, listener, process) = started.map_err(|error| error.to_string())?;
                 let listener =
                     UnixListener::from_std(listener).map_err(|error| error.to_string())?;
                 let pid = process.pid();
-                let serving = async {
-                    let channel = accept(&listener, pid).await?;
-                    drop(folder);
-                    let (channel, agreed, _) = Offering(Some(channel)).agree(shared).await?;
-                    Ok::<_, String>((channel, agreed))
-                };
-                let (channel, agreed) = match race(process.ended(), serving).await {
-                    First::Left(how) => return Err(format!("{how} before it was ready")),
-                    First::Right(Ok(result)) => result,
-                    First::Right(Err(why)) => {
-                        // One that has ended says more than a socket that is closed.
-                        let ended = within(Some(LAST_WORD), process.ended()).await;
-                        return Err(ended.map_or(why, |how| format!("{how} before it was ready")));
-                    }
-                };
-                process.let_go();
+                // Dropped, which kills it, before the folder and the listener are: see `Offering`.
+                let mut process = process;
+                let accepting = accept(&listener, pid);
+                let channel = unless_it_ends(Some(&mut process), accepting).await?;
+                drop(folder);
+                let offering = Offering { process: Some(process), channel: Some(channel) };
+                let (channel, agreed, _) = offering.agree(shared).await?;
                 Ok((begin(channel, agreed), pid))
             }
             Self::Asks(channel) => {
-                let (channel, agreed, process) = Offering(Some(channel)).agree(shared).await?;
+                let offering = Offering { process: None, channel: Some(channel) };
+                let (channel, agreed, process) = offering.agree(shared).await?;
                 Ok((begin(channel, agreed), process))
             }
         }
@@ -443,14 +435,37 @@ struct Agreed {
     room: u64,
 }
 
-/// A next process that may not begin yet. If this ends first, by a limit or a stop, that process
-/// gets a refusal: if it only saw the end of the socket, it would take this process for dead, and
-/// accept on listeners that this one goes on with, or turns clients away from.
-struct Offering(Option<Channel>);
+/// Waits for something that a process does which this one has started. Its end says more than a
+/// socket that is closed.
+async fn unless_it_ends<T>(
+    process: Option<&mut NewProcess>,
+    doing: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    let Some(process) = process else { return doing.await };
+    let ended = |how| format!("{how} before it was ready");
+    match race(process.ended(), doing).await {
+        First::Left(how) => Err(ended(how)),
+        First::Right(Ok(done)) => Ok(done),
+        First::Right(Err(why)) => {
+            Err(within(Some(LAST_WORD), process.ended()).await.map_or(why, ended))
+        }
+    }
+}
+
+/// A next process that may not begin yet. If this ends first, by a limit or a stop, a process that
+/// was started is killed and one that has asked gets a refusal, before the socket is closed: at its
+/// end, the other would take this process for dead, and accept on listeners that this one goes on
+/// with, or turns clients away from.
+struct Offering {
+    /// The process, if this one has started it.
+    process: Option<NewProcess>,
+    channel: Option<Channel>,
+}
 
 impl Drop for Offering {
     fn drop(&mut self) {
-        if let Some(channel) = &self.0 {
+        drop(self.process.take());
+        if let Some(channel) = &self.channel {
             channel.refuse("it was not ready in time, or the other stops");
         }
     }
@@ -460,19 +475,19 @@ impl Offering {
     /// Offers the listeners, and waits until the new process serves and has heard that it may
     /// begin.
     async fn agree(mut self, shared: &Shared) -> Result<(Channel, Agreed, u32), String> {
-        let lost = || "the new process hung up before it was ready".to_owned();
-        let agreed = match &mut self.0 {
-            Some(channel) => agree(channel, shared).await,
-            None => Err(lost()),
+        let agreeing = async {
+            let lost = || "the new process hung up before it was ready".to_owned();
+            let channel = self.channel.as_mut().ok_or_else(lost)?;
+            let (agreed, process) =
+                agree(channel, shared).await.inspect_err(|why| channel.refuse(why))?;
+            let channel = self.channel.take().ok_or_else(lost)?;
+            Ok((channel, agreed, process))
         };
-        match (agreed, self.0.take()) {
-            (Ok((agreed, process)), Some(channel)) => Ok((channel, agreed, process)),
-            (Err(why), channel) => {
-                channel.inspect(|channel| channel.refuse(&why));
-                Err(why)
-            }
-            (Ok(_), None) => Err(lost()),
+        let agreed = unless_it_ends(self.process.as_mut(), agreeing).await?;
+        if let Some(process) = &mut self.process {
+            process.let_go();
         }
+        Ok(agreed)
     }
 }
 

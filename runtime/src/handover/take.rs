@@ -177,16 +177,13 @@ pub(super) async fn take_place(
         return Ok(None);
     };
     let hold = hold(shared, from);
-    let has_begun = channel.tell(Message::Begun).await.is_ok();
     // The old process may be told to stop in this moment: only with its word is there no way back.
-    let goes = match channel.receive().await {
-        _ if !has_begun => false,
-        Ok(Some(Message::Refused { why })) => {
+    let goes = match say_and_hear(&mut channel, Message::Begun, from).await {
+        Ok(answer) => answer.is_some(),
+        Err(refused) => {
             moving::end_taking();
-            return Err(refused(from, &why));
+            return Err(refused);
         }
-        Ok(Some(_)) => true,
-        Ok(None) | Err(_) => false,
     };
     // Also if it is gone.
     moving::accept();
@@ -203,23 +200,54 @@ async fn until_let(
     shared: &Shared,
 ) -> Result<Option<Channel>, Failure> {
     // What comes before this process serves is a refusal, or the end of the other one.
-    match race(shared.until_told_ready(), channel.receive()).await {
-        First::Left(()) => {}
-        First::Right(Ok(Some(Message::Refused { why }))) => return Err(refused(from, &why)),
-        First::Right(_) => {
-            // It has ended; this one takes its place when it is ready.
-            shared.until_told_ready().await;
-            return Ok(None);
+    let mut ready = pin!(shared.until_told_ready());
+    loop {
+        match race(ready.as_mut(), hear(&mut channel, from)).await {
+            First::Left(()) => break,
+            First::Right(heard) => {
+                if heard?.is_none() {
+                    // It has ended; this one takes its place when it is ready.
+                    ready.await;
+                    return Ok(None);
+                }
+            }
         }
     }
     let ready = Message::Ready { wanted: moving::takers(), room: room() };
-    if channel.tell(ready).await.is_err() {
-        return Ok(None);
-    }
+    let answer = say_and_hear(&mut channel, ready, from).await?;
+    Ok(answer.map(|_| channel))
+}
+
+/// Tells the old process something, and waits for its answer; `None`: it has ended.
+///
+/// # Errors
+///
+/// If it refuses.
+async fn say_and_hear(
+    channel: &mut Channel,
+    said: Message,
+    from: u32,
+) -> Result<Option<Message>, Failure> {
+    // If nobody is there to read it, the last word of the old process is still to be heard. Who
+    // took the end of the socket for the end of that process would accept clients beside it.
+    let _ = channel.tell(said).await;
+    hear(channel, from).await
+}
+
+/// Waits for the next message of the old process; `None`: it has ended.
+///
+/// # Errors
+///
+/// If it refuses.
+///
+/// # Cancel safety
+///
+/// Cancel safe: what has been received is kept.
+async fn hear(channel: &mut Channel, from: u32) -> Result<Option<Message>, Failure> {
     match channel.receive().await {
-        Ok(Some(Message::Begin)) => Ok(Some(channel)),
         Ok(Some(Message::Refused { why })) => Err(refused(from, &why)),
-        _ => Ok(None),
+        Ok(heard) => Ok(heard),
+        Err(_) => Ok(None),
     }
 }
 
@@ -320,4 +348,40 @@ fn room() -> u64 {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let open = std::fs::read_dir("/proc/self/fd").map_or(0, |open| open.count() as u64);
     limit.map_or(u64::MAX, |limit| limit.saturating_sub(open + RESERVE))
+}
+
+#[cfg(all(test, not(graceful_loom)))]
+mod tests {
+    use super::*;
+    use crate::{context::Handle, stop::Limits};
+
+    /// A process that has refused and gone did not die: nobody takes its place, whatever there was
+    /// to say to it.
+    #[tokio::test]
+    async fn a_refusal_is_heard_after_its_end() {
+        for says in [false, true] {
+            let (here, there) = tokio::net::UnixStream::pair().unwrap();
+            let (here, there) = (Channel::new(here), Channel::new(there));
+            if says {
+                // It goes away without reading this, which is an error at this end.
+                here.tell(Message::hello()).await.unwrap();
+            }
+            there.refuse("it stops");
+            drop(there);
+            assert!(here.tell(Message::Begun).await.is_err());
+            let handle = Handle::for_test(Limits::NONE);
+            handle.shared().tell_ready("");
+            let refused = until_let(here, 7, handle.shared()).await.err().expect("a refusal");
+            assert_eq!(refused.to_string(), "process 7 goes on by itself: it stops");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_that_says_nothing_and_goes_has_died() {
+        let (here, there) = tokio::net::UnixStream::pair().unwrap();
+        drop(there);
+        let handle = Handle::for_test(Limits::NONE);
+        handle.shared().tell_ready("");
+        assert!(until_let(Channel::new(here), 7, handle.shared()).await.unwrap().is_none());
+    }
 }

@@ -11,32 +11,9 @@ use std::{
 };
 
 use graceful_tests::{
-    Client, Fixture, Generations, Process, Signal, balanced::free_addrs, fixture,
+    Client, Fixture, Folder, Generations, Process, Signal, balanced::free_addrs, fixture,
     generations::has_ended,
 };
-
-/// A folder of the test's own, which goes with it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("graceful-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir(&path).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
-        Self(path)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn upgraded() -> Fixture {
     fixture!("upgraded")
@@ -380,6 +357,8 @@ fn the_age_of_a_connection_and_the_limit_of_them_go_along() {
     thread::sleep(Duration::from_millis(1_500));
     let old = generations.upgrade();
     generations.gone(old);
+    // One that came later would be let in beside a fourth.
+    generations.first.line("took over 3 connections");
     assert_eq!(process(&mut one), generations.pid);
     // The three are all that there may be.
     let mut fourth = Client::connect(addr);
@@ -576,7 +555,7 @@ fn another_user_gets_nothing() {
     let path = folder.file("handover.sock");
     let (mut first, addr) = upgraded().env("HANDOVER", path.to_str().unwrap()).serve();
     // As if somebody had opened it later.
-    for (path, mode) in [(&folder.0, 0o755), (&path, 0o777)] {
+    for (path, mode) in [(folder.path(), 0o755), (path.as_path(), 0o777)] {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
     let script = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); \
@@ -643,7 +622,7 @@ fn a_take_over_that_fails_costs_nothing() {
         first = next;
     }
     // While one of another kind cannot be: the folder is open to others.
-    fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let refused = fixture().spawn().wait();
     assert_eq!(refused.code(), 1);
     assert!(refused.said("others can enter"), "{refused:#?}");

@@ -16,7 +16,7 @@ use std::{
 };
 
 use graceful_tests::{
-    Client, Generations, PATIENCE, Signal,
+    Client, Folder, Generations, PATIENCE, Signal,
     far::{self, Far},
     fixture,
     load::{self, Random, Style, Tally},
@@ -183,8 +183,7 @@ fn a_stop_at_any_moment_of_an_upgrade_loses_nothing() {
         pause(20_000);
         let first = generations.pid;
         // It may have handed over and ended by now.
-        let number = rustix::process::Pid::from_raw(first.cast_signed()).unwrap();
-        let _ = rustix::process::kill_process(number, Signal::TERM);
+        generations.first.signal_if_there(Signal::TERM);
         let line = generations.first.any_line(&["has taken over", "SIGTERM received, draining"]);
         if let Some(next) = line.strip_prefix("process ") {
             taken_over += 1;
@@ -193,11 +192,13 @@ fn a_stop_at_any_moment_of_an_upgrade_loses_nothing() {
             generations.signal(Signal::TERM);
         }
         generations.gone(first);
+        let before = all.lost.len();
         for client in clients {
             all += client.join().unwrap();
         }
         let ended = generations.first.wait();
-        assert!(!ended.said("cut off"), "{ended:#?}");
+        let is_lossless = all.lost.len() == before && !ended.said("cut off");
+        assert!(is_lossless, "round {round}: {:?}, {ended:#?}", all.lost);
     }
     println!(
         "{} stops during an upgrade, {taken_over} after it: {} answered, {} lost, {} late",
@@ -206,7 +207,52 @@ fn a_stop_at_any_moment_of_an_upgrade_loses_nothing() {
         all.lost.len(),
         all.late
     );
-    assert!(all.lost.is_empty(), "{:?}", all.lost);
+}
+
+/// The same, where the next process is somebody else's child: it cannot be killed, and has to hear
+/// that it may not begin.
+#[test]
+fn a_stop_at_any_moment_of_a_take_over_loses_nothing() {
+    let _alone = alone();
+    let (mut all, mut taken_over) = (Tally::default(), 0);
+    for round in 0..2 * upgrades() {
+        let folder = Folder::new("take-over");
+        let path = folder.file("handover.sock").display().to_string();
+        let (mut first, addr) = fixture!("upgraded").env("HANDOVER", &path).serve();
+        let clients = [Style::KeepAlive, Style::ConnectionEach].map(|style| {
+            thread::spawn(move || {
+                let runtime =
+                    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(load::run(addr, style, 16, round, || ControlFlow::Continue(())))
+            })
+        });
+        thread::sleep(Duration::from_millis(50));
+        let next = fixture!("upgraded").env("HANDOVER", &path).env("ADDR", &addr.to_string());
+        let mut next = next.spawn();
+        thread::sleep(Duration::from_micros(Random(round + 1).below(20_000)));
+        first.signal_if_there(Signal::TERM);
+        let first = first.wait();
+        // It goes on from the old one, has heard that it may not begin, or has come too late.
+        taken_over += u64::from(first.said("has taken over"));
+        if next.any_line(&["listening on", "error:"]).contains("listening on") {
+            next.signal_if_there(Signal::TERM);
+        }
+        let next = next.wait();
+        let before = all.lost.len();
+        for client in clients {
+            all += client.join().unwrap();
+        }
+        let is_lossless =
+            all.lost.len() == before && ![&first, &next].iter().any(|it| it.said("cut off"));
+        assert!(is_lossless, "round {round}: {:?}, {first:#?}, {next:#?}", all.lost);
+    }
+    println!(
+        "{} stops during a take-over, {taken_over} after it: {} answered, {} lost, {} late",
+        2 * upgrades(),
+        all.answered,
+        all.lost.len(),
+        all.late
+    );
 }
 
 /// HTTP/2 connections do not move: they end by GOAWAY, as in any drain.
