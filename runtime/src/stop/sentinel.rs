@@ -269,10 +269,12 @@ impl Sentinel {
 
     /// Waits until something starts the drain.
     async fn serve(&mut self, problems: &mut Problems) -> Cause {
-        let event = match race(self.signals.next(), self.events.recv()).await {
-            First::Left(signal) => return Cause::Signal(signal),
+        // Events first: where the next process serves already, a signal that comes in the same
+        // moment is no cause to stop any more.
+        let event = match race(self.events.recv(), self.signals.next()).await {
             // `Shared` holds a sender, so the channel is never closed.
-            First::Right(event) => event.unwrap_or(Event::Stop),
+            First::Left(event) => event.unwrap_or(Event::Stop),
+            First::Right(signal) => return Cause::Signal(signal),
         };
         let cause = match event {
             Event::Stop => Cause::Stop,
@@ -479,4 +481,28 @@ pub(crate) fn teardown(
 fn wait(released: &mut threads::Receiver<()>, until: Option<Instant>) -> bool {
     // Nothing is ever sent: the main thread hangs up at its end.
     released.until(until) != Received::Nothing
+}
+
+#[cfg(all(test, unix, feature = "handover", not(graceful_loom)))]
+mod tests {
+    use super::*;
+    use crate::{context::Handle, stop::Limits};
+
+    /// A signal that comes in the moment of an upgrade does not undo it.
+    #[tokio::test]
+    async fn the_next_process_serves_whatever_signal_comes_with_it() {
+        let signals = Signals::install(&[Signal::SIGWINCH]).unwrap();
+        let (tell, events) = mpsc::unbounded_channel();
+        let shared = Handle::for_test(Limits::NONE).shared().clone();
+        let mut sentinel =
+            Sentinel { shared, events, signals, adopt: |_, _| {}, before_stop: None };
+        let mut signalled = Signals::install(&[Signal::SIGWINCH]).unwrap();
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::WINCH)
+            .unwrap();
+        // It is there for the sentinel as well.
+        signalled.next().await;
+        tell.send(Event::Upgraded(7)).unwrap_or_else(|_| unreachable!("the sentinel has it"));
+        let cause = sentinel.serve(&mut Problems::default()).await;
+        assert_eq!(cause, Cause::Upgraded(7));
+    }
 }

@@ -160,6 +160,15 @@ fn no_client_of_a_unix_socket_sees_an_upgrade() {
     assert!(!path.exists());
 }
 
+/// Asks for as long as somebody serves, which is not for ever.
+fn until_refused() -> impl Fn() -> ControlFlow<()> + Clone + Send + 'static {
+    let started = Instant::now();
+    move || {
+        assert!(started.elapsed() < PATIENCE, "somebody goes on");
+        ControlFlow::Continue(())
+    }
+}
+
 /// A stop at any moment of an upgrade, of either process: whichever goes on, or nobody, no request
 /// is lost.
 #[test]
@@ -173,7 +182,7 @@ fn a_stop_at_any_moment_of_an_upgrade_loses_nothing() {
             thread::spawn(move || {
                 let runtime =
                     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(load::run(addr, style, 16, round, || ControlFlow::Continue(())))
+                runtime.block_on(load::run(addr, style, 16, round, until_refused()))
             })
         });
         let mut random = Random(round + 1);
@@ -223,7 +232,7 @@ fn a_stop_at_any_moment_of_a_take_over_loses_nothing() {
             thread::spawn(move || {
                 let runtime =
                     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(load::run(addr, style, 16, round, || ControlFlow::Continue(())))
+                runtime.block_on(load::run(addr, style, 16, round, until_refused()))
             })
         });
         thread::sleep(Duration::from_millis(50));
