@@ -16,11 +16,11 @@ use tokio::{
 
 use super::{
     Handover,
-    channel::{Batch, Blocking, Channel, MOST},
+    channel::{Batch, Channel, MOST},
     door::Door,
     message::{Message, offering},
     program::{NewProcess, Program},
-    take::{self, Arriving},
+    take,
 };
 use crate::{
     context::Handle,
@@ -28,7 +28,7 @@ use crate::{
     net::moving::{self, Parcel},
     signal::Signals,
     stop::{Event, Phase, Shared},
-    util::{Failure, First, HumanDuration, race, sync::lock_std, threads, within},
+    util::{First, HumanDuration, race, sync::lock_std, threads, within},
 };
 
 /// Why the next version has not taken over. This process goes on as if nothing had happened.
@@ -145,36 +145,10 @@ pub(super) async fn run(
     stored: Stored,
 ) {
     let Handover { settings, program, mut door, arriving, .. } = handover;
-    if let Some(arriving) = arriving {
-        let taking = async {
-            let mut take_door = || door.as_mut().map_or(Ok(()), Door::hold);
-            match arriving {
-                Arriving::Live { channel, from } => {
-                    let channel = channel.into_async().map_err(Failure::from_error)?;
-                    let taken = take::take_place(channel, from, &shared, take_door).await?;
-                    Ok::<_, Failure>(taken.map(|(channel, hold)| (vec![channel], hold, from)))
-                }
-                Arriving::Stored { channels, from } => {
-                    shared.until_told_ready().await;
-                    moving::close_unclaimed();
-                    let channels: io::Result<Vec<_>> =
-                        channels.into_iter().map(Blocking::into_async).collect();
-                    shared.manager.forget_stored();
-                    take_door().map_err(Failure::from_error)?;
-                    let hold = take::hold(&shared, from);
-                    Ok(Some((channels.map_err(Failure::from_error)?, hold, from)))
-                }
-            }
-        };
-        // A stop before the place is taken leaves it to the old process.
-        match race(shared.phase.reached(Phase::Stopping), taking).await {
-            First::Left(()) => return,
-            First::Right(Err(failure)) => shared.tell(Event::Failed(failure)),
-            First::Right(Ok(None)) => {}
-            First::Right(Ok(Some((channels, hold, from)))) => {
-                tokio::spawn(take::take_connections(channels, from, shared.clone(), hold));
-            }
-        }
+    if let Some(arriving) = arriving
+        && let Err(failure) = take::arrive(arriving, &shared, door.as_mut()).await
+    {
+        shared.tell(Event::Failed(failure));
     }
     let program = Arc::new(program);
     let mut listener = listener_of(&shared, door.as_mut());

@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     channel::{Blocking, Channel},
+    door::Door,
     message::Message,
     program,
 };
@@ -134,28 +135,71 @@ pub(super) fn ask(socket: UnixStream) -> Result<Option<Arriving>, Failure> {
 }
 
 /// Holds the drain while connections may still come.
-pub(super) fn hold(shared: &Shared, from: u32) -> Arc<TaskGuard> {
+fn hold(shared: &Shared, from: u32) -> Arc<TaskGuard> {
     let name = format!("taking the connections of process {from}");
     moving::begin_taking();
     Arc::new(TaskGuard::new(&shared.work, Role::Server(None), TaskName::Text(name.into())))
 }
 
-/// Waits until this process serves, and takes the place of the one at the other end. Returns the
-/// channel by which its connections come; `None`: it has ended, and there are none to come.
-///
-/// Nothing is accepted before that. If this is dropped, as by a stop, the old process goes on.
+/// Takes the place of the process before, as soon as this one serves. A stop before that leaves
+/// everything to the old process.
 ///
 /// # Errors
 ///
 /// If the old process refuses: then it goes on, and this one has to end.
-pub(super) async fn take_place(
-    channel: Channel,
+pub(super) async fn arrive(
+    arriving: Arriving,
+    shared: &Arc<Shared>,
+    door: Option<&mut Door>,
+) -> Result<(), Failure> {
+    let take_door = || door.map_or(Ok(()), Door::hold);
+    let stops = shared.phase.reached(Phase::Stopping);
+    let (channels, from, hold) = match arriving {
+        Arriving::Live { channel, from } => {
+            let channel = channel.into_async().map_err(Failure::from_error)?;
+            let let_in = match race(stops, until_let(channel, from, shared)).await {
+                First::Left(()) => return Ok(()),
+                First::Right(let_in) => let_in?,
+            };
+            match take_place(let_in, from, shared, take_door).await? {
+                Some((channel, hold)) => (vec![channel], from, hold),
+                None => return Ok(()),
+            }
+        }
+        Arriving::Stored { channels, from } => {
+            if let First::Left(()) = race(stops, shared.until_told_ready()).await {
+                return Ok(());
+            }
+            moving::close_unclaimed();
+            let channels: io::Result<_> = channels.into_iter().map(Blocking::into_async).collect();
+            shared.manager.forget_stored();
+            take_door().map_err(Failure::from_error)?;
+            (channels.map_err(Failure::from_error)?, from, hold(shared, from))
+        }
+    };
+    tokio::spawn(take_connections(channels, from, shared.clone(), hold));
+    Ok(())
+}
+
+/// Takes the place of the process at the other end of `let_in`, which `until_let` has returned.
+/// Returns the channel by which its connections come; `None`: it has ended, and there are none to
+/// come.
+///
+/// # Errors
+///
+/// If the old process refuses in the last moment.
+///
+/// # Cancel safety
+///
+/// Not cancel safe: once it has heard that this one begins, the old process lets go of its
+/// listeners. A stop finds them here then, with whoever waits in their queues.
+async fn take_place(
+    let_in: Option<Channel>,
     from: u32,
     shared: &Shared,
     take_door: impl FnOnce() -> io::Result<()>,
 ) -> Result<Option<(Channel, Arc<TaskGuard>)>, Failure> {
-    let is_let = until_let(channel, from, shared).await?;
-    if is_let.is_none() {
+    if let_in.is_none() {
         say!(
             shared.log,
             warn,
@@ -172,28 +216,37 @@ pub(super) async fn take_place(
         );
     }
     moving::close_unclaimed();
-    let Some(mut channel) = is_let else {
+    let Some(mut channel) = let_in else {
         moving::accept();
         return Ok(None);
     };
     let hold = hold(shared, from);
-    // The old process may be told to stop in this moment: only with its word is there no way back.
-    let goes = match say_and_hear(&mut channel, Message::Begun, from).await {
-        Ok(answer) => answer.is_some(),
-        Err(refused) => {
-            moving::end_taking();
-            return Err(refused);
+    moving::ask();
+    match say_and_hear(&mut channel, Message::Begun, from).await {
+        Ok(Some(_)) => {
+            moving::accept();
+            Ok(Some((channel, hold)))
         }
-    };
-    // Also if it is gone.
-    moving::accept();
-    if !goes {
-        moving::end_taking();
+        Ok(None) => {
+            moving::accept();
+            moving::end_taking();
+            Ok(None)
+        }
+        // It may have been told to stop in this moment: only with its word is there no way back.
+        Err(refused) => {
+            moving::accept_nothing();
+            moving::end_taking();
+            Err(refused)
+        }
     }
-    Ok(goes.then_some((channel, hold)))
 }
 
-/// Waits until the old process says that this one may begin; `None`: it has ended.
+/// Waits until this process serves and the old one says that it may begin; `None`: it has ended.
+/// Nothing is accepted before that. If this is dropped, as by a stop, the old process goes on.
+///
+/// # Errors
+///
+/// If the old process refuses: then it goes on, and this one has to end.
 async fn until_let(
     mut channel: Channel,
     from: u32,
@@ -257,7 +310,7 @@ fn refused(from: u32, why: &str) -> Failure {
 
 /// Takes connections until the old process says that there are no more, or this one stops: then
 /// the others end there. If this one hands over as well, they go on to the next.
-pub(super) async fn take_connections(
+async fn take_connections(
     channels: Vec<Channel>,
     from: u32,
     shared: Arc<Shared>,

@@ -139,6 +139,7 @@ impl AcceptLoop {
         };
         race(draining, serving).await;
         self.take_late_arrivals().await;
+        moving::decided().await;
         if self.listener.is_shared()
             || self.listener.is_anothers()
             || moving::is_wanted(&origin.listener)

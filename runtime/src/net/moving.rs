@@ -61,7 +61,7 @@ pub(super) fn key(addr: &LocalAddr) -> String {
 
 /// Something that happens once in the life of a process, and can be waited for.
 struct Gate {
-    /// Relaxed: what it opens for is woken behind it.
+    /// Release and acquire: who finds it open finds what was written before.
     is_open: AtomicBool,
     opens: Notify,
 }
@@ -72,11 +72,15 @@ impl Gate {
     }
 
     fn is_open(&self) -> bool {
-        self.is_open.load(Ordering::Relaxed)
+        self.is_open.load(Ordering::Acquire)
+    }
+
+    fn close(&self) {
+        self.is_open.store(false, Ordering::Release);
     }
 
     fn open(&self) {
-        self.is_open.store(true, Ordering::Relaxed);
+        self.is_open.store(true, Ordering::Release);
         self.opens.notify_waiters();
     }
 
@@ -220,13 +224,35 @@ static CLAIMED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 /// meanwhile would be lost with it.
 static MAY_ACCEPT: Gate = Gate::new(true);
 
+/// Closed while the process before is being asked whether this one takes its place: until it has
+/// answered, nobody knows who empties the queues of the listeners.
+static IS_DECIDED: Gate = Gate::new(true);
+
 /// Accepts nothing until the process before lets go. To be called before any server is bound.
 pub(crate) fn hold_back() {
-    MAY_ACCEPT.is_open.store(false, Ordering::Relaxed);
+    MAY_ACCEPT.close();
 }
 
+/// The process before is about to be asked. On the thread of the sentinel, which has not begun to
+/// stop: so a server that stops finds this, or is not asked for.
+pub(crate) fn ask() {
+    IS_DECIDED.close();
+}
+
+/// The listeners stay with the process before.
+pub(crate) fn accept_nothing() {
+    IS_DECIDED.open();
+}
+
+/// The listeners are this process's from here on.
 pub(crate) fn accept() {
     MAY_ACCEPT.open();
+    IS_DECIDED.open();
+}
+
+/// Resolves when it is known whose the listeners are.
+pub(super) async fn decided() {
+    IS_DECIDED.opened().await;
 }
 
 pub(super) fn may_accept() -> bool {

@@ -197,7 +197,7 @@ fn a_stop_at_any_moment_of_an_upgrade_loses_nothing() {
         if let Some(next) = line.strip_prefix("process ") {
             taken_over += 1;
             generations.pid = next.split(' ').next().unwrap().parse().unwrap();
-            pause(10_000);
+            pause(if round % 2 == 0 { 10_000 } else { 1_000 });
             generations.signal(Signal::TERM);
         }
         generations.gone(first);
