@@ -145,10 +145,11 @@ pub(super) async fn run(
     stored: Stored,
 ) {
     let Handover { settings, program, mut door, arriving, .. } = handover;
-    if let Some(arriving) = arriving
-        && let Err(failure) = take::arrive(arriving, &shared, door.as_mut()).await
-    {
-        shared.tell(Event::Failed(failure));
+    if let Some(arriving) = arriving {
+        let take_door = || door.as_mut().map_or(Ok(()), Door::hold);
+        if let Err(failure) = take::arrive(arriving, &shared, take_door).await {
+            shared.tell(Event::Failed(failure));
+        }
     }
     let program = Arc::new(program);
     let mut listener = listener_of(&shared, door.as_mut());

@@ -12,7 +12,6 @@ use std::{
 
 use super::{
     channel::{Blocking, Channel},
-    door::Door,
     message::Message,
     program,
 };
@@ -150,9 +149,8 @@ fn hold(shared: &Shared, from: u32) -> Arc<TaskGuard> {
 pub(super) async fn arrive(
     arriving: Arriving,
     shared: &Arc<Shared>,
-    door: Option<&mut Door>,
+    take_door: impl FnOnce() -> io::Result<()>,
 ) -> Result<(), Failure> {
-    let take_door = || door.map_or(Ok(()), Door::hold);
     let stops = shared.phase.reached(Phase::Stopping);
     let (channels, from, hold) = match arriving {
         Arriving::Live { channel, from } => {
