@@ -18,6 +18,7 @@ mod life;
 mod limits;
 mod listen;
 mod messages;
+mod models;
 mod options;
 mod order;
 mod papers;
