@@ -2,6 +2,7 @@
 //! proxies, a terminal, curl and openssl, a gRPC client, the examples.
 
 mod closing;
+mod conformance;
 mod container;
 mod delivery;
 mod examples;
