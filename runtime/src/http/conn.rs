@@ -409,7 +409,7 @@ impl HttpConn {
             (Closing, None) if self.core().is_sending() => Connection(ConnectionState::Closing),
             (Fresh, _) if self.core().is_late() => Connection(ConnectionState::Nothing),
             (Fresh, _) if self.core().is_in_handshake() => Connection(ConnectionState::Handshake),
-            (Fresh | Idle, _) if self.core().partial_since().is_some() => {
+            (Fresh | Idle | Http2, _) if self.core().partial_since().is_some() => {
                 Connection(ConnectionState::ReadingHead)
             }
             (Fresh | Idle, _) if self.is_overdue(now) => Connection(ConnectionState::Overdue),

@@ -68,12 +68,18 @@ pub struct Report {
     pub(super) handed_over: usize,
     pub(super) last: Option<InFlight>,
     pub(super) cut: Vec<InFlight>,
-    /// Whether the limit of the drain or of the cleanup cut something; otherwise, only that of a
-    /// group of tasks may have.
-    pub(super) limit_reached: bool,
+    /// The limit that has cut something; `None`: only that of a group of tasks may have.
+    pub(super) reached: Option<Reached>,
     pub(super) failures: Vec<Failure>,
     pub(super) panicked: bool,
     pub(super) forced: Option<Signal>,
+}
+
+/// A limit that has cut something off: that of the drain, if that did, or else the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reached {
+    Drain,
+    Cleanup,
 }
 
 /// How many pieces of work that were cut, or are in flight, are printed at most.
@@ -177,26 +183,23 @@ impl Report {
 
     fn write(&self, f: &mut fmt::Formatter<'_>, between: &str) -> fmt::Result {
         let elapsed = HumanDuration(self.elapsed);
-        match self.forced {
-            Some(signal) => write!(f, "{signal} received, stopped at once after {elapsed}")?,
-            None if self.limit_reached => {
-                let hooks = self.cut.iter().all(|work| matches!(work, InFlight::Hook { .. }));
-                if hooks && !self.cut.iter().any(InFlight::has_begun) {
-                    f.write_str("the hooks could not be run")?;
-                } else {
-                    let (what, limit) =
-                        if hooks { ("cleanup limit", self.cleanup) } else { ("limit", self.limit) };
-                    write!(
-                        f,
-                        "{what} of {} reached",
-                        HumanDuration(limit.unwrap_or(self.elapsed))
-                    )?;
-                }
+        match (self.forced, self.reached) {
+            (Some(signal), _) => write!(f, "{signal} received, stopped at once after {elapsed}")?,
+            (None, Some(_)) if !self.cut.iter().any(InFlight::has_begun) => {
+                f.write_str("the hooks could not be run")?;
             }
-            None if self.drained.is_nothing() && self.handed_over == 0 => {
+            (None, Some(reached)) => {
+                let (what, limit) = match reached {
+                    Reached::Drain => ("limit", self.limit),
+                    Reached::Cleanup => ("cleanup limit", self.cleanup),
+                };
+                let limit = HumanDuration(limit.unwrap_or(self.elapsed));
+                write!(f, "{what} of {limit} reached")?;
+            }
+            (None, None) if self.drained.is_nothing() && self.handed_over == 0 => {
                 write!(f, "stopped in {elapsed}")?;
             }
-            None => {
+            (None, None) => {
                 let mut between = "";
                 if self.handed_over > 0 {
                     let s = if self.handed_over == 1 { "" } else { "s" };

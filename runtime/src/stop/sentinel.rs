@@ -213,8 +213,7 @@ impl Sentinel {
         while let Ok(event) = events.try_recv() {
             problems.note(&shared, event);
         }
-        let mut cut = cut_off.names();
-        let limit_reached = !cut.is_empty();
+        let (mut cut, reached) = cut_off.names();
         cut.extend(shared.turns.take_cut());
         let mut report = Report {
             cause,
@@ -225,7 +224,7 @@ impl Sentinel {
             handed_over: shared.work.moved(),
             last: shared.work.last(),
             cut,
-            limit_reached,
+            reached,
             failures: problems.failures,
             panicked: problems.panicked,
             forced: forced_by,

@@ -12,7 +12,7 @@ use super::{
     limits::ABORT_GRACE,
     messages,
     phase::Phase,
-    report::Cause,
+    report::{Cause, Reached},
     run_hooks::{self, Adopt},
     shared::Shared,
 };
@@ -26,20 +26,32 @@ use crate::{
 /// drop at any point.
 #[derive(Default)]
 pub(super) struct CutOff {
-    work: Vec<InFlightSnapshot>,
+    /// By the limit of the drain.
+    at_the_limit: Option<InFlightSnapshot>,
+    /// By that of the cleanup.
+    later: Vec<InFlightSnapshot>,
     hooks: Vec<InFlight>,
 }
 
 impl CutOff {
-    /// Returns what of the program's work, and not of its hooks, is cut off so far.
+    /// Returns what the limit of the drain has cut off so far.
     fn work(&self) -> Vec<InFlight> {
-        self.work.iter().cloned().flat_map(InFlightSnapshot::without_ended).collect()
+        self.at_the_limit.clone().into_iter().flat_map(InFlightSnapshot::without_ended).collect()
     }
 
-    /// Returns all of it, except for work that has ended by itself since it was recorded.
-    pub(super) fn names(self) -> Vec<InFlight> {
-        let work = self.work.into_iter().flat_map(InFlightSnapshot::without_ended);
-        work.chain(self.hooks).collect()
+    /// Returns all of it, except for work that has ended by itself since it was recorded, and the
+    /// limit that was reached.
+    pub(super) fn names(self) -> (Vec<InFlight>, Option<Reached>) {
+        let mut names = self.work();
+        let at_the_limit = names.len();
+        names.extend(self.later.into_iter().flat_map(InFlightSnapshot::without_ended));
+        names.extend(self.hooks);
+        let reached = match names.len() {
+            0 => None,
+            _ if at_the_limit > 0 => Some(Reached::Drain),
+            _ => Some(Reached::Cleanup),
+        };
+        (names, reached)
     }
 }
 
@@ -86,7 +98,7 @@ pub(super) async fn stop(
     }
     let drained = drain(shared).await;
     if !drained {
-        seal(shared, cut_off);
+        cut_off.at_the_limit = Some(seal(shared));
         shared.advance(Phase::Cut);
         shared.work.cut();
         within(Some(ABORT_GRACE), shared.work.none()).await;
@@ -166,9 +178,9 @@ async fn drain(shared: &Shared) -> bool {
 
 /// Records the work that is still running. No work begins after this, and the caller cuts what is
 /// recorded, so the report names exactly the work that is cut, except for what ends by itself.
-fn seal(shared: &Shared, cut_off: &mut CutOff) {
+fn seal(shared: &Shared) -> InFlightSnapshot {
     shared.advance(Phase::Sealed);
-    cut_off.work.push(shared.work.seal());
+    shared.work.seal()
 }
 
 /// Ends all remaining work, including the hooks and their tasks, and gives it a moment to finish.
@@ -176,11 +188,11 @@ async fn cut_all(shared: &Shared, cut_off: &mut CutOff) {
     let (work, cleanup) = (&shared.work, &shared.cleanup.work);
     let was_cut = shared.phase.now() >= Phase::Sealed;
     if !was_cut {
-        seal(shared, cut_off);
+        cut_off.later.push(seal(shared));
     }
     shared.advance(Phase::Over);
     shared.end_out_of_band();
-    cut_off.work.push(cleanup.seal());
+    cut_off.later.push(cleanup.seal());
     cleanup.cut();
     work.cut();
     within(Some(ABORT_GRACE), async {

@@ -134,6 +134,7 @@ enum Mistake {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "what is true of two processes and a kernel")]
 struct HandOver {
     mistake: Mistake,
     /// Whether the old process has started the new one, and can kill it.
@@ -336,6 +337,7 @@ impl HandOver {
         }
     }
 
+    #[allow(clippy::too_many_lines, reason = "a table of what it does in each state")]
     fn new_steps(&self, steps: &mut Vec<(&'static str, Self)>) {
         if self.is_dying && self.new != New::Ended {
             steps.push((
@@ -356,10 +358,9 @@ impl HandOver {
                     match it.new {
                         New::Starts | New::IsReady => it.end_new(),
                         New::Asks if it.mistake == Mistake::LeavesWhileAsked => it.end_new(),
-                        // The answer comes first.
-                        New::Asks => {}
                         New::Serves => it.drain_new(),
-                        New::Drains | New::Ended => {}
+                        // One that asks hears the answer first.
+                        New::Asks | New::Drains | New::Ended => {}
                     }
                 }),
             ));
@@ -669,9 +670,9 @@ impl Model for Drain {
     }
 
     fn wrong(&self, is_last: bool) -> Option<&'static str> {
-        let is_lost = self.comers.contains(&Comer::Lost);
+        let loses = self.comers.contains(&Comer::Lost);
         let is_left = is_last && self.closing != Closing::Closed;
-        is_lost.then_some("a client is lost").or(is_left.then_some("the listener stays open"))
+        loses.then_some("a client is lost").or(is_left.then_some("the listener stays open"))
     }
 }
 

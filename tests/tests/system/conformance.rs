@@ -502,7 +502,7 @@ fn http1_outcome(addr: SocketAddr, message: &str) -> String {
     stream.set_read_timeout(Some(QUIET)).unwrap();
     // The server may close before it has read everything.
     let _ = stream.write_all(message.as_bytes());
-    let (mut answer, mut piece) = (Vec::new(), [0; 65_536]);
+    let (mut answer, mut piece) = (Vec::new(), vec![0; 65_536]);
     let end = loop {
         match stream.read(&mut piece) {
             Ok(0) => break "closed",
@@ -564,11 +564,11 @@ fn ws(first: u8, payload: &[u8]) -> Vec<u8> {
     match payload.len() {
         length @ ..126 => bytes.push(0x80 | u8::try_from(length).unwrap()),
         length @ ..65_536 => {
-            bytes.push(0x80 | 126);
+            bytes.push(0x80 | 0x7e);
             bytes.extend(u16::try_from(length).unwrap().to_be_bytes());
         }
         length => {
-            bytes.push(0x80 | 127);
+            bytes.push(0x80 | 0x7f);
             bytes.extend((length as u64).to_be_bytes());
         }
     }
@@ -691,7 +691,7 @@ fn websocket_outcome(mut stream: &TcpStream, frames: &[Vec<u8>]) -> Vec<u8> {
         let _ = stream.write_all(frame);
     }
     let _ = stream.write_all(&ws(FIN | TEXT, b"the last"));
-    let (mut answer, mut piece) = (Vec::new(), [0; 65_536]);
+    let (mut answer, mut piece) = (Vec::new(), vec![0; 65_536]);
     while !answer.ends_with(LAST) {
         match stream.read(&mut piece) {
             Ok(0) | Err(_) => break,

@@ -10,6 +10,7 @@ mod faults;
 mod frameworks;
 mod framing;
 mod haproxy;
+mod hostile;
 mod kubernetes;
 mod long_lived;
 mod nginx;

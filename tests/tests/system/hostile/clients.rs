@@ -1,0 +1,243 @@
+//! Clients that do everything but what they should, beside one that does.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use graceful_tests::{Client, PATIENCE, Process};
+
+use super::{End, WELL, check, cut, hostile, rounds};
+
+/// Clients that are there, and what keeps them at it.
+#[derive(Default)]
+struct Crowd {
+    streams: Vec<TcpStream>,
+    over: Arc<AtomicBool>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Crowd {
+    /// `count` clients, each of which has sent this.
+    fn sending(addr: SocketAddr, count: usize, bytes: impl AsRef<[u8]>) -> Self {
+        let connect = |_| {
+            let mut stream = TcpStream::connect(addr).unwrap();
+            stream.set_nodelay(true).unwrap();
+            stream.write_all(bytes.as_ref()).unwrap();
+            stream
+        };
+        let mut crowd = Self::default();
+        crowd.streams.extend((0..count).map(connect));
+        crowd
+    }
+
+    /// Has each of them send a piece again and again.
+    fn dripping(mut self, piece: &'static [u8], pause: Duration) -> Self {
+        let mut streams: Vec<_> =
+            self.streams.iter().map(|stream| stream.try_clone().unwrap()).collect();
+        let over = self.over.clone();
+        self.threads.push(thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) && !streams.is_empty() {
+                streams.retain_mut(|stream| stream.write_all(piece).is_ok());
+                thread::sleep(pause);
+            }
+        }));
+        self
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|thread| thread.join().unwrap());
+    }
+}
+
+const HEAD: &str = "GET / HTTP/1.1\r\nhost: test\r\nx: ";
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+fn silent(addr: SocketAddr) -> Crowd {
+    Crowd::sending(addr, 1_000, "")
+}
+
+fn half_heads(addr: SocketAddr) -> Crowd {
+    Crowd::sending(addr, 50, HEAD)
+}
+
+fn dripped_heads(addr: SocketAddr) -> Crowd {
+    Crowd::sending(addr, 50, HEAD).dripping(b"y", Duration::from_millis(20))
+}
+
+fn half_frames(addr: SocketAddr) -> Crowd {
+    Crowd::sending(addr, 50, [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 9, 1]].concat())
+}
+
+/// Cut at each byte of the preface, of SETTINGS, and of a head.
+fn http2_at_each_byte(addr: SocketAddr) -> Crowd {
+    let mut bytes = [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+    bytes.extend([0, 0, 3, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84]);
+    let mut all = Crowd::default();
+    for end in 0..bytes.len() {
+        all.streams.append(&mut Crowd::sending(addr, 1, &bytes[..end]).streams);
+    }
+    all
+}
+
+fn bodies_without_an_end(addr: SocketAddr) -> Crowd {
+    let head = "POST /count HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n";
+    Crowd::sending(addr, 20, head).dripping(b"1\r\nx\r\n", Duration::from_millis(20))
+}
+
+fn a_byte_at_a_time(addr: SocketAddr) -> Crowd {
+    let head = "POST /count HTTP/1.1\r\nhost: test\r\ncontent-length: 100000\r\n\r\n";
+    Crowd::sending(addr, 20, head).dripping(b"x", Duration::from_millis(100))
+}
+
+fn readers_that_never_read(addr: SocketAddr) -> Crowd {
+    Crowd::sending(addr, 5, "GET /megabytes/100 HTTP/1.1\r\nhost: test\r\n\r\n")
+}
+
+fn resets(addr: SocketAddr) -> Crowd {
+    for bytes in ["", HEAD, "GET /does/waits HTTP/1.1\r\nhost: test\r\n\r\n"] {
+        let crowd = Crowd::sending(addr, 50, bytes);
+        for stream in &crowd.streams {
+            rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO)).unwrap();
+        }
+    }
+    Crowd::default()
+}
+
+fn half_closed(addr: SocketAddr) -> Crowd {
+    let crowd = Crowd::sending(addr, 20, HEAD);
+    crowd.streams.iter().for_each(|stream| stream.shutdown(Shutdown::Write).unwrap());
+    crowd
+}
+
+fn pipelines(addr: SocketAddr) -> Crowd {
+    Crowd::sending(addr, 5, "GET / HTTP/1.1\r\nhost: test\r\n\r\n".repeat(500))
+}
+
+fn expectations(addr: SocketAddr) -> Crowd {
+    let head =
+        "POST /count HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+    Crowd::sending(addr, 20, head)
+}
+
+fn upgrades_with_early_bytes(addr: SocketAddr) -> Crowd {
+    let head = "GET / HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n\
+                \u{1}\u{2}early";
+    Crowd::sending(addr, 20, head)
+}
+
+fn tunnels(addr: SocketAddr) -> Crowd {
+    Crowd::sending(addr, 20, "CONNECT test:1 HTTP/1.1\r\nhost: test:1\r\n\r\nearly")
+}
+
+fn nonsense(addr: SocketAddr) -> Crowd {
+    Crowd::sending(addr, 20, [0xff; 300])
+}
+
+type Clients = fn(SocketAddr) -> Crowd;
+
+/// What they do, and what comes of the process. Half a head gets a second, and so does a client that
+/// goes on after its last answer and does not close: longer than the limit here.
+const CLIENTS: &[(&str, Clients, End)] = &[
+    ("1,000 that are silent", silent, WELL),
+    ("half a head", half_heads, cut("the head of a request not complete")),
+    ("a head that is dripped", dripped_heads, cut("the head of a request not complete")),
+    ("half a frame", half_frames, cut("the head of a request not complete")),
+    ("HTTP/2, cut at each byte", http2_at_each_byte, cut("the head of a request not complete")),
+    ("a body without an end", bodies_without_an_end, cut("POST /count from 127.0.0.1")),
+    ("a byte at a time", a_byte_at_a_time, cut("POST /count from 127.0.0.1")),
+    ("readers that never read", readers_that_never_read, cut("GET /megabytes/100 from 127.0.0.1")),
+    ("resets", resets, WELL),
+    ("closed in the middle of a head", half_closed, WELL),
+    ("500 requests at once", pipelines, WELL),
+    ("an expectation", expectations, cut("POST /count from 127.0.0.1")),
+    ("an upgrade that nobody wants", upgrades_with_early_bytes, cut("still sending")),
+    ("a tunnel that nobody wants", tunnels, cut("the head of a request not complete")),
+    ("nonsense", nonsense, cut("still sending after the last response")),
+];
+
+#[test]
+fn one_that_behaves_is_answered_beside_them() {
+    for (name, clients, end) in (0..rounds()).flat_map(|_| CLIENTS) {
+        let (process, addr) = hostile().serve();
+        stopped_beside(name, process, addr, || clients(addr), *end);
+    }
+}
+
+fn stopped_beside(
+    name: &str,
+    mut process: Process,
+    addr: SocketAddr,
+    clients: impl FnOnce() -> Crowd,
+    end: End,
+) {
+    let mut client = Client::connect(addr);
+    let crowd = clients();
+    assert_eq!(client.fetch("/").text(), "fine", "{name}");
+    let start = Instant::now();
+    process.term();
+    // Within its linger.
+    let response = client.fetch("/");
+    assert_eq!(response.text(), "fine", "{name}");
+    assert!(response.closes(), "{name}");
+    check(name, &process.wait(), start, end);
+    drop(crowd);
+}
+
+/// PROXY headers that are cut at each byte, of either version.
+#[test]
+fn proxy_headers_that_stall() {
+    let text = b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\n".to_vec();
+    let mut binary = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+    binary.extend([192, 0, 2, 1, 192, 0, 2, 2, 3, 232, 0, 80]);
+    for _ in 0..rounds() {
+        for header in [&text, &binary] {
+            let (mut process, addr) = hostile().env("PROXY", "yes").serve();
+            let _all: Vec<_> =
+                (0..header.len()).map(|end| Crowd::sending(addr, 1, &header[..end])).collect();
+            let mut client = Client::connect(addr);
+            client.send([&header[..], b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"].concat());
+            assert_eq!(client.response().text(), "fine");
+            let start = Instant::now();
+            process.term();
+            check("a PROXY header that stalls", &process.wait(), start, cut("handshake"));
+        }
+    }
+}
+
+/// A client that sends its requests one by one is answered until the server says that it is enough,
+/// and its connection is closed without a loss.
+#[test]
+fn a_pipeline_that_never_ends() {
+    for _ in 0..rounds() {
+        let (mut process, addr) = hostile().serve();
+        let mut stream = TcpStream::connect(addr).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut writer = stream.try_clone().unwrap();
+        let sending = thread::spawn(move || {
+            while writer.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").is_ok() {}
+        });
+        let mut answers = vec![0; 100_000];
+        stream.read_exact(&mut answers).unwrap();
+        let start = Instant::now();
+        process.term();
+        let _ = stream.read_to_end(&mut answers);
+        let answers = String::from_utf8_lossy(&answers);
+        let last = answers.rfind("HTTP/1.1 200 OK").unwrap();
+        assert!(answers[last..].contains("connection: close"), "{}", &answers[last..]);
+        assert!(answers.ends_with("fine"), "{}", &answers[last..]);
+        check("a pipeline that never ends", &process.wait(), start, WELL);
+        drop(stream);
+        sending.join().unwrap();
+    }
+}

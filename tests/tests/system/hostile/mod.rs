@@ -1,0 +1,60 @@
+//! Everything around it misbehaves: the program, its clients, the signals, the machine. Each case
+//! has its outcome written beside it: the exit code, the time that it takes at most, what the
+//! client sees, and what the report names.
+//!
+//! `GRACEFUL_HOSTILE=20 cargo test -p graceful-tests --test system hostile` runs each of them so
+//! often. System calls that fail are in `faults.rs`, clients without a link in `unplugged.rs`,
+//! broken messages in `conformance.rs`.
+
+mod clients;
+mod floods;
+mod resources;
+mod runtimes;
+mod signals;
+
+use std::time::{Duration, Instant};
+
+use graceful_tests::{Fixture, fixture, process::Ended};
+
+const LIMIT: Duration = Duration::from_millis(500);
+const CLEANUP: Duration = Duration::from_millis(200);
+
+/// What the end of the process may take beyond its limits, on a machine that is busy with other
+/// tests: alone, it is some 30 ms.
+const SLACK: Duration = Duration::from_millis(900);
+
+fn hostile() -> Fixture {
+    fixture!("hostile").env("TIMEOUT", "500ms").env("CLEANUP", "200ms")
+}
+
+/// How often each case is run.
+fn rounds() -> usize {
+    std::env::var("GRACEFUL_HOSTILE").map_or(1, |text| text.parse().expect("a number"))
+}
+
+/// What has to become of a process.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    code: i32,
+    /// What the report names.
+    named: &'static str,
+}
+
+/// It ends well, and names nothing.
+const WELL: End = End { code: 0, named: "" };
+
+/// It is cut at a limit, and names this.
+const fn cut(named: &'static str) -> End {
+    End { code: 124, named }
+}
+
+/// Checks how a process that was told to stop at `start` has ended.
+fn check(case: &str, ended: &Ended, start: Instant, end: End) {
+    let after = ended.after(start);
+    assert_eq!(ended.status.code(), Some(end.code), "{case}: {ended:#?}");
+    assert!(after < LIMIT + CLEANUP + SLACK, "{case}: {after:?}, {ended:#?}");
+    assert!(ended.said(end.named), "{case}: {:?} is not named in {ended:#?}", end.named);
+    if end.code == 0 {
+        assert!(!ended.said("cut off"), "{case}: {ended:#?}");
+    }
+}

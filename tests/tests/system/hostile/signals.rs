@@ -1,0 +1,166 @@
+//! Signals at every moment, and of every kind.
+
+use std::{
+    os::unix::process::CommandExt,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use graceful_tests::{Client, Signal, load::Random, terminal::Tmux};
+
+use super::{LIMIT, WELL, check, cut, hostile, rounds};
+
+/// However many there are, and of however many kinds, they are one as long as they come together.
+#[test]
+fn ten_at_once_are_one() {
+    for _ in 0..rounds() {
+        let (mut process, addr) = hostile().serve();
+        let mut client = Client::connect(addr);
+        client.get("/does/reads%20stdin");
+        process.line("reads stdin begins");
+        let start = Instant::now();
+        for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::TERM].repeat(2)
+        {
+            process.signal(signal);
+        }
+        process.line("draining");
+        process.release();
+        assert_eq!(client.response().text(), "reads stdin ended");
+        check("ten at once", &process.wait(), start, WELL);
+    }
+}
+
+/// Before there is a handler the default action ends the process, and behind it the program does.
+#[test]
+fn before_the_first_line_and_while_it_starts() {
+    let mut random = Random(11);
+    let mut drained = 0;
+    let count = 30 * rounds();
+    for _ in 0..count {
+        let mut process = hostile().spawn();
+        thread::sleep(Duration::from_micros(random.below(12_000)));
+        let start = Instant::now();
+        process.signal(Signal::TERM);
+        let ended = process.wait();
+        let is_killed = ended.status.code().is_none();
+        assert!(is_killed || ended.status.success(), "{ended:#?}");
+        assert!(ended.after(start) < LIMIT, "{ended:#?}");
+        drained += usize::from(!is_killed);
+    }
+    println!("{drained} of {count} had a handler");
+}
+
+/// In the moment of the limit: what was cut is named, or the signal is.
+#[test]
+fn a_second_one_in_the_moment_of_the_limit() {
+    let mut random = Random(12);
+    for _ in 0..10 * rounds() {
+        let (mut process, addr) = hostile().serve();
+        let mut client = Client::connect(addr);
+        client.get("/does/waits");
+        process.line("waits begins");
+        let start = Instant::now();
+        process.signal(Signal::TERM);
+        // Up to 3 ms before, or behind.
+        let moment = Duration::from_millis(497) + Duration::from_micros(random.below(6_000));
+        thread::sleep(moment.saturating_sub(start.elapsed()));
+        process.signal_if_there(Signal::TERM);
+        let ended = process.wait();
+        let code = ended.status.code();
+        // 128 and the signal, or the signal itself in the very last step.
+        assert!([Some(124), Some(143), None].contains(&code), "{ended:#?}");
+        assert!(ended.said("cut off: GET /does/waits"), "{ended:#?}");
+        assert!(ended.after(start) < LIMIT * 2, "{ended:#?}");
+    }
+}
+
+/// A stopped process hears what came once it goes on, and its limit begins then.
+#[test]
+fn while_it_is_stopped() {
+    for _ in 0..rounds() {
+        let (mut process, addr) = hostile().serve();
+        let mut client = Client::connect(addr);
+        client.get("/does/reads%20stdin");
+        process.line("reads stdin begins");
+        process.signal(Signal::STOP);
+        process.signal(Signal::TERM);
+        // Longer than its limit.
+        thread::sleep(LIMIT + Duration::from_millis(100));
+        assert!(!process.is_over());
+        process.release();
+        let start = Instant::now();
+        process.signal(Signal::CONT);
+        assert_eq!(client.response().text(), "reads stdin ended");
+        check("stopped before", &process.wait(), start, WELL);
+    }
+}
+
+/// In the middle of a drain: time that it was stopped counts, as the clock goes on.
+#[test]
+fn stopped_in_the_drain() {
+    for _ in 0..rounds() {
+        let (mut process, addr) = hostile().serve();
+        let mut client = Client::connect(addr);
+        client.get("/does/waits");
+        process.line("waits begins");
+        process.term();
+        process.signal(Signal::STOP);
+        thread::sleep(LIMIT + Duration::from_millis(100));
+        assert!(!process.is_over());
+        let start = Instant::now();
+        process.signal(Signal::CONT);
+        let ended = process.wait();
+        check("stopped in the drain", &ended, start, cut("GET /does/waits"));
+        assert!(ended.after(start) < LIMIT, "{ended:#?}");
+    }
+}
+
+/// As Ctrl-C in a shell without job control: the child, which knows nothing of it, is not waited
+/// for.
+#[test]
+fn to_the_group() {
+    for _ in 0..rounds() {
+        let mut process = hostile().spawn_by(|program| {
+            let mut command = Command::new("sh");
+            command.args(["-c", "sleep 600 & exec \"$@\"", "sh"]).arg(program).process_group(0);
+            command
+        });
+        let addr = process.addr();
+        let mut client = Client::connect(addr);
+        client.get("/does/reads%20stdin");
+        process.line("reads stdin begins");
+        let group = rustix::process::Pid::from_raw(process.pid().cast_signed()).unwrap();
+        let start = Instant::now();
+        rustix::process::kill_process_group(group, Signal::INT).unwrap();
+        process.line("SIGINT received");
+        process.release();
+        assert_eq!(client.response().text(), "reads stdin ended");
+        // Its shell ignores SIGINT for what it has in the background.
+        rustix::process::kill_process_group(group, Signal::TERM).unwrap();
+        check("to the group", &process.wait(), start, WELL);
+    }
+}
+
+/// Ctrl-Z stops it, `fg` lets it go on, and Ctrl-C drains it.
+#[test]
+fn from_a_terminal_in_the_background_and_back() {
+    let Some(tmux) = Tmux::start("hostile") else { return };
+    let program = env!("CARGO_BIN_EXE_fixtures");
+    tmux.run(&["new-session", "-d", "-x", "120", "-y", "30", "bash", "--norc"]);
+    tmux.run(&["send-keys", &format!("ADDR=127.0.0.1:0 {program} hostile"), "Enter"]);
+    let screen = tmux.wait_for("listening on http://127");
+    let addr = screen.lines().find_map(|line| line.strip_prefix("listening on http://")).unwrap();
+    let addr = addr.trim().parse().unwrap();
+    tmux.run(&["send-keys", "C-z"]);
+    tmux.wait_for("Stopped");
+    // The kernel lets it in all the same.
+    let mut client = Client::connect(addr);
+    client.get("/");
+    tmux.run(&["send-keys", "fg", "Enter"]);
+    assert_eq!(client.response().text(), "fine");
+    tmux.run(&["send-keys", "C-c"]);
+    tmux.wait_for("SIGINT received, draining");
+    tmux.run(&["send-keys", "echo code $?", "Enter"]);
+    tmux.wait_for("code 0");
+}
