@@ -20,10 +20,10 @@ use rustls::{
 };
 
 /// A folder with a certificate and its key, removed at the end.
-struct Files(PathBuf);
+pub(crate) struct Files(PathBuf);
 
 impl Files {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let folder =
             std::env::temp_dir().join(format!("graceful-tls-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
@@ -32,7 +32,7 @@ impl Files {
         files
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
@@ -83,7 +83,7 @@ impl Files {
         self.fixture().env("LISTEN", "127.0.0.1:0").serve()
     }
 
-    fn client(&self) -> ClientConnection {
+    pub(crate) fn client(&self) -> ClientConnection {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(self.path("cert.pem")).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -12,6 +12,9 @@ use std::{
 };
 
 use graceful_tests::{Client, PATIENCE, Process};
+use rustls::StreamOwned;
+
+use crate::tls::Files;
 
 use super::{End, WELL, check, cut, hostile, rounds};
 
@@ -212,6 +215,77 @@ fn proxy_headers_that_stall() {
             process.term();
             check("a PROXY header that stalls", &process.wait(), start, cut("handshake"));
         }
+    }
+}
+
+/// A server with a certificate.
+fn over_tls(files: &Files) -> (Process, SocketAddr) {
+    let path = |name: &str| files.path(name).display().to_string();
+    hostile().env("CERTIFICATE", &path("cert.pem")).env("KEY", &path("key.pem")).serve()
+}
+
+/// A handshake that stalls at each byte of the client's hello.
+#[test]
+fn handshakes_that_stall() {
+    let files = Files::new("hostile-handshakes");
+    let mut hello = Vec::new();
+    files.client().write_tls(&mut hello).unwrap();
+    for _ in 0..rounds() {
+        let (mut process, addr) = over_tls(&files);
+        let _all: Vec<_> =
+            (0..hello.len()).map(|end| Crowd::sending(addr, 1, &hello[..end])).collect();
+        let stream = TcpStream::connect(addr).unwrap();
+        let mut client = StreamOwned::new(files.client(), stream);
+        client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("fine"), "{answer}");
+        let start = Instant::now();
+        process.term();
+        check("a handshake that stalls", &process.wait(), start, cut("handshake"));
+    }
+}
+
+/// Keys that change with each record cost the client as much as the server.
+#[test]
+fn keys_that_change_all_the_time() {
+    let files = Files::new("hostile-keys");
+    for _ in 0..rounds() {
+        let (mut process, addr) = over_tls(&files);
+        let mut stream = TcpStream::connect(addr).unwrap();
+        let mut client = files.client();
+        while client.is_handshaking() {
+            client.complete_io(&mut stream).unwrap();
+        }
+        let mut reader = stream.try_clone().unwrap();
+        thread::spawn(move || while reader.read(&mut [0; 16_384]).is_ok_and(|read| read > 0) {});
+        let flood = thread::spawn(move || {
+            let mut count = 0;
+            while client.refresh_traffic_keys().is_ok() && client.write_tls(&mut stream).is_ok() {
+                count += 1;
+            }
+            count
+        });
+        let stream = TcpStream::connect(addr).unwrap();
+        let mut other = StreamOwned::new(files.client(), stream);
+        let started = Instant::now();
+        let mut answered = 0;
+        while started.elapsed() < Duration::from_millis(400) {
+            other.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"fine") {
+                let mut piece = [0; 1_024];
+                let length = other.read(&mut piece).unwrap();
+                answer.extend(&piece[..length]);
+            }
+            answered += 1;
+        }
+        let start = Instant::now();
+        process.term();
+        let ended = process.wait();
+        let changed = flood.join().unwrap();
+        println!("{changed} keys, {answered} others answered, ended in {:?}", ended.after(start));
+        check("keys that change", &ended, start, WELL);
     }
 }
 
