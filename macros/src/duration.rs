@@ -106,6 +106,32 @@ fn meant(unit: &str) -> Option<&'static str> {
     })
 }
 
+/// Reads a duration that the fuzzer makes up: it is printed as one that reads as the same, and what
+/// a message says to write instead is one.
+#[cfg(fuzzing)]
+#[allow(dead_code, unreachable_pub, reason = "for the fuzz target, and for one of the two crates")]
+pub fn read_made_up(text: &str) {
+    match parse(text) {
+        Ok(duration) => {
+            let millis = u64::try_from(duration.as_millis()).expect("below the longest");
+            assert_eq!(parse(&print(millis)), Ok(duration), "{text:?}");
+        }
+        Err(message) => {
+            let better =
+                message.rsplit_once("write `\"").and_then(|(_, it)| it.strip_suffix("\"`"));
+            // A made-up text may have the marks of the message in it.
+            if let Some(better) = better
+                && !text.contains(['"', '`'])
+            {
+                let better = parse(better);
+                // A number that is too long is so in every unit.
+                let is_too_long = better.as_ref().is_err_and(|it| it.contains("too long"));
+                assert!(better.is_ok() || is_too_long, "{text:?}: {message}");
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

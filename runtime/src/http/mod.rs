@@ -33,3 +33,12 @@ pub use factory::HttpService;
 #[cfg(feature = "http2")]
 pub use options::Http2Builder;
 pub use server::{Server, serve};
+
+/// For the fuzz targets.
+#[cfg(fuzzing)]
+#[allow(unreachable_pub, reason = "for the fuzz targets")]
+pub(crate) mod made_up {
+    pub use super::{
+        conn::name_made_up, h2::follow_made_up, parked::detect_made_up, state::walk::walk_made_up,
+    };
+}

@@ -121,6 +121,23 @@ fn version_of(bytes: &[u8]) -> Option<Version> {
     }
 }
 
+/// Tells the protocol of bytes that the fuzzer makes up, as more and more of them come: an answer
+/// is not taken back, and whatever is no preface is HTTP/1.
+#[cfg(fuzzing)]
+#[allow(unreachable_pub, reason = "for the fuzz target")]
+pub fn detect_made_up(bytes: &[u8]) {
+    let mut known = None;
+    for end in 0..=bytes.len() {
+        let version = version_of(&bytes[..end]);
+        if known.is_some() {
+            assert_eq!(version, known, "{bytes:?} up to {end}");
+        }
+        known = version;
+    }
+    let is_http1 = !PREFACE.starts_with(bytes) && !bytes.starts_with(PREFACE);
+    assert_eq!(known == Some(Version::Http1), is_http1, "{bytes:?}");
+}
+
 #[cfg(all(test, feature = "http2", not(graceful_loom)))]
 mod tests {
     use std::future::poll_fn;

@@ -113,3 +113,13 @@ mod inherited {
         io::Error::new(io::ErrorKind::Unsupported, what)
     }
 }
+
+/// For the fuzz targets.
+#[cfg(fuzzing)]
+#[allow(unreachable_pub, reason = "for the fuzz targets")]
+pub(crate) mod made_up {
+    pub use super::{
+        proxy_header::read_made_up as read_header, target::read_made_up as read_address,
+        websocket::follow_made_up,
+    };
+}

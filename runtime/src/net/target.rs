@@ -248,6 +248,20 @@ impl Address {
     }
 }
 
+/// Reads an address that the fuzzer makes up: what the message says to write instead is one.
+#[cfg(fuzzing)]
+#[allow(unreachable_pub, reason = "for the fuzz target")]
+pub fn read_made_up(text: &str) {
+    let Err(message) = Address::parse(text) else { return };
+    // The forms are written out, and so is one better text; a made-up one may have backticks.
+    if let Some((_, better)) = message.rsplit_once("brackets: write `")
+        && let Some(better) = better.strip_suffix('`')
+        && !text.contains(['[', ']', '`'])
+    {
+        assert!(Address::parse(better).is_ok(), "{text:?}: {message}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Address;

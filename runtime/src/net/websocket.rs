@@ -83,6 +83,23 @@ impl Frames {
     }
 }
 
+/// Follows frames that the fuzzer makes up: in pieces of `size` as in one, and what is kept begins
+/// the same message.
+#[cfg(fuzzing)]
+#[allow(unreachable_pub, reason = "for the fuzz target")]
+pub fn follow_made_up(bytes: &[u8], size: usize) {
+    let (mut whole, mut pieces, mut again) =
+        (Frames::default(), Frames::default(), Frames::default());
+    whole.feed(bytes);
+    bytes.chunks(size).for_each(|piece| pieces.feed(piece));
+    let kept = whole.incomplete();
+    assert_eq!(kept, pieces.incomplete(), "{bytes:?}");
+    if let Some(kept) = kept {
+        again.feed(&kept);
+        assert_eq!(again.incomplete(), Some(kept), "{bytes:?}");
+    }
+}
+
 #[cfg(all(test, not(graceful_loom)))]
 mod tests {
     use super::*;

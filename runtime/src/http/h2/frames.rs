@@ -222,6 +222,22 @@ fn word<const N: usize>(head: &[u8; N], at: usize) -> u32 {
     u32::from_be_bytes(bytes) & (u32::MAX >> 1)
 }
 
+/// Follows frames that the fuzzer makes up, in both directions: in pieces of `size` as in one.
+#[cfg(fuzzing)]
+#[allow(unreachable_pub, reason = "for the fuzz target")]
+pub fn follow_made_up(reads: &[u8], writes: &[u8], size: usize) {
+    let (mut whole, mut pieces) = (Wire::new(), Wire::new());
+    whole.read(reads);
+    reads.chunks(size).for_each(|piece| pieces.read(piece));
+    assert_eq!(whole.open, pieces.open, "{reads:?}");
+    assert_eq!(whole.is_inside(), pieces.is_inside(), "{reads:?}");
+    whole.write(writes);
+    writes.chunks(size).for_each(|piece| pieces.write(piece));
+    assert_eq!(whole.open, pieces.open, "{reads:?} {writes:?}");
+    assert_eq!(whole.has_answered(), pieces.has_answered(), "{writes:?}");
+    assert!(whole.open.iter().all(|stream| *stream <= whole.latest));
+}
+
 #[cfg(all(test, not(graceful_loom)))]
 mod tests {
     use super::*;

@@ -5,3 +5,6 @@ mod service;
 
 pub(super) use frames::Wire;
 pub(super) use service::{ConnExecutor, Http2};
+
+#[cfg(fuzzing)]
+pub use frames::follow_made_up;

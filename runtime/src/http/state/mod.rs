@@ -26,8 +26,8 @@
 )]
 #![allow(clippy::match_same_arms, reason = "a table: a line for each group of states")]
 
-#[cfg(all(test, not(graceful_loom)))]
-mod walk;
+#[cfg(any(fuzzing, all(test, not(graceful_loom))))]
+pub(crate) mod walk;
 
 use std::time::{Duration, Instant};
 

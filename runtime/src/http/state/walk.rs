@@ -11,7 +11,9 @@ use super::{
     },
     ServingLimits, Timestamps,
 };
-use crate::{net::KernelView, util::Random};
+use crate::net::KernelView;
+#[cfg(test)]
+use crate::util::Random;
 
 const LINGER: Duration = Duration::from_millis(250);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -43,6 +45,7 @@ const EVENTS: [ConnEvent; 18] = [
     ConnEvent::WholeHead,
 ];
 
+#[cfg(test)]
 fn all() -> impl Iterator<Item = ConnState> {
     (0..=Closed as u8).map(ConnState::from_byte)
 }
@@ -209,46 +212,69 @@ fn what_is_not_delivered_is_waited_for_and_then_lingers() {
 fn random_walks_end_in_time_and_never_in_the_middle_of_work() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for _ in 0..20_000 {
-        let mut walk = Walk::new(Fresh, false);
-        for _ in 0..random.below(30) {
-            match random.below(8) {
-                0 if walk.timestamps.draining.is_none() => {
-                    walk.timestamps.draining = Some(walk.now);
-                    walk.timestamps.view = None;
-                }
-                // Something is written, or has been delivered.
-                1 => {
-                    walk.delivered =
-                        !matches!(walk.state, Responding | Flushing | Answered | Http2);
-                }
-                2 => {
-                    walk.timestamps.has_streams =
-                        walk.state == Http2 && !walk.timestamps.has_streams;
-                }
-                3 => walk.now += Duration::from_millis(random.below(400) as u64),
-                4 => {
-                    let (state, work) = (walk.state, walk.is_work());
-                    // While serving, the kernel delivers the rest.
-                    let draining = walk.timestamps.draining.is_some();
-                    walk.wait();
-                    let over = walk.ended;
-                    assert!(!(draining && work && over), "{state:?} was work: {walk:?}");
-                }
-                _ => walk.on(random.of(&EVENTS)),
-            }
-            if walk.ended || walk.state == Closed {
-                break;
-            }
-        }
-        // From here on, the client is silent and the service is done.
-        walk.timestamps.draining.get_or_insert(walk.now);
-        let start = walk.now;
-        walk.delivered = true;
-        walk.timestamps.has_streams = false;
-        for _ in 0..12 {
-            let _ = walk.ended || walk.wait();
-        }
-        let over = walk.ended || walk.is_work() || matches!(walk.state, Closing | Closed);
-        assert!(over && walk.now - start <= SILENCE, "{:?}: {walk:?}", walk.now - start);
+        let mut steps = random.below(60);
+        walk(|limit| {
+            steps = steps.checked_sub(1)?;
+            Some(random.below(limit))
+        });
     }
+}
+
+/// Walks as `choose` says, which is given how many choices there are, until it says nothing. The
+/// walk has to end in time, and never in the middle of work.
+fn walk(mut choose: impl FnMut(usize) -> Option<usize>) {
+    let mut walk = Walk::new(Fresh, false);
+    while let Some(step) = choose(8) {
+        match step {
+            0 if walk.timestamps.draining.is_none() => {
+                walk.timestamps.draining = Some(walk.now);
+                walk.timestamps.view = None;
+            }
+            0 => {}
+            // Something is written, or has been delivered.
+            1 => {
+                walk.delivered = !matches!(walk.state, Responding | Flushing | Answered | Http2);
+            }
+            2 => {
+                walk.timestamps.has_streams = walk.state == Http2 && !walk.timestamps.has_streams;
+            }
+            3 => walk.now += Duration::from_millis(choose(400).unwrap_or(0) as u64),
+            4 => {
+                let (state, work) = (walk.state, walk.is_work());
+                // While serving, the kernel delivers the rest.
+                let draining = walk.timestamps.draining.is_some();
+                walk.wait();
+                let over = walk.ended;
+                assert!(!(draining && work && over), "{state:?} was work: {walk:?}");
+            }
+            _ => match choose(EVENTS.len()).map(|event| EVENTS[event]) {
+                // The kernel says what is true.
+                Some(ConnEvent::Acknowledged) if !walk.delivered => {}
+                Some(ConnEvent::Unacknowledged) if walk.delivered => {}
+                Some(event) => walk.on(event),
+                None => break,
+            },
+        }
+        if walk.ended || walk.state == Closed {
+            break;
+        }
+    }
+    // From here on, the client is silent and the service is done.
+    walk.timestamps.draining.get_or_insert(walk.now);
+    let start = walk.now;
+    walk.delivered = true;
+    walk.timestamps.has_streams = false;
+    for _ in 0..12 {
+        let _ = walk.ended || walk.wait();
+    }
+    let over = walk.ended || walk.is_work() || matches!(walk.state, Closing | Closed);
+    assert!(over && walk.now - start <= SILENCE, "{:?}: {walk:?}", walk.now - start);
+}
+
+/// Walks as the fuzzer says, a step for each byte.
+#[cfg(fuzzing)]
+#[allow(unreachable_pub, reason = "for the fuzz target")]
+pub fn walk_made_up(bytes: &[u8]) {
+    let mut bytes = bytes.iter();
+    walk(|limit| bytes.next().map(|byte| usize::from(*byte) % limit));
 }

@@ -149,8 +149,8 @@ fn nonsense(addr: SocketAddr) -> Crowd {
 
 type Clients = fn(SocketAddr) -> Crowd;
 
-/// What they do, and what comes of the process. Half a head gets a second, and so does a client that
-/// goes on after its last answer and does not close: longer than the limit here.
+/// What they do, and what comes of the process. Half a head gets a second, and so does a client
+/// that goes on after its last answer and does not close: longer than the limit here.
 const CLIENTS: &[(&str, Clients, End)] = &[
     ("1,000 that are silent", silent, WELL),
     ("half a head", half_heads, cut("the head of a request not complete")),
