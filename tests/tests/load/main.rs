@@ -8,6 +8,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 mod cycles;
 mod far;
 mod loss;
+mod many;
 mod soak;
 mod upgrades;
 
