@@ -5,12 +5,14 @@
 
 pub mod app;
 pub mod balanced;
+pub mod certificates;
 pub mod client;
 pub mod container;
 pub mod far;
 pub mod folder;
 pub mod generations;
 pub mod grpc;
+pub mod held;
 pub mod http2;
 pub mod load;
 pub mod load_http2;
@@ -21,6 +23,7 @@ pub mod systemd;
 pub mod terminal;
 
 pub use self::{
+    certificates::Certificates,
     client::Client,
     folder::Folder,
     generations::Generations,

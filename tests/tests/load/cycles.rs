@@ -4,25 +4,13 @@
 use std::time::Duration;
 
 use graceful::{Config, TaskGroup};
-use graceful_tests::{Client, app::router, in_time};
+use graceful_tests::{Client, app::router, held::Held, in_time};
 
 /// In their long form: `GRACEFUL_CYCLES=2000`.
 const CYCLES: usize = 200;
 
-/// What a process holds: descriptors, threads, kilobytes.
-#[derive(Clone, Copy, Debug)]
-struct Held {
-    descriptors: usize,
-    threads: usize,
-    kilobytes: usize,
-}
-
 fn held() -> Held {
-    let count = |folder: &str| std::fs::read_dir(folder).unwrap().count();
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    let kilobytes = resident.trim().trim_end_matches(" kB").parse().unwrap();
-    Held { descriptors: count("/proc/self/fd"), threads: count("/proc/self/task"), kilobytes }
+    Held::by("self")
 }
 
 /// With everything that a context can have: requests, tasks, a group, hooks, a server until the

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 mod cycles;
+mod endurance;
 mod far;
 mod loss;
 mod many;

@@ -4,108 +4,27 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use graceful_tests::{
-    Fixture, Generations, PATIENCE, Process, Signal, fixture, in_time,
+    Certificates, Fixture, Generations, PATIENCE, Process, Signal, fixture, in_time,
     load::{Random, Tally},
 };
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
+    ClientConnection, RootCertStore, StreamOwned,
+    pki_types::{CertificateDer, pem::PemObject},
 };
 
-/// A folder with a certificate and its key, removed at the end.
-pub(crate) struct Files(PathBuf);
-
-impl Files {
-    pub(crate) fn new(name: &str) -> Self {
-        let folder =
-            std::env::temp_dir().join(format!("graceful-tls-{name}-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let files = Self(folder);
-        files.make("localhost");
-        files
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    /// By openssl: a certificate that has expired.
-    fn expire(&self) {
-        let (key, request, certificate) =
-            (self.path("key.pem"), self.path("request.pem"), self.path("cert.pem"));
-        let extensions = self.path("extensions.txt");
-        fs::write(&extensions, "subjectAltName=DNS:localhost").unwrap();
-        let run = |openssl: &mut Command| {
-            let output = openssl.output().unwrap();
-            assert!(output.status.success(), "{output:?}");
-        };
-        run(Command::new("openssl")
-            .args(["req", "-new", "-subj", "/CN=localhost", "-key"])
-            .args([key.as_os_str(), "-out".as_ref(), request.as_os_str()]));
-        run(Command::new("openssl")
-            .args(["x509", "-req", "-days", "-1", "-extfile"])
-            .args([extensions.as_os_str(), "-in".as_ref()])
-            .args([request.as_os_str(), "-signkey".as_ref(), key.as_os_str()])
-            .args(["-out".as_ref(), certificate.as_os_str()]));
-    }
-
-    /// By openssl: a certificate that signs itself.
-    fn make(&self, common_name: &str) {
-        let (key, certificate) = (self.path("new-key.pem"), self.path("new.pem"));
-        let output = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
-            .args(["-nodes", "-days", "2", "-subj", &format!("/CN={common_name}")])
-            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
-            .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
-            .args([key.as_os_str(), "-out".as_ref(), certificate.as_os_str()])
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
-        // In place, as certbot and cert-manager renew.
-        fs::rename(key, self.path("key.pem")).unwrap();
-        fs::rename(certificate, self.path("cert.pem")).unwrap();
-    }
-
-    fn fixture(&self) -> Fixture {
-        fixture!("opened")
-            .env("CERTIFICATE", self.path("cert.pem").to_str().unwrap())
-            .env("KEY", self.path("key.pem").to_str().unwrap())
-    }
-
-    fn serve(&self) -> (Process, SocketAddr) {
-        self.fixture().env("LISTEN", "127.0.0.1:0").serve()
-    }
-
-    pub(crate) fn client(&self) -> ClientConnection {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(self.path("cert.pem")).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::try_from("localhost").unwrap();
-        ClientConnection::new(Arc::new(config), name).unwrap()
-    }
-
-    fn connect(&self, addr: SocketAddr) -> StreamOwned<ClientConnection, TcpStream> {
-        StreamOwned::new(self.client(), connect(addr))
-    }
+fn opened(files: &Certificates) -> Fixture {
+    files.of(fixture!("opened"))
 }
 
-impl Drop for Files {
-    fn drop(&mut self) {
-        // A folder that is left behind is in the temporary one.
-        let _ = fs::remove_dir_all(&self.0);
-    }
+fn serve(files: &Certificates) -> (Process, SocketAddr) {
+    opened(files).env("LISTEN", "127.0.0.1:0").serve()
 }
 
 fn connect(addr: SocketAddr) -> TcpStream {
@@ -123,8 +42,8 @@ fn curl(certificate: &Path, words: &[&str]) -> String {
 
 #[test]
 fn curl_speaks_both_versions_and_the_handler_knows() {
-    let files = Files::new("curl");
-    let (mut process, addr) = files.serve();
+    let files = Certificates::new("curl");
+    let (mut process, addr) = serve(&files);
     let url = format!("https://localhost:{}/who", addr.port());
     for (option, alpn) in [("--http2", "h2"), ("--http1.1", "http/1.1")] {
         let words = ["--resolve", &format!("localhost:{}:127.0.0.1", addr.port()), option, &url];
@@ -141,8 +60,8 @@ fn curl_speaks_both_versions_and_the_handler_knows() {
 /// `close_notify` is missing.
 #[test]
 fn the_end_of_a_connection_is_said() {
-    let files = Files::new("close");
-    let (mut process, addr) = files.serve();
+    let files = Certificates::new("close");
+    let (mut process, addr) = serve(&files);
     let mut asked = files.connect(addr);
     asked.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
@@ -166,8 +85,8 @@ fn the_end_of_a_connection_is_said() {
 
 #[test]
 fn a_handshake_under_way_at_the_signal_completes_and_is_answered() {
-    let files = Files::new("under-way");
-    let (mut process, addr) = files.serve();
+    let files = Certificates::new("under-way");
+    let (mut process, addr) = serve(&files);
     let mut holder = files.connect(addr);
     holder.write_all(b"GET /hold HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
     process.line("hold begins");
@@ -192,9 +111,9 @@ fn a_handshake_under_way_at_the_signal_completes_and_is_answered() {
 /// the limit is nearer than its second.
 #[test]
 fn a_stalled_handshake_is_bounded_and_named() {
-    let files = Files::new("stalled");
+    let files = Certificates::new("stalled");
     for (timeout, code) in [("20s", 0), ("300ms", 124)] {
-        let fixture = files.fixture().env("LISTEN", "127.0.0.1:0").env("TIMEOUT", timeout);
+        let fixture = opened(&files).env("LISTEN", "127.0.0.1:0").env("TIMEOUT", timeout);
         let (mut process, addr) = fixture.serve();
         let mut socket = connect(addr);
         socket.write_all(&[22, 3, 1]).unwrap();
@@ -219,9 +138,9 @@ fn record(client: &mut ClientConnection, text: &str) -> Vec<u8> {
 /// new one.
 #[test]
 fn half_a_record_is_half_a_request() {
-    let files = Files::new("half");
+    let files = Certificates::new("half");
     for is_fresh in [false, true] {
-        let (mut process, addr) = files.serve();
+        let (mut process, addr) = serve(&files);
         let mut stream = files.connect(addr);
         if is_fresh {
             stream.conn.complete_io(&mut stream.sock).unwrap();
@@ -256,8 +175,8 @@ fn half_a_record_is_half_a_request() {
 /// Half a frame of HTTP/2 in a record of its own: of the record nothing is missing.
 #[test]
 fn half_a_frame_over_tls_is_half_a_request() {
-    let files = Files::new("half-frame");
-    let (mut process, addr) = files.serve();
+    let files = Certificates::new("half-frame");
+    let (mut process, addr) = serve(&files);
     let mut stream = files.connect(addr);
     // The preface, SETTINGS, and a request: `GET / https x`.
     let mut opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
@@ -297,8 +216,8 @@ fn half_a_frame_over_tls_is_half_a_request() {
 /// holds the drain.
 #[test]
 fn a_slow_handshake_completes_while_the_drain_lasts_anyway() {
-    let files = Files::new("slow");
-    let (mut process, addr) = files.serve();
+    let files = Certificates::new("slow");
+    let (mut process, addr) = serve(&files);
     let mut holder = files.connect(addr);
     holder.write_all(b"GET /hold HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
     process.line("hold begins");
@@ -322,8 +241,8 @@ fn a_slow_handshake_completes_while_the_drain_lasts_anyway() {
 
 #[test]
 fn a_websocket_over_tls_is_waited_for() {
-    let files = Files::new("websocket");
-    let (mut process, addr) = files.serve();
+    let files = Certificates::new("websocket");
+    let (mut process, addr) = serve(&files);
     let url = format!("ws://localhost:{}/ws", addr.port());
     let (mut socket, _) = tungstenite::client(url, files.connect(addr)).unwrap();
     socket.send("one".into()).unwrap();
@@ -355,8 +274,8 @@ fn subject(addr: SocketAddr) -> String {
 
 #[test]
 fn a_renewed_certificate_is_served_without_a_restart() {
-    let files = Files::new("renewed");
-    let (mut process, addr) = files.serve();
+    let files = Certificates::new("renewed");
+    let (mut process, addr) = serve(&files);
     assert!(subject(addr).contains("localhost"));
     files.make("renewed");
     let start = Instant::now();
@@ -383,8 +302,8 @@ fn until_subject(addr: SocketAddr, name: &str) {
 /// A copy that keeps the time of its original is a change all the same (`cp -p`).
 #[test]
 fn a_certificate_with_the_time_of_the_one_before_is_read() {
-    let files = Files::new("same-time");
-    let (mut process, addr) = files.serve();
+    let files = Certificates::new("same-time");
+    let (mut process, addr) = serve(&files);
     let paths = ["cert.pem", "key.pem"].map(|name| files.path(name));
     let times = paths.clone().map(|path| fs::metadata(path).unwrap().modified().unwrap());
     files.make("renewed");
@@ -401,8 +320,8 @@ fn a_certificate_with_the_time_of_the_one_before_is_read() {
 #[test]
 fn a_certificate_that_could_not_be_read_once_is_read_later() {
     use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
-    let files = Files::new("later");
-    let (mut process, addr) = files.serve();
+    let files = Certificates::new("later");
+    let (mut process, addr) = serve(&files);
     let mut asked = files.connect(addr);
     let mut reload = || {
         asked.write_all(b"GET /reload HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
@@ -433,8 +352,8 @@ fn a_certificate_that_could_not_be_read_once_is_read_later() {
 /// One that would never be read to its end stops no handshake, and not what comes in its place.
 #[test]
 fn a_fifo_in_the_place_of_a_certificate_stops_nothing() {
-    let files = Files::new("fifo");
-    let (mut process, addr) = files.serve();
+    let files = Certificates::new("fifo");
+    let (mut process, addr) = serve(&files);
     fs::remove_file(files.path("cert.pem")).unwrap();
     let made = Command::new("mkfifo").arg(files.path("cert.pem")).status().unwrap();
     assert!(made.success());
@@ -456,7 +375,7 @@ fn a_fifo_in_the_place_of_a_certificate_stops_nothing() {
 async fn reload_tls_has_the_files_read() {
     // Another test of this process may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let files = Files::new("reload");
+    let files = Certificates::new("reload");
     let server = graceful::serve("127.0.0.1:0", graceful_tests::app::router())
         .tls_files(files.path("cert.pem"), files.path("key.pem"));
     let running = graceful::Config::new().start(server).await.unwrap();
@@ -477,8 +396,9 @@ async fn reload_tls_has_the_files_read() {
 /// sees it, and who has none gets no connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clients_certificate_is_seen_by_the_handler() {
-    let (files, client) = (Files::new("mutual"), Files::new("client"));
-    let read = |files: &Files| CertificateDer::from_pem_file(files.path("cert.pem")).unwrap();
+    let (files, client) = (Certificates::new("mutual"), Certificates::new("client"));
+    let read =
+        |files: &Certificates| CertificateDer::from_pem_file(files.path("cert.pem")).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add(read(&client)).unwrap();
@@ -519,10 +439,11 @@ async fn a_clients_certificate_is_seen_by_the_handler() {
 
 #[test]
 fn a_bad_certificate_is_one_line_and_exit_1() {
-    let (files, other, old) = (Files::new("bad"), Files::new("other"), Files::new("old"));
+    let (files, other, old) =
+        (Certificates::new("bad"), Certificates::new("other"), Certificates::new("old"));
     old.expire();
     fs::write(files.path("text.pem"), "nothing in here").unwrap();
-    let name = |files: &Files, name: &str| files.path(name).to_str().unwrap().to_owned();
+    let name = |files: &Certificates, name: &str| files.path(name).to_str().unwrap().to_owned();
     for (certificate, key, said) in [
         (name(&files, "cert.pem"), name(&other, "key.pem"), "does not belong to the certificate"),
         (name(&files, "none.pem"), name(&files, "key.pem"), "cannot read the certificate"),
@@ -531,7 +452,7 @@ fn a_bad_certificate_is_one_line_and_exit_1() {
         (name(&files, "cert.pem"), name(&files, "text.pem"), "has no private key in it"),
         (name(&old, "cert.pem"), name(&old, "key.pem"), "has expired: renew it"),
     ] {
-        let fixture = files.fixture().env("CERTIFICATE", &certificate).env("KEY", &key);
+        let fixture = opened(&files).env("CERTIFICATE", &certificate).env("KEY", &key);
         let ended = fixture.env("LISTEN", "127.0.0.1:0").spawn().wait().expect(1);
         let lines: Vec<_> = ended.lines.iter().filter(|it| it.starts_with("error: ")).collect();
         assert!(lines.len() == 1 && lines[0].contains(said), "{said}: {:#?}", ended.lines);
@@ -585,7 +506,7 @@ fn exchange(stream: &mut StreamOwned<ClientConnection, TcpStream>) -> std::io::R
 }
 
 /// Sends requests until it is refused; never sends one a second time.
-fn client(files: &Files, addr: SocketAddr, keep: bool, mut random: Random) -> Tally {
+fn client(files: &Certificates, addr: SocketAddr, keep: bool, mut random: Random) -> Tally {
     let mut tally = Tally::default();
     let mut kept: Option<StreamOwned<ClientConnection, TcpStream>> = None;
     let mut answered = Instant::now();
@@ -626,11 +547,11 @@ fn client(files: &Files, addr: SocketAddr, keep: bool, mut random: Random) -> Ta
 #[test]
 fn restarts_lose_no_request_over_tls() {
     let restarts: u64 = std::env::var("GRACEFUL_RESTARTS").map_or(20, |text| text.parse().unwrap());
-    let files = Files::new("loss");
+    let files = Certificates::new("loss");
     for keep in [true, false] {
         let mut all = Tally::default();
         for round in 0..restarts {
-            let (mut process, addr) = files.serve();
+            let (mut process, addr) = serve(&files);
             let tallies = std::thread::scope(|scope| {
                 let clients: Vec<_> = (0..32)
                     .map(|i| {
@@ -661,7 +582,7 @@ fn restarts_lose_no_request_over_tls() {
 /// Connections of TLS do not move: they end as in any drain, and the next process has the listener.
 #[test]
 fn upgrades_lose_no_request_over_tls() {
-    let files = Files::new("upgrade");
+    let files = Certificates::new("upgrade");
     for keep in [true, false] {
         let fixture = fixture!("upgraded")
             .env("CERTIFICATE", files.path("cert.pem").to_str().unwrap())

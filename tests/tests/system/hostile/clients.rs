@@ -11,10 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use graceful_tests::{Client, PATIENCE, Process};
+use graceful_tests::{Certificates, Client, PATIENCE, Process};
 use rustls::StreamOwned;
-
-use crate::tls::Files;
 
 use super::{End, WELL, check, cut, hostile, rounds};
 
@@ -219,15 +217,14 @@ fn proxy_headers_that_stall() {
 }
 
 /// A server with a certificate.
-fn over_tls(files: &Files) -> (Process, SocketAddr) {
-    let path = |name: &str| files.path(name).display().to_string();
-    hostile().env("CERTIFICATE", &path("cert.pem")).env("KEY", &path("key.pem")).serve()
+fn over_tls(files: &Certificates) -> (Process, SocketAddr) {
+    files.of(hostile()).serve()
 }
 
 /// A handshake that stalls at each byte of the client's hello.
 #[test]
 fn handshakes_that_stall() {
-    let files = Files::new("hostile-handshakes");
+    let files = Certificates::new("hostile-handshakes");
     let mut hello = Vec::new();
     files.client().write_tls(&mut hello).unwrap();
     for _ in 0..rounds() {
@@ -249,7 +246,7 @@ fn handshakes_that_stall() {
 /// Keys that change with each record cost the client as much as the server.
 #[test]
 fn keys_that_change_all_the_time() {
-    let files = Files::new("hostile-keys");
+    let files = Certificates::new("hostile-keys");
     for _ in 0..rounds() {
         let (mut process, addr) = over_tls(&files);
         let mut stream = TcpStream::connect(addr).unwrap();
