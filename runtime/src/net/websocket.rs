@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn keeps_what_is_incomplete_wherever_it_is_cut() {
         let mut random = Random(0x2545_f491_4f6c_dd1d);
-        for _ in 0..1_000 {
+        for _ in 0..Random::times(1_000) {
             // Each frame, and whether it is a control frame or the last of its message.
             let mut frames: Vec<(Vec<u8>, bool, bool)> = Vec::new();
             for _ in 0..=random.below(3) {

@@ -211,7 +211,7 @@ fn what_is_not_delivered_is_waited_for_and_then_lingers() {
 #[test]
 fn random_walks_end_in_time_and_never_in_the_middle_of_work() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    for _ in 0..20_000 {
+    for _ in 0..Random::times(20_000) {
         let mut steps = random.below(60);
         walk(|limit| {
             steps = steps.checked_sub(1)?;
