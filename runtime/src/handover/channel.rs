@@ -221,12 +221,6 @@ impl Channel {
         self.send(Batch::of(&[message])).await
     }
 
-    /// Tells the other side that it may begin, without waiting.
-    pub(super) fn go(&self) {
-        // If it is gone, that is what it finds out next.
-        let _ = Batch::of(&[Message::Go]).send_at_once(self.socket.as_fd());
-    }
-
     /// Refuses the other side, which must not begin then, without waiting.
     pub(super) fn refuse(&self, why: &str) {
         let refused = [Message::Refused { why: why.to_owned() }];

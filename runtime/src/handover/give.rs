@@ -447,8 +447,7 @@ impl Drop for Offering {
 }
 
 impl Offering {
-    /// Offers the listeners, and waits until the new process serves and has heard that it may
-    /// begin.
+    /// Offers the listeners, waits until the new process serves, and lets it begin.
     async fn agree(mut self, shared: &Shared) -> Result<(Channel, Agreed, u32), String> {
         let agreeing = async {
             let lost = || "the new process hung up before it was ready".to_owned();
@@ -494,17 +493,19 @@ async fn agree(channel: &mut Channel, shared: &Shared) -> Result<(Agreed, u32), 
     channel.tell(Message::Begin).await.map_err(lost)?;
     loop {
         match channel.receive().await.map_err(lost)? {
-            Some(Message::Begun) => return Ok((agreed, process)),
+            Some(Message::Begun) => break,
             Some(_) => {}
             None => return Err("the new process ended when it was to begin".to_owned()),
         }
     }
+    // Sent whole, or not at all: once it is, there is no way back, and no wait in between.
+    channel.tell(Message::Go).await.map_err(lost)?;
+    Ok((agreed, process))
 }
 
-/// Lets the new process begin, after which there is no way back, and starts to send connections.
+/// Starts to send connections to the new process, which has heard that it may begin.
 fn begin(channel: Channel, agreed: Agreed) -> Given {
     let Agreed { wanted, room } = agreed;
-    channel.go();
     Given { to: To::Process(channel), parcels: moving::begin_giving(wanted), room }
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use graceful_tests::{Client, Process, fixture};
+use graceful_tests::{Client, Fixture, Folder, Process, Signal, fixture};
 
 /// A system call, and what a failure of it may cost.
 struct Fault {
@@ -55,9 +55,9 @@ const FAULTS: &[Fault] = &[
 ];
 
 /// What strace writes goes to `log`.
-fn serve_with(fault: &str, log: &Path) -> (Process, SocketAddr) {
+fn serve_with(fixture: Fixture, fault: &str, log: &Path) -> (Process, SocketAddr) {
     let call = fault.split(':').next().unwrap().to_owned();
-    let fixture = fixture!("web").env("ADDR", "127.0.0.1:0").env("TIMEOUT", "5s");
+    let fixture = fixture.env("ADDR", "127.0.0.1:0").env("TIMEOUT", "5s");
     let mut process = fixture.spawn_by(|program| {
         let mut strace = Command::new("strace");
         // `-D`: the program stays this process's child.
@@ -83,15 +83,15 @@ fn requests(addr: SocketAddr) -> usize {
 
 #[test]
 fn what_fails_once_costs_nothing_but_its_own() {
-    let has_it = Command::new("strace").arg("-V").output().is_ok();
-    if !graceful_tests::can("system calls that fail (Debian: apt-get install strace)", has_it) {
+    if !has_strace() {
         return;
     }
-    let log = std::env::temp_dir().join(format!("graceful-faults-{}", std::process::id()));
+    let folder = Folder::new("faults");
+    let log = &folder.file("log");
     for Fault { call, errors, when, lost } in FAULTS {
         for error in *errors {
             let fault = format!("{call}:error={error}:when={when}");
-            let (mut process, addr) = serve_with(&fault, &log);
+            let (mut process, addr) = serve_with(fixture!("web"), &fault, log);
             let gone = requests(addr);
             assert!(gone <= *lost, "{fault}: {gone} connections lost");
             // Of these, any may be the one that it hits.
@@ -106,12 +106,76 @@ fn what_fails_once_costs_nothing_but_its_own() {
             let ended = process.wait().expect(0);
             // Well within the limit, on a busy machine as well.
             assert!(ended.after(start) < Duration::from_secs(4), "{fault}: {ended:#?}");
-            let hits = std::fs::read_to_string(&log).unwrap().matches("(INJECTED)").count();
-            assert!(hits > 0, "{fault} has hit nothing");
+            assert!(hits(log) > 0, "{fault} has hit nothing");
             if *lost == 0 {
                 idle.iter_mut().for_each(Client::closed);
             }
         }
     }
-    std::fs::remove_file(&log).unwrap();
+}
+
+fn has_strace() -> bool {
+    let has_it = Command::new("strace").arg("-V").output().is_ok();
+    graceful_tests::can("system calls that fail (Debian: apt-get install strace)", has_it)
+}
+
+fn hits(log: &Path) -> usize {
+    std::fs::read_to_string(log).unwrap().matches("(INJECTED)").count()
+}
+
+/// The calls of an upgrade, with errors of their man pages, and which of them fail, in either
+/// process. It succeeds, or it fails: nobody notices either.
+const OF_AN_UPGRADE: &[(&str, &[&str], std::ops::RangeInclusive<u32>)] = &[
+    ("mkdir", &["EACCES", "ENOSPC"], 1..=1),
+    ("connect", &["EACCES", "EAGAIN"], 1..=1),
+    ("accept4", &["EMFILE", "ECONNABORTED"], 1..=1),
+    ("sendmsg", &["EPIPE", "ENOBUFS", "ECONNRESET"], 1..=4),
+    ("recvmsg", &["ECONNRESET", "ENOMEM"], 1..=4),
+    ("getsockopt", &["ENOBUFS"], 1..=1),
+    ("prlimit64", &["EPERM"], 1..=2),
+    ("waitid", &["EINTR"], 1..=1),
+];
+
+#[test]
+fn an_upgrade_in_which_something_fails_costs_nothing() {
+    if !has_strace() {
+        return;
+    }
+    let folder = Folder::new("upgrade-faults");
+    let log = &folder.file("log");
+    let (mut upgraded, mut failed, mut missed) = (0, 0, Vec::new());
+    for (call, errors, which) in OF_AN_UPGRADE {
+        for (error, when) in errors.iter().flat_map(|it| which.clone().map(move |when| (it, when)))
+        {
+            let fault = format!("{call}:error={error}:when={when}");
+            let (mut first, addr) = serve_with(fixture!("upgraded"), &fault, log);
+            let fine = |client: &mut Client, when: &str| {
+                client.get("/");
+                let response = client.try_response().map(|response| response.text());
+                assert!(matches!(response.as_deref(), Ok("fine")), "{fault}, {when}: {response:?}");
+            };
+            let mut kept = Client::connect(addr);
+            fine(&mut kept, "before");
+            let mut busy = Client::connect(addr);
+            busy.get("/slow/300");
+            fine(&mut kept, "before");
+            first.signal(Signal::USR2);
+            let line = first.any_line(&["has taken over", "failed, this process goes on"]);
+            let next = line.strip_prefix("process ").map(|it| it.split(' ').next().unwrap());
+            *(if next.is_some() { &mut upgraded } else { &mut failed }) += 1;
+            fine(&mut kept, &line);
+            fine(&mut Client::connect(addr), &line);
+            assert_eq!(busy.response().text(), first.pid().to_string(), "{fault}: {line}");
+            if hits(log) == 0 {
+                missed.push(fault.clone());
+            }
+            let serves = next.map_or(first.pid(), |pid| pid.parse().unwrap());
+            let pid = rustix::process::Pid::from_raw(serves.cast_signed()).unwrap();
+            rustix::process::kill_process(pid, Signal::TERM).unwrap();
+            let ended = first.wait().expect(0);
+            assert!(!ended.said("cut off"), "{fault}: {ended:#?}");
+        }
+    }
+    println!("{upgraded} upgrades succeeded, {failed} failed; nothing hit: {missed:?}");
+    assert!(upgraded > 0 && failed > 0 && missed.is_empty(), "{upgraded} {failed} {missed:?}");
 }
