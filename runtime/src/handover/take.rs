@@ -273,7 +273,7 @@ async fn until_let(
 ///
 /// # Errors
 ///
-/// If it refuses.
+/// If it refuses, or cannot be understood.
 async fn say_and_hear(
     channel: &mut Channel,
     said: Message,
@@ -289,7 +289,7 @@ async fn say_and_hear(
 ///
 /// # Errors
 ///
-/// If it refuses.
+/// If it refuses, or cannot be understood.
 ///
 /// # Cancel safety
 ///
@@ -298,7 +298,10 @@ async fn hear(channel: &mut Channel, from: u32) -> Result<Option<Message>, Failu
     match channel.receive().await {
         Ok(Some(Message::Refused { why })) => Err(refused(from, &why)),
         Ok(heard) => Ok(heard),
-        Err(_) => Ok(None),
+        // It has closed the socket, and left something unread.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+        // It may be there, and go on.
+        Err(error) => Err(failure(error)),
     }
 }
 
@@ -425,6 +428,20 @@ mod tests {
             let refused = until_let(here, 7, handle.shared()).await.err().expect("a refusal");
             assert_eq!(refused.to_string(), "process 7 goes on by itself: it stops");
         }
+    }
+
+    /// One that says what nobody understands is there: it may go on.
+    #[tokio::test]
+    async fn only_an_end_is_an_end() {
+        use std::io::Write;
+
+        let (here, mut there) = UnixStream::pair().unwrap();
+        there.write_all(&[0xff; 64]).unwrap();
+        let here = Blocking::new(here, PATIENCE).unwrap().into_async().unwrap();
+        let handle = Handle::for_test(Limits::NONE);
+        handle.shared().tell_ready("");
+        let failure = until_let(here, 7, handle.shared()).await.err().expect("a failure");
+        assert!(failure.to_string().contains("cannot take over"), "{failure}");
     }
 
     #[tokio::test]
