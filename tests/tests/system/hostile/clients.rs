@@ -286,6 +286,38 @@ fn keys_that_change_all_the_time() {
     }
 }
 
+/// On a connection that it has, and on a new one, from 20 ms before the signal to 20 ms behind it.
+#[test]
+fn a_request_in_each_millisecond_around_the_signal() {
+    for at in (0..rounds()).flat_map(|_| 0..40) {
+        let (mut process, addr) = hostile().serve();
+        let mut kept = Client::connect(addr);
+        assert_eq!(kept.fetch("/").text(), "fine");
+        let begin = Instant::now();
+        let start = begin + Duration::from_millis(20);
+        let asking = thread::spawn(move || {
+            let moment = begin + Duration::from_millis(at);
+            thread::sleep(moment.saturating_duration_since(Instant::now()));
+            let of_new = match Client::try_connect(addr) {
+                Ok(mut client) => {
+                    client.get("/");
+                    client.try_response().map(|response| response.text()).ok()
+                }
+                Err(_) => Some("refused".to_owned()),
+            };
+            kept.get("/");
+            (of_new, kept.try_response().map(|response| response.text()).ok())
+        });
+        thread::sleep(start.saturating_duration_since(Instant::now()));
+        process.term();
+        let ended = process.wait();
+        let (of_new, of_kept) = asking.join().unwrap();
+        assert!(matches!(of_new.as_deref(), Some("fine" | "refused")), "{at} ms: {of_new:?}");
+        assert_eq!(of_kept.as_deref(), Some("fine"), "{at} ms");
+        check(&format!("{at} ms"), &ended, start, WELL);
+    }
+}
+
 /// A client that sends its requests one by one is answered until the server says that it is enough,
 /// and its connection is closed without a loss.
 #[test]
