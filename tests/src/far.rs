@@ -68,13 +68,13 @@ impl Far {
         assert!(run.expect("ip runs").success(), "{words:?}");
     }
 
-    /// Runs `clients` (the fixture `far_clients`) there, against `addr`. Calls `enough` when they
+    /// Runs `count` clients (the fixture `far_clients`) there, against `addr`. Calls `enough` when they
     /// have had so many answers; returns what became of their requests.
     pub fn clients(
         &self,
         fixtures: &str,
         addr: SocketAddr,
-        habits: Habits,
+        (habits, count): (Habits, u64),
         seed: u64,
         (answers, enough): (usize, impl FnOnce()),
     ) -> Tally {
@@ -94,7 +94,7 @@ impl Far {
                 style,
             ])
             .args([habits.pause, habits.hesitation].map(|it| it.as_micros().to_string()))
-            .args([seed.to_string(), answers.to_string()])
+            .args([seed.to_string(), answers.to_string(), count.to_string()])
             .stdout(Stdio::piped())
             .spawn()
             .expect("ip runs");

@@ -46,7 +46,8 @@ fn restart(
             std::thread::sleep(later);
             process.signal(Signal::TERM);
         };
-        all += far.clients(env!("CARGO_BIN_EXE_fixtures"), addr, habits, round, (answers, stop));
+        all +=
+            far.clients(env!("CARGO_BIN_EXE_fixtures"), addr, (habits, 64), round, (answers, stop));
         let ended = process.wait().expect(0);
         assert!(!ended.said("cut off"), "{ended:#?}");
     }
@@ -102,6 +103,34 @@ fn nothing_is_lost_at_any_distance() {
             no_loss(&restart((far, round_trip), &what, habits, restarts(), || web(addr)));
         }
     }
+}
+
+/// Many of them: `GRACEFUL_FAR=5000` for more than the 1,000 of the short form. Each opens a
+/// connection for each request, every four seconds at the most.
+#[test]
+fn a_thousand_at_100_ms() {
+    if !far::can("a thousand clients at a distance") {
+        return;
+    }
+    let _alone = alone();
+    let count = std::env::var("GRACEFUL_FAR").map_or(1_000, |text| text.parse().unwrap());
+    let round_trip = millis(100);
+    let far = &Far::new(round_trip);
+    let (mut process, addr) = web(SocketAddr::new(far.here[0], 0));
+    let habits = Habits { pause: millis(4_000), ..one_request_each() };
+    let answers = usize::try_from(count * 2).unwrap();
+    let stop = || process.signal(Signal::TERM);
+    let clients = env!("CARGO_BIN_EXE_fixtures");
+    let tally = far.clients(clients, addr, (habits, count), 5, (answers, stop));
+    let ended = process.wait().expect(0);
+    println!(
+        "{count} clients at {round_trip:?}: {} answered, {} refused, {} lost",
+        tally.answered,
+        tally.refused,
+        tally.lost.len()
+    );
+    no_loss(&tally);
+    assert!(!ended.said("cut off"), "{ended:#?}");
 }
 
 #[test]

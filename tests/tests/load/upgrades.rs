@@ -321,7 +321,7 @@ fn clients_far_away_keep_their_connections() {
             generations.signal(Signal::TERM);
         };
         let tally =
-            far.clients(env!("CARGO_BIN_EXE_fixtures"), addr, style.into(), 3, (64, upgrade));
+            far.clients(env!("CARGO_BIN_EXE_fixtures"), addr, (style.into(), 64), 3, (64, upgrade));
         println!(
             "{} upgrades at {round_trip:?}, {style:?}: {} answered, {} lost, {} closed",
             upgrades(),
