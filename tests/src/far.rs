@@ -68,8 +68,8 @@ impl Far {
         assert!(run.expect("ip runs").success(), "{words:?}");
     }
 
-    /// Runs `count` clients (the fixture `far_clients`) there, against `addr`. Calls `enough` when they
-    /// have had so many answers; returns what became of their requests.
+    /// Runs `count` clients (the fixture `far_clients`) there, against `addr`. Calls `enough` when
+    /// they have had so many answers; returns what became of their requests.
     pub fn clients(
         &self,
         fixtures: &str,

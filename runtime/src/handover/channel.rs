@@ -221,11 +221,17 @@ impl Channel {
         self.send(Batch::of(&[message])).await
     }
 
-    /// Refuses the other side, which must not begin then, without waiting.
-    pub(super) fn refuse(&self, why: &str) {
+    /// Refuses the other side, which must not begin then, without waiting. Returns whether it can
+    /// know: it has been told, or is gone.
+    pub(super) fn refuse(&self, why: &str) -> bool {
         let refused = [Message::Refused { why: why.to_owned() }];
-        // It may be gone.
-        let _ = Batch::of(&refused).send_at_once(self.socket.as_fd());
+        match Batch::of(&refused).send_at_once(self.socket.as_fd()) {
+            Ok(()) => true,
+            Err(error) => {
+                use io::ErrorKind::{BrokenPipe, ConnectionReset};
+                [BrokenPipe, ConnectionReset].contains(&error.kind())
+            }
+        }
     }
 
     /// Whether descriptors were lost: this process has no room for more.

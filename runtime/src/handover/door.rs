@@ -100,6 +100,11 @@ impl Door {
         self.held.is_some() && self.held == file_id(&self.path)
     }
 
+    /// Leaves the path to the next process, which takes it: it is not removed at the end.
+    pub(super) fn leave(&mut self) {
+        self.held = None;
+    }
+
     /// The listener, for the runtime in whose context this is called. Once.
     pub(super) fn listener(&mut self) -> io::Result<Option<tokio::net::UnixListener>> {
         self.listener.take().map(tokio::net::UnixListener::from_std).transpose()

@@ -19,7 +19,7 @@ use super::{
     channel::{Batch, Channel, MOST},
     door::Door,
     message::{Message, offering},
-    program::{NewProcess, Program},
+    program::{NewProcess, Program, Started},
     take,
 };
 use crate::{
@@ -29,6 +29,7 @@ use crate::{
     signal::Signals,
     stop::{Event, Phase, Shared},
     util::{First, HumanDuration, race, sync::lock_std, threads, within},
+    work::{Role, TaskGuard, TaskName},
 };
 
 /// Why the next version has not taken over. This process goes on as if nothing had happened.
@@ -147,8 +148,11 @@ pub(super) async fn run(
     let Handover { settings, program, mut door, arriving, .. } = handover;
     if let Some(arriving) = arriving {
         let take_door = || door.as_mut().map_or(Ok(()), Door::hold);
-        if let Err(failure) = take::arrive(arriving, &shared, take_door).await {
-            shared.tell(Event::Failed(failure));
+        match take::arrive(arriving, &shared, take_door).await {
+            Ok(()) => {}
+            // It ends anyway, as it was told to.
+            Err(failure) if shared.phase.is_stopping() => say!(shared.log, info, {}, "{failure}"),
+            Err(failure) => shared.tell(Event::Failed(failure)),
         }
     }
     let program = Arc::new(program);
@@ -168,7 +172,12 @@ pub(super) async fn run(
         }
     });
     let given = match given.await {
-        First::Right(given) => Some(given),
+        First::Right(given) => {
+            if let Some(door) = &mut door {
+                door.leave();
+            }
+            Some(given)
+        }
         First::Left(()) => lock_std(&stored.0).take(),
     };
     if given.is_none() {
@@ -356,8 +365,8 @@ enum Next {
 }
 
 impl Next {
-    /// Waits until the next process serves, and lets it. If this fails or is dropped, a process
-    /// that was started is ended, and one that asked gets a refusal.
+    /// Waits until the next process serves, and lets it begin. If this fails or is dropped, a
+    /// process that was started is ended, and one that asked gets a refusal.
     async fn serves(self, shared: &Shared) -> Result<(Given, u32), String> {
         match self {
             Self::Starts(program) => {
@@ -367,14 +376,21 @@ impl Next {
                     return Err(why.to_owned());
                 }
                 // By a thread: a file system may be slow, and the sentinel has limits to keep.
-                let starting = threads::on_own_thread("graceful-start", move || program.start());
-                let started = starting.await.and_then(|started| started);
-                let (folder, listener, process) = started.map_err(|error| error.to_string())?;
+                // The drain waits for it: if this is dropped, the thread kills what it has started.
+                let name = TaskName::Text("starting the next version".into());
+                let hold = TaskGuard::new(&shared.work, Role::Server(None), name);
+                let start = move || (program.start(), hold);
+                let (started, _hold) = threads::on_own_thread("graceful-start", start)
+                    .await
+                    .map_err(|error| error.to_string())?;
+                let Started { process, listener, folder } =
+                    started.map_err(|error| error.to_string())?;
+                // Dropped the other way round: see `Started`.
+                let folder = folder;
                 let listener =
                     UnixListener::from_std(listener).map_err(|error| error.to_string())?;
-                let pid = process.pid();
-                // Dropped, which kills it, before the folder and the listener are: see `Offering`.
                 let mut process = process;
+                let pid = process.pid();
                 let accepting = accept(&listener, pid);
                 let channel = unless_it_ends(Some(&mut process), accepting).await?;
                 drop(folder);
@@ -440,8 +456,11 @@ struct Offering {
 impl Drop for Offering {
     fn drop(&mut self) {
         drop(self.process.take());
-        if let Some(channel) = &self.channel {
-            channel.refuse("it was not ready in time, or the other stops");
+        if let Some(channel) = self.channel.take()
+            && !channel.refuse("it was not ready in time, or the other stops")
+        {
+            // The other cannot be told: so its socket ends with this process, and not before.
+            std::mem::forget(channel);
         }
     }
 }
@@ -452,8 +471,12 @@ impl Offering {
         let agreeing = async {
             let lost = || "the new process hung up before it was ready".to_owned();
             let channel = self.channel.as_mut().ok_or_else(lost)?;
-            let (agreed, process) =
-                agree(channel, shared).await.inspect_err(|why| channel.refuse(why))?;
+            let agreed = agree(channel, shared).await;
+            if let Err(why) = &agreed {
+                // If it cannot be sent, that is tried once more at the end.
+                let _ = channel.refuse(why);
+            }
+            let (agreed, process) = agreed?;
             let channel = self.channel.take().ok_or_else(lost)?;
             Ok((channel, agreed, process))
         };
@@ -498,7 +521,8 @@ async fn agree(channel: &mut Channel, shared: &Shared) -> Result<(Agreed, u32), 
             None => return Err("the new process ended when it was to begin".to_owned()),
         }
     }
-    // Sent whole, or not at all: once it is, there is no way back, and no wait in between.
+    // Sent whole, or not at all. Once it is sent, there is no way back: nothing waits between that
+    // and `moving::succeed`.
     channel.tell(Message::Go).await.map_err(lost)?;
     Ok((agreed, process))
 }

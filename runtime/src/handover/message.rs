@@ -38,7 +38,7 @@ pub(crate) enum Message<F = OwnedFd> {
         /// How many connections it has descriptors for.
         room: u64,
     },
-    /// The old process lets go as soon as this is answered.
+    /// The old process lets go, by `Go`, as soon as this is answered.
     Begin,
     /// The new process takes connections as soon as it may.
     Begun,

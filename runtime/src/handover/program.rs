@@ -64,7 +64,7 @@ impl Program {
     /// # Errors
     ///
     /// If it cannot be started: the file is missing, is not executable, or is for another machine.
-    pub(super) fn start(&self) -> io::Result<(Folder, UnixListener, NewProcess)> {
+    pub(super) fn start(&self) -> io::Result<Started> {
         let folder = self.folder()?;
         let socket = folder.socket();
         let listener = UnixListener::bind(&socket).map_err(|error| {
@@ -72,7 +72,7 @@ impl Program {
         })?;
         listener.set_nonblocking(true)?;
         let process = self.spawn()?;
-        Ok((folder, listener, process))
+        Ok(Started { process, listener, folder })
     }
 
     fn spawn(&self) -> io::Result<NewProcess> {
@@ -198,6 +198,15 @@ fn initial_environment() -> Vec<(OsString, OsString)> {
         Some((os(&entry[..at]), os(&entry[at + 1..])))
     });
     entries.collect()
+}
+
+/// A next version that has been started. Dropped in this order: the process has been killed before
+/// it can find that nobody listens, and take itself for the first one.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) process: NewProcess,
+    pub(super) listener: UnixListener,
+    pub(super) folder: Folder,
 }
 
 /// A process that this one has started. It is killed when this is dropped, unless it is let go.

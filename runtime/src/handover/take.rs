@@ -27,6 +27,12 @@ use crate::{
 /// hand-over first.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long it may take for its answer when this process stops.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// How soon to try again what the kernel was out of something for.
+const AGAIN: Duration = Duration::from_millis(10);
+
 /// Descriptors that are kept for what this process opens itself.
 const RESERVE: u64 = 64;
 
@@ -110,7 +116,12 @@ pub(super) fn ask(socket: UnixStream) -> Result<Option<Arriving>, Failure> {
     channel.send(Message::hello()).map_err(failure)?;
     let mut from = 0;
     loop {
-        match channel.receive().map_err(failure)? {
+        let received = match channel.receive() {
+            // It has ended, with this one still in its queue.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => None,
+            received => received.map_err(failure)?,
+        };
+        match received {
             Some(Message::Hello { process, .. }) => from = process,
             Some(Message::Listener { listener, written, sharing, socket }) => {
                 moving::inherit(Offer { listener, written, sharing, socket });
@@ -168,10 +179,9 @@ pub(super) async fn arrive(
             if let First::Left(()) = race(stops, shared.until_told_ready()).await {
                 return Ok(());
             }
-            moving::close_unclaimed();
             let channels: io::Result<_> = channels.into_iter().map(Blocking::into_async).collect();
             shared.manager.forget_stored();
-            take_door().map_err(Failure::from_error)?;
+            take_the_rest(from, shared, take_door);
             (channels.map_err(Failure::from_error)?, from, hold(shared, from))
         }
     };
@@ -179,32 +189,9 @@ pub(super) async fn arrive(
     Ok(())
 }
 
-/// Takes the place of the process at the other end of `let_in`, which `until_let` has returned.
-/// Returns the channel by which its connections come; `None`: it has ended, and there are none to
-/// come.
-///
-/// # Errors
-///
-/// If the old process refuses in the last moment.
-///
-/// # Cancel safety
-///
-/// Not cancel safe: once it has heard that this one begins, the old process lets go of its
-/// listeners. A stop finds them here then, with whoever waits in their queues.
-async fn take_place(
-    let_in: Option<Channel>,
-    from: u32,
-    shared: &Shared,
-    take_door: impl FnOnce() -> io::Result<()>,
-) -> Result<Option<(Channel, Arc<TaskGuard>)>, Failure> {
-    if let_in.is_none() {
-        say!(
-            shared.log,
-            warn,
-            { process = from },
-            "process {from} ended before it handed over its connections"
-        );
-    }
+/// What belongs to the place of the process before, beside its listeners: its path, and the end of
+/// the listeners that no server here has taken.
+fn take_the_rest(from: u32, shared: &Shared, take_door: impl FnOnce() -> io::Result<()>) {
     if let Err(error) = take_door() {
         say!(
             shared.log,
@@ -214,29 +201,80 @@ async fn take_place(
         );
     }
     moving::close_unclaimed();
+}
+
+/// Takes the place of the process at the other end of `let_in`, which `until_let` has returned.
+/// Returns the channel by which its connections come; `None`: there are none to come.
+///
+/// # Errors
+///
+/// If the old process refuses in the last moment.
+///
+/// # Cancel safety
+///
+/// Not cancel safe: once it has heard that this one begins, the old process may let go of its
+/// listeners. They are this process's then, and a stop has to empty their queues.
+async fn take_place(
+    let_in: Option<Channel>,
+    from: u32,
+    shared: &Shared,
+    take_door: impl FnOnce() -> io::Result<()>,
+) -> Result<Option<(Channel, Arc<TaskGuard>)>, Failure> {
     let Some(mut channel) = let_in else {
+        say!(
+            shared.log,
+            warn,
+            { process = from },
+            "process {from} ended before it handed over its connections"
+        );
         moving::accept();
+        take_the_rest(from, shared, take_door);
         return Ok(None);
     };
     let hold = hold(shared, from);
-    moving::ask();
-    match say_and_hear(&mut channel, Message::Begun, from).await {
-        Ok(Some(_)) => {
-            moving::accept();
-            Ok(Some((channel, hold)))
+    let asked = moving::ask();
+    // The old process may be told to stop in this moment: it lets go with its word, and not before.
+    let heard = say_and_hear(&mut channel, Message::Begun, from, is_go);
+    let answer = match race(heard, a_while_after_a_stop(shared)).await {
+        First::Left(answer) => answer,
+        First::Right(()) => {
+            // It hangs. What it has sent by now counts, and it can send nothing more.
+            channel.hang_up();
+            match hear(&mut channel, from, is_go).await {
+                Ok(None) => Err(refused(from, "it has not answered")),
+                answer => answer,
+            }
         }
-        Ok(None) => {
-            moving::accept();
-            moving::end_taking();
-            Ok(None)
-        }
-        // It may have been told to stop in this moment: only with its word is there no way back.
+    };
+    let goes = match answer {
+        Ok(answer) => answer.is_some(),
         Err(refused) => {
-            moving::accept_nothing();
             moving::end_taking();
-            Err(refused)
+            return Err(refused);
         }
+    };
+    // Also if it has ended.
+    moving::accept();
+    drop(asked);
+    take_the_rest(from, shared, take_door);
+    if !goes {
+        moving::end_taking();
     }
+    Ok(goes.then_some((channel, hold)))
+}
+
+/// Resolves when this process has been stopping for as long as the old one may take for its answer.
+async fn a_while_after_a_stop(shared: &Shared) {
+    shared.phase.reached(Phase::Stopping).await;
+    tokio::time::sleep(ANSWER).await;
+}
+
+fn is_begin(message: &Message) -> bool {
+    matches!(message, Message::Begin)
+}
+
+fn is_go(message: &Message) -> bool {
+    matches!(message, Message::Go)
 }
 
 /// Waits until this process serves and the old one says that it may begin; `None`: it has ended.
@@ -252,20 +290,14 @@ async fn until_let(
 ) -> Result<Option<Channel>, Failure> {
     // What comes before this process serves is a refusal, or the end of the other one.
     let mut ready = pin!(shared.until_told_ready());
-    loop {
-        match race(ready.as_mut(), hear(&mut channel, from)).await {
-            First::Left(()) => break,
-            First::Right(heard) => {
-                if heard?.is_none() {
-                    // It has ended; this one takes its place when it is ready.
-                    ready.await;
-                    return Ok(None);
-                }
-            }
-        }
+    if let First::Right(ended) = race(ready.as_mut(), hear(&mut channel, from, |_| false)).await {
+        // This one takes its place when it is ready.
+        let _: Option<Message> = ended?;
+        ready.await;
+        return Ok(None);
     }
     let ready = Message::Ready { wanted: moving::takers(), room: room() };
-    let answer = say_and_hear(&mut channel, ready, from).await?;
+    let answer = say_and_hear(&mut channel, ready, from, is_begin).await?;
     Ok(answer.map(|_| channel))
 }
 
@@ -273,36 +305,52 @@ async fn until_let(
 ///
 /// # Errors
 ///
-/// If it refuses, or cannot be understood.
+/// As `hear`.
 async fn say_and_hear(
     channel: &mut Channel,
     said: Message,
     from: u32,
+    is_answer: fn(&Message) -> bool,
 ) -> Result<Option<Message>, Failure> {
-    // If nobody is there to read it, the last word of the old process is still to be heard. Who
+    // If nobody is there to read it, the last word of the old process is still to be heard. Whoever
     // took the end of the socket for the end of that process would accept clients beside it.
     let _ = channel.tell(said).await;
-    hear(channel, from).await
+    hear(channel, from, is_answer).await
 }
 
-/// Waits for the next message of the old process; `None`: it has ended.
+/// Waits for a message of the old process; `None`: it has ended, which is when its socket has, as
+/// it closes none without a word.
 ///
 /// # Errors
 ///
-/// If it refuses, or cannot be understood.
+/// If it refuses, or cannot be understood: it may go on.
 ///
 /// # Cancel safety
 ///
 /// Cancel safe: what has been received is kept.
-async fn hear(channel: &mut Channel, from: u32) -> Result<Option<Message>, Failure> {
-    match channel.receive().await {
-        Ok(Some(Message::Refused { why })) => Err(refused(from, &why)),
-        Ok(heard) => Ok(heard),
-        // It has closed the socket, and left something unread.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
-        // It may be there, and go on.
-        Err(error) => Err(failure(error)),
+async fn hear(
+    channel: &mut Channel,
+    from: u32,
+    is_it: fn(&Message) -> bool,
+) -> Result<Option<Message>, Failure> {
+    loop {
+        match channel.receive().await {
+            Ok(Some(Message::Refused { why })) => return Err(refused(from, &why)),
+            Ok(Some(message)) if !is_it(&message) => {}
+            Ok(heard) => return Ok(heard),
+            // It has left something unread.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+            Err(error) if is_passing(&error) => tokio::time::sleep(AGAIN).await,
+            Err(error) => return Err(failure(error)),
+        }
     }
+}
+
+/// Whether the kernel was out of something (recvmsg(2)), which passes.
+fn is_passing(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    errno.is_some_and(|it| [Errno::NOMEM, Errno::NOBUFS, Errno::INTR].contains(&it))
 }
 
 fn refused(from: u32, why: &str) -> Failure {

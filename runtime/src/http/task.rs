@@ -44,6 +44,7 @@ use crate::{
         moving::{self, Details, Moved},
     },
     stop::{Phase, polling},
+    util::sync::{Ordering, fence},
 };
 
 type Http1Conn<S> = http1::UpgradeableConnection<TokioIo<Io>, Http1<S>>;
@@ -241,6 +242,8 @@ impl<S: Service> ConnTask<S> {
         if self.steady {
             return;
         }
+        // What was written before that phase, such as that connections move.
+        fence(Ordering::Acquire);
         if self.draining.is_some() {
             return self.forget_what_is_void();
         }

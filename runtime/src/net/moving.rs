@@ -59,7 +59,7 @@ pub(super) fn key(addr: &LocalAddr) -> String {
     addr.named("tcp")
 }
 
-/// Something that happens once in the life of a process, and can be waited for.
+/// Something that can be waited for.
 struct Gate {
     /// Release and acquire: who finds it open finds what was written before.
     is_open: AtomicBool,
@@ -220,8 +220,8 @@ static INHERITED: Mutex<Vec<Offer>> = Mutex::new(Vec::new());
 /// The names of those that a server has taken.
 static CLAIMED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Closed while the process before decides whether this one takes its place: what it accepted
-/// meanwhile would be lost with it.
+/// Closed while the process before decides whether this one takes its place: clients that this one
+/// accepted before would be lost when it has to end.
 static MAY_ACCEPT: Gate = Gate::new(true);
 
 /// Closed while the process before is being asked whether this one takes its place: until it has
@@ -233,21 +233,25 @@ pub(crate) fn hold_back() {
     MAY_ACCEPT.close();
 }
 
-/// The process before is about to be asked. On the thread of the sentinel, which has not begun to
-/// stop: so a server that stops finds this, or is not asked for.
-pub(crate) fn ask() {
+/// Until this is dropped, it is not known whose the listeners are.
+pub(crate) struct Asked(());
+
+/// The process before is about to be asked. To be called on the thread of the sentinel, before the
+/// phase says `Stopping`: so every accept loop that drains finds it.
+pub(crate) fn ask() -> Asked {
     IS_DECIDED.close();
+    Asked(())
 }
 
-/// The listeners stay with the process before.
-pub(crate) fn accept_nothing() {
-    IS_DECIDED.open();
+impl Drop for Asked {
+    fn drop(&mut self) {
+        IS_DECIDED.open();
+    }
 }
 
 /// The listeners are this process's from here on.
 pub(crate) fn accept() {
     MAY_ACCEPT.open();
-    IS_DECIDED.open();
 }
 
 /// Resolves when it is known whose the listeners are.

@@ -3,7 +3,7 @@
 
 use tokio::sync::Notify;
 
-use crate::util::sync::{AtomicU8, Ordering};
+use crate::util::sync::{AtomicU8, Ordering, fence};
 
 /// The phases, in order; the process never goes back to an earlier one, except from `LameDuck` to
 /// `Serving`.
@@ -80,7 +80,8 @@ impl PhaseCell {
     ///
     /// Relaxed: a reader that sees the old phase is woken after the new one was stored, and what
     /// wakes it (a task's waker, the lock of the registry, `Notify`) orders that store before the
-    /// poll that follows. Nothing else is published through this byte.
+    /// poll that follows. Who looks at what was written before a phase waits for that by
+    /// `reached`.
     #[inline]
     pub(crate) fn now(&self) -> Phase {
         Phase::from_byte(self.now.load(Ordering::Relaxed))
@@ -129,6 +130,8 @@ impl PhaseCell {
             // it is called, polled or not, so no change is missed.
             let changed = self.changed.notified();
             if self.now() >= phase {
+                // With the release in `advance`, also for one that was woken by something else.
+                fence(Ordering::Acquire);
                 return;
             }
             changed.await;

@@ -68,7 +68,8 @@ pub struct Report {
     pub(super) handed_over: usize,
     pub(super) last: Option<InFlight>,
     pub(super) cut: Vec<InFlight>,
-    /// The limit that has cut something; `None`: only that of a group of tasks may have.
+    /// The limit that has cut something; `None`: only that of a group of tasks may have, or the end
+    /// has.
     pub(super) reached: Option<Reached>,
     pub(super) failures: Vec<Failure>,
     pub(super) panicked: bool,
@@ -185,9 +186,6 @@ impl Report {
         let elapsed = HumanDuration(self.elapsed);
         match (self.forced, self.reached) {
             (Some(signal), _) => write!(f, "{signal} received, stopped at once after {elapsed}")?,
-            (None, Some(_)) if !self.cut.iter().any(InFlight::has_begun) => {
-                f.write_str("the hooks could not be run")?;
-            }
             (None, Some(reached)) => {
                 let (what, limit) = match reached {
                     Reached::Drain => ("limit", self.limit),
@@ -195,6 +193,9 @@ impl Report {
                 };
                 let limit = HumanDuration(limit.unwrap_or(self.elapsed));
                 write!(f, "{what} of {limit} reached")?;
+            }
+            (None, None) if self.cut.iter().any(|work| !work.has_begun()) => {
+                f.write_str("the hooks could not be run")?;
             }
             (None, None) if self.drained.is_nothing() && self.handed_over == 0 => {
                 write!(f, "stopped in {elapsed}")?;

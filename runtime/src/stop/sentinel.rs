@@ -165,10 +165,6 @@ impl Sentinel {
         let started = Instant::now();
         let Self { shared, mut events, mut signals, adopt, before_stop } = self;
         let limits = shared.limits;
-        // Events that were sent before the stop began.
-        while let Ok(event) = events.try_recv() {
-            problems.note(&shared, event);
-        }
         let ready = shared.phase.is_serving();
         let waits = cause.waits(ready, &limits);
         let delay = waits.delay;
@@ -266,29 +262,43 @@ impl Sentinel {
         }
     }
 
-    /// Waits until something starts the drain.
+    /// Waits until something starts the drain. Notes that, and what else has been sent by then.
     async fn serve(&mut self, problems: &mut Problems) -> Cause {
-        // Events first: where the next process serves already, a signal that comes in the same
-        // moment is no cause to stop any more.
-        let event = match race(self.events.recv(), self.signals.next()).await {
-            // `Shared` holds a sender, so the channel is never closed.
-            First::Left(event) => event.unwrap_or(Event::Stop),
-            First::Right(signal) => return Cause::Signal(signal),
+        #[cfg_attr(not(feature = "handover"), allow(unused_mut, reason = "only by an upgrade"))]
+        let mut cause = match race(self.events.recv(), self.signals.next()).await {
+            First::Left(event) => {
+                // `Shared` holds a sender, so the channel is never closed.
+                let event = event.unwrap_or(Event::Stop);
+                let cause = Cause::of(&event);
+                problems.note(&self.shared, event);
+                cause
+            }
+            First::Right(signal) => Cause::Signal(signal),
         };
-        let cause = match event {
-            Event::Stop => Cause::Stop,
-            Event::Finished => Cause::Finished,
+        while let Ok(event) = self.events.try_recv() {
+            // Whatever else it was: the next process has the listeners.
             #[cfg(feature = "handover")]
-            Event::Upgraded(process) => Cause::Upgraded(process),
-            Event::Failed(_) => Cause::Failed,
-            Event::Panicked => Cause::Panicked,
-        };
-        problems.note(&self.shared, event);
+            if let Event::Upgraded(_) = event {
+                cause = Cause::of(&event);
+            }
+            problems.note(&self.shared, event);
+        }
         cause
     }
 }
 
 impl Cause {
+    fn of(event: &Event) -> Self {
+        match *event {
+            Event::Stop => Self::Stop,
+            Event::Finished => Self::Finished,
+            #[cfg(feature = "handover")]
+            Event::Upgraded(process) => Self::Upgraded(process),
+            Event::Failed(_) => Self::Failed,
+            Event::Panicked => Self::Panicked,
+        }
+    }
+
     /// Returns how long the stop waits for others. There is no delay if there are no clients to
     /// notify, and no wait for a scrape if there was no service, or if the next process has the
     /// port.

@@ -28,29 +28,32 @@ use crate::{
 pub(super) struct CutOff {
     /// By the limit of the drain.
     at_the_limit: Option<InFlightSnapshot>,
-    /// By that of the cleanup.
+    /// At the end.
     later: Vec<InFlightSnapshot>,
     hooks: Vec<InFlight>,
+    /// Whether the limit of the cleanup has passed.
+    is_cleanup_over: bool,
 }
 
 impl CutOff {
-    /// Returns what the limit of the drain has cut off so far.
+    /// Returns what the limit of the drain has cut off, except for work that has ended by itself
+    /// since.
     fn work(&self) -> Vec<InFlight> {
         self.at_the_limit.clone().into_iter().flat_map(InFlightSnapshot::without_ended).collect()
     }
 
-    /// Returns all of it, except for work that has ended by itself since it was recorded, and the
-    /// limit that was reached.
+    /// Returns all that was cut off, except for work that has ended by itself since, and the limit
+    /// that it was.
     pub(super) fn names(self) -> (Vec<InFlight>, Option<Reached>) {
         let mut names = self.work();
-        let at_the_limit = names.len();
+        let reached = match self.is_cleanup_over {
+            _ if !names.is_empty() => Some(Reached::Drain),
+            true => Some(Reached::Cleanup),
+            false => None,
+        };
         names.extend(self.later.into_iter().flat_map(InFlightSnapshot::without_ended));
         names.extend(self.hooks);
-        let reached = match names.len() {
-            0 => None,
-            _ if at_the_limit > 0 => Some(Reached::Drain),
-            _ => Some(Reached::Cleanup),
-        };
+        let reached = reached.filter(|_| !names.is_empty());
         (names, reached)
     }
 }
@@ -126,7 +129,9 @@ pub(super) async fn stop(
                 shared.work.none().await;
             }
         };
-        within(left(), left_over).await;
+        cut_off.is_cleanup_over = within(left(), left_over).await.is_none();
+    } else {
+        cut_off.is_cleanup_over = true;
     }
     if !scrape.is_zero() {
         messages::awaits_scrape(&shared.log, scrape);

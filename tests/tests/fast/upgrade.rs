@@ -547,6 +547,41 @@ fn the_one_that_asks_ends_if_it_may_not_begin() {
     }
 }
 
+/// One that is refused in the last moment leaves the path as it is: the next one that asks there
+/// takes over.
+#[test]
+fn the_path_stays_with_whoever_goes_on() {
+    let folder = Folder::new("late");
+    let path = folder.file("handover.sock").display().to_string();
+    let fixture = || upgraded().env("HANDOVER", &path).env("UPGRADE_TIMEOUT", "400ms");
+    let mut refused = 0;
+    for _ in 0..5 {
+        let (mut first, addr) = fixture().serve();
+        let mut next = fixture().spawn();
+        next.line("listening on");
+        // Behind its word that it is ready, or before.
+        next.signal(Signal::STOP);
+        let line = first.any_line(&["has taken over", "was not ready within 400ms"]);
+        next.signal(Signal::CONT);
+        let mut serves = if line.contains("has taken over") {
+            next
+        } else {
+            refused += 1;
+            let ended = next.wait();
+            assert_eq!(ended.code(), 1, "{ended:#?}");
+            let third = fixture().spawn();
+            first.line(&format!("process {} has taken over", third.pid()));
+            third
+        };
+        assert!(first.wait().status.success());
+        assert_eq!(Client::connect(addr).fetch("/").text(), "fine");
+        serves.term();
+        assert!(serves.wait().status.success());
+        assert!(!Path::new(&path).exists());
+    }
+    assert!(refused > 0, "it was always too late to refuse");
+}
+
 /// Of another user: neither the one that asks gets anything, nor does it harm.
 #[test]
 fn another_user_gets_nothing() {
