@@ -523,6 +523,7 @@ impl RuntimeSettings {
                 f();
             }
         });
+        descriptors_can_be_had()?;
         match self.flavor {
             Flavor::Local => builder.build_local(LocalOptions::default()).map(AnyRuntime::Local),
             Flavor::CurrentThread => builder.build().map(AnyRuntime::Threads),
@@ -532,6 +533,26 @@ impl RuntimeSettings {
             }
         }
     }
+}
+
+/// Checks that there are as many descriptors as a runtime takes: tokio panics if there are none for
+/// the pair of sockets by which signals wake it.
+///
+/// # Errors
+///
+/// If there are not.
+#[cfg(unix)]
+fn descriptors_can_be_had() -> io::Result<()> {
+    use std::os::unix::net::UnixStream;
+    // That pair and a third end of it, epoll, and what wakes that.
+    let _all = (UnixStream::pair()?, UnixStream::pair()?, UnixStream::pair()?);
+    Ok(())
+}
+
+#[cfg(not(unix))]
+#[allow(clippy::unnecessary_wraps, reason = "as on Unix")]
+fn descriptors_can_be_had() -> io::Result<()> {
+    Ok(())
 }
 
 /// Returns the number of worker threads that tokio uses by default.

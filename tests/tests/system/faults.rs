@@ -55,16 +55,20 @@ const FAULTS: &[Fault] = &[
 ];
 
 /// What strace writes goes to `log`.
-fn serve_with(fixture: Fixture, fault: &str, log: &Path) -> (Process, SocketAddr) {
+fn spawn_with(fixture: Fixture, fault: &str, log: &Path) -> Process {
     let call = fault.split(':').next().unwrap().to_owned();
     let fixture = fixture.env("ADDR", "127.0.0.1:0").env("TIMEOUT", "5s");
-    let mut process = fixture.spawn_by(|program| {
+    fixture.spawn_by(|program| {
         let mut strace = Command::new("strace");
         // `-D`: the program stays this process's child.
         strace.args(["-D", "-f", "-qq", "-o"]).arg(log).arg("-e").arg(format!("trace={call}"));
         strace.arg("-e").arg(format!("inject={fault}")).arg(program);
         strace
-    });
+    })
+}
+
+fn serve_with(fixture: Fixture, fault: &str, log: &Path) -> (Process, SocketAddr) {
+    let mut process = spawn_with(fixture, fault, log);
     let addr = process.addr();
     (process, addr)
 }
@@ -121,6 +125,56 @@ fn has_strace() -> bool {
 
 fn hits(log: &Path) -> usize {
     std::fs::read_to_string(log).unwrap().matches("(INJECTED)").count()
+}
+
+/// The calls of a start, with errors of their man pages. Which thread makes the first of them is
+/// not known, and nothing may hang.
+const OF_A_START: &[(&str, &[&str])] = &[
+    ("socket", &["EMFILE", "EACCES", "ENOBUFS"]),
+    ("setsockopt", &["ENOPROTOOPT", "ENOMEM"]),
+    ("bind", &["EADDRINUSE", "EADDRNOTAVAIL", "ENOMEM"]),
+    ("listen", &["EADDRINUSE", "EOPNOTSUPP"]),
+    ("getsockname", &["ENOBUFS"]),
+    ("epoll_create1", &["EMFILE", "ENOMEM"]),
+    ("epoll_ctl", &["ENOMEM", "ENOSPC"]),
+    ("eventfd2", &["EMFILE", "ENOMEM"]),
+    ("socketpair", &["EMFILE", "ENFILE"]),
+    ("fcntl", &["EMFILE"]),
+    ("rt_sigprocmask", &["EINVAL"]),
+    ("openat", &["EMFILE", "EACCES"]),
+    ("accept4", &["EMFILE", "ENOMEM"]),
+];
+
+#[test]
+fn a_start_in_which_something_fails_serves_or_says_why_not() {
+    if !has_strace() {
+        return;
+    }
+    let folder = Folder::new("start-faults");
+    let log = &folder.file("log");
+    let (mut served, mut refused) = (0, 0);
+    for (call, errors) in OF_A_START {
+        // Of `openat` the first are the linker's, whose own errors these are.
+        let first = if *call == "openat" { 8 } else { 1 };
+        for (error, when) in errors.iter().flat_map(|it| (first..first + 3).map(move |at| (it, at)))
+        {
+            let fault = format!("{call}:error={error}:when={when}");
+            let mut process = spawn_with(fixture!("web"), &fault, log);
+            if process.any_line(&["listening on", "error:"]).contains("listening on") {
+                served += 1;
+                process.signal(Signal::TERM);
+                let ended = process.wait();
+                assert!(ended.status.success(), "{fault}: {ended:#?}");
+            } else {
+                refused += 1;
+                let ended = process.wait();
+                assert_eq!(ended.code(), 1, "{fault}: {ended:#?}");
+                assert!(!ended.said("panicked"), "{fault}: {ended:#?}");
+            }
+        }
+    }
+    println!("{served} starts served, {refused} said why not");
+    assert!(served > 0 && refused > 0, "{served} {refused}");
 }
 
 /// The calls of an upgrade, with errors of their man pages, and which of them fail, in either

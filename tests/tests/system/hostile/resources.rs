@@ -6,9 +6,10 @@ use graceful_tests::{Client, Process, Signal};
 
 use super::{WELL, check, hostile, rounds};
 
-/// Starts the fixture behind a line of the shell.
+/// Starts the fixture behind a line of the shell. Its limit is longer than the second that the
+/// drain waits for handshakes where the kernel cannot be asked for want of a descriptor.
 fn behind(line: &str) -> Process {
-    hostile().spawn_by(|program| {
+    hostile().env("TIMEOUT", "3s").spawn_by(|program| {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("{line}; exec \"$@\""), "sh"]).arg(program);
         command
@@ -36,6 +37,27 @@ fn limits_of_the_process() {
             serves(line, &mut behind(line));
         }
     }
+}
+
+/// Whatever it is that there is no descriptor for: it serves, or says why not.
+#[test]
+fn too_few_descriptors() {
+    let (mut served, mut refused) = (0, 0);
+    for most in 4..24 {
+        let mut process = behind(&format!("ulimit -n {most}"));
+        let line = process.any_line(&["listening on", "error:"]);
+        let start = Instant::now();
+        if line.contains("listening on") {
+            served += 1;
+            process.signal(Signal::TERM);
+            check(&format!("{most} descriptors"), &process.wait(), start, WELL);
+        } else {
+            refused += 1;
+            assert!(line.contains("Too many open files"), "{most} descriptors: {line}");
+            assert_eq!(process.wait().code(), 1, "{most} descriptors");
+        }
+    }
+    assert!(served > 0 && refused > 5, "{served} served, {refused} refused");
 }
 
 /// More clients than descriptors: those in the queue wait, and all are answered.
