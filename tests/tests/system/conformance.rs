@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use graceful_tests::{PATIENCE, Process, fixture};
+use graceful_tests::{Client, Generations, PATIENCE, Process, Signal, fixture};
 
 /// Where a server is when a case begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -665,11 +665,13 @@ fn websocket_cases() -> Vec<(String, Vec<Vec<u8>>)> {
     cases
 }
 
-/// A WebSocket by `/ws`, which echoes whatever the state is.
-fn websocket(addr: SocketAddr) -> TcpStream {
+/// A WebSocket by `/ws`, which echoes whatever the state is, or by `/count`.
+fn websocket(addr: SocketAddr, path: &str) -> TcpStream {
     let mut stream = connect(addr);
-    let request = "GET /ws HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-                   sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                   sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -706,7 +708,7 @@ fn websockets_are_as_tungstenite_makes_them() {
     let cases = websocket_cases();
     let run = |name, state| -> Vec<_> {
         let (mut process, addr) = server(name, state);
-        let connections: Vec<_> = cases.iter().map(|_| websocket(addr)).collect();
+        let connections: Vec<_> = cases.iter().map(|_| websocket(addr, "/ws")).collect();
         if state == State::Draining {
             process.term();
         }
@@ -723,4 +725,85 @@ fn websockets_are_as_tungstenite_makes_them() {
         }
     }
     println!("{} cases of WebSockets, {ended} of which end it, in three states", cases.len());
+}
+
+/// What a server has sent, as opcodes and payloads, without the number of the process in it.
+fn frames_of(mut bytes: &[u8]) -> Vec<(u8, String)> {
+    let mut frames = Vec::new();
+    while let [first, length, rest @ ..] = bytes {
+        let (length, rest) = match length {
+            126 => (usize::from(u16::from_be_bytes([rest[0], rest[1]])), &rest[2..]),
+            127 => (
+                usize::try_from(u64::from_be_bytes(rest[..8].try_into().unwrap())).unwrap(),
+                &rest[8..],
+            ),
+            length => (usize::from(*length), rest),
+        };
+        let payload = String::from_utf8_lossy(&rest[..length]).into_owned();
+        let payload = payload.trim_start_matches(|digit: char| digit.is_ascii_digit()).to_owned();
+        frames.push((*first, payload));
+        bytes = &rest[length..];
+    }
+    frames
+}
+
+/// All that is answered until the last message is, or until the end.
+fn counted(mut stream: &TcpStream) -> Vec<(u8, String)> {
+    let (mut answer, mut piece) = (Vec::new(), vec![0; 65_536]);
+    while !answer.ends_with(b" the last") {
+        match stream.read(&mut piece) {
+            Ok(0) | Err(_) => break,
+            Ok(length) => answer.extend(&piece[..length]),
+        }
+    }
+    frames_of(&answer)
+}
+
+/// The cases that do not end the connection, each cut somewhere, with the hand-over there: what the
+/// client sees is what it sees without one.
+#[test]
+fn websockets_go_on_in_the_next_process_as_in_one() {
+    let run = |cases: &[(String, Vec<Vec<u8>>)], cut: usize, upgrades: bool| -> Vec<_> {
+        let mut generations = Generations::new(fixture!("upgraded").env("TIMEOUT", "600s"));
+        let addr = generations.addr;
+        let connections: Vec<_> = cases.iter().map(|_| websocket(addr, "/count")).collect();
+        let bytes: Vec<_> = cases.iter().map(|(_, frames)| frames.concat()).collect();
+        let cut = |bytes: &[u8]| bytes.len() * cut / 4;
+        for (mut stream, bytes) in connections.iter().zip(&bytes) {
+            stream.write_all(&bytes[..cut(bytes)]).unwrap();
+        }
+        // All of it has been read, and looked at.
+        for _ in 0..3 {
+            assert_eq!(Client::connect(addr).fetch("/").text(), "fine");
+        }
+        thread::sleep(Duration::from_millis(100));
+        if upgrades {
+            let old = generations.upgrade();
+            generations.gone(old);
+        }
+        for (mut stream, bytes) in connections.iter().zip(&bytes) {
+            // The server may have closed.
+            let _ = stream.write_all(&bytes[cut(bytes)..]);
+            let _ = stream.write_all(&ws(FIN | TEXT, b"the last"));
+        }
+        let seen = connections.iter().map(counted).collect();
+        drop(connections);
+        generations.signal(Signal::TERM);
+        assert!(!generations.first.wait().said("cut off"));
+        seen
+    };
+    let all = websocket_cases();
+    let whole = run(&all, 4, false);
+    let goes_on =
+        |seen: &Vec<(u8, String)>| seen.last().is_some_and(|(_, it)| it.ends_with(" the last"));
+    let (cases, expected): (Vec<_>, Vec<_>) =
+        all.into_iter().zip(whole).filter(|(_, seen)| goes_on(seen)).unzip();
+    assert!(cases.len() > 20, "{} cases", cases.len());
+    for cut in 1..=4 {
+        let seen = run(&cases, cut, true);
+        for (at, (name, _)) in cases.iter().enumerate() {
+            assert_eq!(seen[at], expected[at], "{name}, cut at {cut} of 4");
+        }
+    }
+    println!("{} cases of WebSockets across a hand-over, cut in four places", cases.len());
 }
