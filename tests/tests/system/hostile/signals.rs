@@ -9,7 +9,7 @@ use std::{
 
 use graceful_tests::{Client, Signal, load::Random, terminal::Tmux};
 
-use super::{LIMIT, WELL, check, cut, hostile, rounds};
+use super::{LIMIT, SLACK, WELL, check, cut, hostile, rounds};
 
 /// However many there are, and of however many kinds, they are one as long as they come together.
 #[test]
@@ -45,7 +45,7 @@ fn before_the_first_line_and_while_it_starts() {
         let ended = process.wait();
         let is_killed = ended.status.code().is_none();
         assert!(is_killed || ended.status.success(), "{ended:#?}");
-        assert!(ended.after(start) < LIMIT, "{ended:#?}");
+        assert!(ended.after(start) < LIMIT + SLACK, "{ended:#?}");
         drained += usize::from(!is_killed);
     }
     println!("{drained} of {count} had a handler");
@@ -71,7 +71,7 @@ fn a_second_one_in_the_moment_of_the_limit() {
         // 128 and the signal, or the signal itself in the very last step.
         assert!([Some(124), Some(143), None].contains(&code), "{ended:#?}");
         assert!(ended.said("cut off: GET /does/waits"), "{ended:#?}");
-        assert!(ended.after(start) < LIMIT * 2, "{ended:#?}");
+        assert!(ended.after(start) < LIMIT + SLACK, "{ended:#?}");
     }
 }
 
@@ -112,7 +112,6 @@ fn stopped_in_the_drain() {
         process.signal(Signal::CONT);
         let ended = process.wait();
         check("stopped in the drain", &ended, start, cut("GET /does/waits"));
-        assert!(ended.after(start) < LIMIT, "{ended:#?}");
     }
 }
 
