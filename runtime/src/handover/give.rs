@@ -378,9 +378,9 @@ impl Next {
                 // By a thread: a file system may be slow, and the sentinel has limits to keep.
                 // The drain waits for it: if this is dropped, the thread kills what it has started.
                 let name = TaskName::Text("starting the next version".into());
-                let hold = TaskGuard::new(&shared.work, Role::Server(None), name);
+                let hold = TaskGuard::new(&shared.work, Role::Task, name);
                 let start = move || (program.start(), hold);
-                let (started, _hold) = threads::on_own_thread("graceful-start", start)
+                let (started, hold) = threads::on_own_thread("graceful-start", start)
                     .await
                     .map_err(|error| error.to_string())?;
                 let Started { process, listener, folder } =
@@ -390,6 +390,7 @@ impl Next {
                 let listener =
                     UnixListener::from_std(listener).map_err(|error| error.to_string())?;
                 let mut process = process;
+                drop(hold);
                 let pid = process.pid();
                 let accepting = accept(&listener, pid);
                 let channel = unless_it_ends(Some(&mut process), accepting).await?;
@@ -455,9 +456,10 @@ struct Offering {
 
 impl Drop for Offering {
     fn drop(&mut self) {
-        drop(self.process.take());
+        let is_killed = self.process.take().is_some();
         if let Some(channel) = self.channel.take()
             && !channel.refuse("it was not ready in time, or the other stops")
+            && !is_killed
         {
             // The other cannot be told: so its socket ends with this process, and not before.
             std::mem::forget(channel);

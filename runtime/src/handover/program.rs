@@ -17,7 +17,10 @@ use std::{
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 use tokio::sync::oneshot;
 
-use crate::util::{sync::lock_std, threads};
+use crate::{
+    net::{FileId, file_id},
+    util::{sync::lock_std, threads},
+};
 
 /// How this process was started, as of its first moment: the next version is started so, whatever
 /// the program does to its environment or its folder meanwhile.
@@ -111,7 +114,8 @@ impl Program {
                 format!("cannot create {}: {error}; {hint}", path.display()),
             )
         })?;
-        Ok(Folder(path))
+        let file = file_id(&path);
+        Ok(Folder { path, file })
     }
 }
 
@@ -136,20 +140,26 @@ pub(super) fn is_private(metadata: &fs::Metadata) -> bool {
 
 const SOCKET: &str = "next";
 
-/// A folder that is removed with this.
+/// A folder that is removed with this, unless it is another one by now: that of the next attempt,
+/// where a slow file system has held this one up.
 #[derive(Debug)]
-pub(super) struct Folder(PathBuf);
+pub(super) struct Folder {
+    path: PathBuf,
+    file: Option<FileId>,
+}
 
 impl Folder {
     fn socket(&self) -> PathBuf {
-        self.0.join(SOCKET)
+        self.path.join(SOCKET)
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // If it is gone already, that is as good.
-        let _ = fs::remove_dir_all(&self.0);
+        if self.file.is_some() && self.file == file_id(&self.path) {
+            // If it is gone already, that is as good.
+            let _ = fs::remove_dir_all(&self.path);
+        }
     }
 }
 

@@ -241,7 +241,10 @@ async fn take_place(
             // It hangs. What it has sent by now counts, and it can send nothing more.
             channel.hang_up();
             match hear(&mut channel, from, is_go).await {
-                Ok(None) => Err(refused(from, "it has not answered")),
+                // Or it has died: then nobody can be written to.
+                Ok(None) if channel.tell(Message::Begun).await.is_ok() => {
+                    Err(refused(from, "it has not answered"))
+                }
                 answer => answer,
             }
         }
@@ -263,10 +266,12 @@ async fn take_place(
     Ok(goes.then_some((channel, hold)))
 }
 
-/// Resolves when this process has been stopping for as long as the old one may take for its answer.
+/// Resolves when this process has been stopping for as long as the old one may take for its answer:
+/// before the limit, which would cut the accept loops that wait for it.
 async fn a_while_after_a_stop(shared: &Shared) {
     shared.phase.reached(Phase::Stopping).await;
-    tokio::time::sleep(ANSWER).await;
+    let limit = shared.limits.timeout.map_or(ANSWER, |limit| ANSWER.min(limit / 2));
+    tokio::time::sleep(limit).await;
 }
 
 fn is_begin(message: &Message) -> bool {
@@ -412,6 +417,10 @@ async fn take_connections(
                 Ok(Some(_)) => continue,
                 Ok(None) if has_hung_up => ended = Ok(()),
                 Ok(None) => {}
+                Err(error) if is_passing(&error) => {
+                    tokio::time::sleep(AGAIN).await;
+                    continue;
+                }
                 Err(error) => ended = Err(error.to_string()),
             }
             break;

@@ -129,7 +129,8 @@ pub fn read_made_up(bytes: &[u8], size: usize) {
 mod tests {
     use super::*;
 
-    /// What is behind a line feed is not of the header: it must not be taken with it.
+    /// A line feed alone ends no header. Within one that says `UNKNOWN` anything may stand before
+    /// CR and LF, which a receiver has to ignore (`doc/proxy-protocol.txt`, section 2.1).
     #[tokio::test]
     async fn a_line_ends_with_cr_and_lf() {
         for (header, is_one) in [

@@ -101,6 +101,8 @@ enum Client {
     AcceptedEarly,
     /// It knows that nobody has read a byte of it.
     Refused,
+    /// The old process was killed, and nobody had taken its place.
+    LostWithTheDead,
     Lost,
 }
 
@@ -131,6 +133,10 @@ enum Mistake {
     AcceptsEarly,
     /// The new process hangs up and forgets what was sent before.
     ForgetsWhatCame,
+    /// The new process that has waited long enough gives up without a look at what has come.
+    GivesUpBlindly,
+    /// And takes an old process that has died for one that hangs.
+    GivesUpOnTheDead,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -149,6 +155,8 @@ struct HandOver {
     stopped: (bool, bool),
     /// Whether SIGKILL has, which may take a moment if a process does not look.
     is_dying: bool,
+    /// Whether the old process was killed, with what it had.
+    is_killed: bool,
     /// Whether the kernel lets clients in.
     lets_in: bool,
     client: Client,
@@ -167,6 +175,7 @@ impl HandOver {
             has_hung_up: false,
             stopped: (false, false),
             is_dying: false,
+            is_killed: false,
             lets_in: true,
             client: Client::Away,
             kept: Kept::ByOld,
@@ -202,11 +211,12 @@ impl HandOver {
         }
     }
 
-    /// Whoever has the listener is gone.
-    fn close_listener(&mut self) {
+    /// Whoever has the listener is gone; `had_it`: and knew that it was its.
+    fn close_listener(&mut self, had_it: bool) {
         let somebody = self.old != Old::Ended || self.new != New::Ended;
         if !somebody && self.client == Client::Queued {
-            self.client = Client::Lost;
+            let is_excused = self.is_killed && !had_it;
+            self.client = if is_excused { Client::LostWithTheDead } else { Client::Lost };
         }
     }
 
@@ -218,10 +228,15 @@ impl HandOver {
         if self.old_reads() {
             self.to_new.push_back(Word::End);
         }
-        self.close_listener();
+        self.close_listener(!self.is_killed);
     }
 
     fn end_new(&mut self) {
+        self.end_new_that(matches!(self.new, New::Asks | New::Serves | New::Drains));
+    }
+
+    /// `had_it`: it was its part to empty the queue.
+    fn end_new_that(&mut self, had_it: bool) {
         if self.new == New::Ended {
             return;
         }
@@ -235,9 +250,10 @@ impl HandOver {
             self.kept = Kept::Lost;
         }
         self.to_old.push_back(Word::End);
-        self.close_listener();
+        self.close_listener(had_it);
     }
 
+    #[allow(clippy::too_many_lines, reason = "a table of what it does in each state")]
     fn old_steps(&self, steps: &mut Vec<(&'static str, Self)>) {
         let may_stop = !self.stopped.0 && self.old != Old::Ended;
         if may_stop {
@@ -258,6 +274,15 @@ impl HandOver {
                         // It drains already.
                         Old::Gives | Old::HasGiven | Old::Drains | Old::Ended => {}
                     }
+                }),
+            ));
+        }
+        if self.old != Old::Ended {
+            steps.push((
+                "SIGKILL to the old process",
+                self.with(|it| {
+                    it.is_killed = true;
+                    it.end_old();
                 }),
             ));
         }
@@ -282,6 +307,11 @@ impl HandOver {
                             heard.to_new.push_back(Word::Begin);
                         }
                         steps.push(("the old one hears Ready", heard));
+                    }
+                    (_, Some(Word::Begun)) if self.has_hung_up || self.new == New::Ended => {
+                        heard.refuse();
+                        heard.old = Old::GoesOn;
+                        steps.push(("the old one cannot say Go", heard));
                     }
                     (_, Some(Word::Begun)) => {
                         heard.old = Old::Gives;
@@ -365,6 +395,9 @@ impl HandOver {
                 }),
             ));
         }
+        if self.new == New::Asks && self.stopped.1 && !self.has_hung_up {
+            steps.push(("the new one has waited long enough", self.with(Self::give_up)));
+        }
         let mut heard = self.clone();
         match self.new {
             New::Starts => {
@@ -410,7 +443,7 @@ impl HandOver {
                     steps.push(("the new one hears Begin", heard));
                 }
                 (_, Some(Word::Refused)) => {
-                    heard.end_new();
+                    heard.end_new_that(false);
                     steps.push(("the new one hears a refusal", heard));
                 }
                 (_, Some(_)) => {
@@ -458,6 +491,22 @@ impl HandOver {
         }
     }
 
+    fn give_up(&mut self) {
+        self.has_hung_up = true;
+        let has_come = match self.mistake {
+            Mistake::GivesUpBlindly => None,
+            _ => self.to_new.iter().find(|word| matches!(word, Word::Go | Word::Refused)),
+        };
+        match has_come {
+            Some(Word::Go) => self.drain_new(),
+            Some(_) => self.end_new_that(false),
+            None if self.old == Old::Ended && self.mistake != Mistake::GivesUpOnTheDead => {
+                self.drain_new();
+            }
+            None => self.end_new(),
+        }
+    }
+
     fn drain_new(&mut self) {
         self.new = New::Drains;
         self.lets_in = false;
@@ -480,11 +529,16 @@ impl Model for HandOver {
     }
 
     fn wrong(&self, is_last: bool) -> Option<&'static str> {
-        let is_stopped = self.stopped.0 || self.stopped.1;
+        let is_stopped = self.stopped.0 || self.stopped.1 || self.is_killed;
         match self {
             Self { client: Client::Lost, .. } => Some("a client is lost"),
-            Self { old: Old::GoesOn | Old::Drains, new: New::Serves, .. } => Some("both serve"),
-            Self { kept: Kept::Lost, .. } => Some("a connection is lost"),
+            Self {
+                old: Old::Offers | Old::Asks | Old::GoesOn | Old::Drains,
+                new: New::Serves | New::Drains,
+                ..
+            } => Some("both serve"),
+            // With whoever was killed.
+            Self { kept: Kept::Lost, is_killed: false, .. } => Some("a connection is lost"),
             Self { client: Client::Refused, .. } if !is_stopped => Some("a client is refused"),
             Self { kept: Kept::Closed, .. } if !is_stopped => Some("a connection is closed"),
             Self { client: Client::Queued, .. } if is_last => Some("nobody accepts"),
@@ -516,6 +570,8 @@ fn the_model_of_a_hand_over_finds_each_mistake() {
         (Mistake::GoesAtReady, true),
         (Mistake::AcceptsEarly, true),
         (Mistake::ForgetsWhatCame, true),
+        (Mistake::GivesUpBlindly, true),
+        (Mistake::GivesUpOnTheDead, true),
     ] {
         let found = walk(HandOver::new(mistake, is_child));
         let wrong = found.err().unwrap_or_else(|| panic!("{mistake:?} is not found"));
@@ -523,7 +579,8 @@ fn the_model_of_a_hand_over_finds_each_mistake() {
     }
 }
 
-// The drain of a listener.
+// The drain of a listener, but for its deadline: a handshake that is not complete after a second is
+// waited for only as long as others are served.
 
 /// A client of a listener that is about to close.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

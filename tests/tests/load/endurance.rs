@@ -57,6 +57,15 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
+/// Ends it for the clients, however the test ends.
+struct Curtain(Show);
+
+impl Drop for Curtain {
+    fn drop(&mut self) {
+        self.0.over.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Clients of HTTP/1 and of HTTP/2, with longer pauses than those of the other tests: this is about
 /// time.
 fn http(addr: SocketAddr, show: &Show, seed: u64) -> JoinHandle<Tally> {
@@ -84,9 +93,12 @@ fn http(addr: SocketAddr, show: &Show, seed: u64) -> JoinHandle<Tally> {
 fn over_tls(files: Arc<Certificates>, addr: SocketAddr, show: Show) -> JoinHandle<Tally> {
     thread::spawn(move || {
         let (mut tally, mut kept, mut random) = (Tally::default(), None, Random(5));
+        let mut answered = Instant::now();
         while !show.is_over() {
             thread::sleep(Duration::from_millis(random.below(40)));
+            let reused = kept.is_some();
             let mut stream = kept.take().unwrap_or_else(|| files.connect(addr));
+            let paused = answered.elapsed();
             let mut exchange = || -> std::io::Result<bool> {
                 stream.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n")?;
                 let mut answer = Vec::new();
@@ -105,8 +117,11 @@ fn over_tls(files: Arc<Certificates>, addr: SocketAddr, show: Show) -> JoinHandl
                     let _ = show.answered();
                     kept = keeps.then_some(stream);
                 }
+                // The machine was elsewhere for longer than the linger.
+                Err(_) if reused && paused > Duration::from_millis(250) => tally.late += 1,
                 Err(error) => tally.lost.push(format!("over TLS: {error}")),
             }
+            answered = Instant::now();
         }
         tally
     })
@@ -158,6 +173,7 @@ impl Course {
         let (first, last) = (most(&self.0[..third]), most(&self.0[self.0.len() - third..]));
         println!("{what}, {} times: {first:?}, then {last:?}", self.0.len());
         assert!(third > 0, "too short to tell");
+        assert!(self.0.iter().all(|held| held.kilobytes > 0), "{what} was not there");
         // As many clients as there are, on this or that side of a close.
         assert!(last.descriptors <= first.descriptors + 20, "{what}: {first:?} {last:?}");
         // Threads that block come and go.
@@ -170,6 +186,7 @@ impl Course {
 fn a_long_time_of_everything() {
     let _alone = alone();
     let show = Show::default();
+    let curtain = Curtain(show.clone());
     let files = Arc::new(Certificates::new("endurance"));
     let mut upgraded = Generations::new(fixture!("upgraded"));
     let mut tls = Generations::new(files.of(fixture!("upgraded")));
@@ -185,13 +202,14 @@ fn a_long_time_of_everything() {
     let (mut restarted, mut addr): (Process, _) = fixture().serve();
     let mut restarting = http(addr, &show, 30);
     let (mut all, mut new_versions, mut restarts) = (Tally::default(), 0, 0);
-    let [mut of_steady, mut of_upgraded, mut of_lines] = <[Course; 3]>::default();
+    let [mut of_steady, mut of_upgraded, mut of_tls, mut of_lines] = <[Course; 4]>::default();
     let started = Instant::now();
     while started.elapsed() < lasts() {
         thread::sleep(PERIOD.mul_f32(0.6));
         let by = |pid: u32| Held::by(&pid.to_string());
         of_steady.0.push(by(steady.pid()));
         of_upgraded.0.push(by(upgraded.pid));
+        of_tls.0.push(by(tls.pid));
         of_lines.0.push(by(lines.pid));
         for generations in [&mut upgraded, &mut tls, &mut lines] {
             let old = generations.upgrade();
@@ -207,7 +225,7 @@ fn a_long_time_of_everything() {
         restarting = http(addr, &show, 30 + restarts);
         thread::sleep(PERIOD.mul_f32(0.4));
     }
-    show.over.store(true, Ordering::Relaxed);
+    drop(curtain);
     for client in clients.into_iter().chain([restarting]) {
         all += client.join().unwrap();
     }
@@ -221,6 +239,7 @@ fn a_long_time_of_everything() {
     assert!(all.lost.is_empty(), "{:?}", all.lost);
     of_steady.check("the one that stays");
     of_upgraded.check("the one that is upgraded");
+    of_tls.check("the one over TLS");
     of_lines.check("the one of lines");
     for generations in [upgraded, tls, lines] {
         generations.signal(Signal::TERM);

@@ -1,6 +1,6 @@
 //! Protocols, where the answer is hyper's and tungstenite's: ours never differs, in service, while
-//! a stop is delayed, and in the drain. Each case goes to hyper as it is as well, with the same
-//! application.
+//! a stop is delayed, and in the drain; over HTTP/1, where the first answer of a stop is the last,
+//! that answer does not. Each case goes to hyper as it is as well, with the same application.
 //!
 //! The cases of HTTP/2 are those of RFC 9113 and RFC 7541 that a client can break, the ones that
 //! h2spec has among them; those of WebSockets are the groups of the Autobahn test suite, which runs
@@ -327,7 +327,8 @@ fn http2_outcome(mut stream: &TcpStream, frames: &Frames) -> Vec<String> {
     let mut outcome = Vec::new();
     loop {
         let mut head = [0; 9];
-        if stream.read_exact(&mut head).is_err() {
+        if let Err(error) = stream.read_exact(&mut head) {
+            assert_ne!(error.kind(), ErrorKind::WouldBlock, "it hangs");
             outcome.push("closed".to_owned());
             break;
         }
@@ -497,7 +498,7 @@ fn http1_cases() -> Vec<(&'static str, String)> {
 /// server waits; without the lines that say when.
 fn http1_outcome(addr: SocketAddr, message: &str) -> String {
     /// Far longer than an answer takes: only messages that are not complete wait so long.
-    const QUIET: Duration = Duration::from_secs(2);
+    const QUIET: Duration = Duration::from_secs(3);
     let mut stream = connect(addr);
     stream.set_read_timeout(Some(QUIET)).unwrap();
     // The server may close before it has read everything.
@@ -696,8 +697,11 @@ fn websocket_outcome(mut stream: &TcpStream, frames: &[Vec<u8>]) -> Vec<u8> {
     let (mut answer, mut piece) = (Vec::new(), vec![0; 65_536]);
     while !answer.ends_with(LAST) {
         match stream.read(&mut piece) {
-            Ok(0) | Err(_) => break,
+            Ok(0) => break,
             Ok(length) => answer.extend(&piece[..length]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("it hangs"),
+            // Of what came behind the end.
+            Err(_) => break,
         }
     }
     answer
@@ -752,8 +756,11 @@ fn counted(mut stream: &TcpStream) -> Vec<(u8, String)> {
     let (mut answer, mut piece) = (Vec::new(), vec![0; 65_536]);
     while !answer.ends_with(b" the last") {
         match stream.read(&mut piece) {
-            Ok(0) | Err(_) => break,
+            Ok(0) => break,
             Ok(length) => answer.extend(&piece[..length]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("it hangs"),
+            // Of what came behind the end.
+            Err(_) => break,
         }
     }
     frames_of(&answer)

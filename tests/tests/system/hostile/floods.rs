@@ -76,7 +76,7 @@ fn unknown_frames(_: u32) -> Vec<u8> {
 /// The same field again and again, which costs a byte (CVE-2016-6581).
 fn bombs(at: u32) -> Vec<u8> {
     let stream = 2 * at + 1;
-    let long = [&GET[..], &[0x40, 1, b'x', 0x7f, 0x91, 0x1e], &[b'y'; 4_000]].concat();
+    let long = [&GET[..], &[0x40, 1, b'x', 0x7f, 0xa1, 0x1e], &[b'y'; 4_000]].concat();
     let block = if at == 0 { long } else { [&GET[..], &[0xbe; 4_000]].concat() };
     frame(1, 5, stream, &block)
 }
@@ -146,10 +146,10 @@ fn a_flood_has_bounds() {
                 assert_eq!(client.fetch("/").text(), "fine", "{name}");
                 answered += 1;
             }
+            let grown = resident(&process).saturating_sub(before);
             let start = Instant::now();
             process.term();
             assert_eq!(client.fetch("/").text(), "fine", "{name}");
-            let grown = resident(&process).saturating_sub(before);
             let ended = process.wait();
             let sent: u32 = floods.into_iter().map(|flood| flood.join().unwrap()).sum();
             println!(
@@ -157,6 +157,7 @@ fn a_flood_has_bounds() {
                  ended in {:?}",
                 ended.after(start)
             );
+            assert!(sent > 500, "{name} is no flood: {sent}");
             assert!(grown < MEMORY, "{name}: {grown} kB more");
             assert!([Some(0), Some(124)].contains(&ended.status.code()), "{name}: {ended:#?}");
             assert!(
