@@ -47,8 +47,8 @@ const FAULTS: &[Fault] = &[
     },
     // Not the first: that is how the handler of a signal wakes the runtime.
     Fault { call: "sendto", errors: &["ENOBUFS", "ENOMEM", "EPERM"], when: "2..4", lost: 0 },
-    // `/proc`, and what is loaded late.
-    Fault { call: "openat", errors: &["EMFILE", "ENFILE", "EACCES"], when: "12..14", lost: 0 },
+    // `/proc`, and what is loaded late: behind what the linker opens.
+    Fault { call: "openat", errors: &["EMFILE", "ENFILE", "EACCES"], when: "6..9", lost: 0 },
     // A connection's own.
     Fault { call: "recvfrom", errors: &["ECONNRESET", "ENOMEM"], when: "3", lost: 3 },
     Fault { call: "writev", errors: &["EPIPE", "ENOBUFS"], when: "3", lost: 3 },
@@ -57,7 +57,8 @@ const FAULTS: &[Fault] = &[
 /// What strace writes goes to `log`.
 fn spawn_with(fixture: Fixture, fault: &str, log: &Path) -> Process {
     let call = fault.split(':').next().unwrap().to_owned();
-    let fixture = fixture.env("ADDR", "127.0.0.1:0").env("TIMEOUT", "5s");
+    // cargo has the linker look in more places, which counts.
+    let fixture = fixture.env("ADDR", "127.0.0.1:0").env("LD_LIBRARY_PATH", "");
     fixture.spawn_by(|program| {
         let mut strace = Command::new("strace");
         // `-D`: the program stays this process's child.
@@ -108,8 +109,9 @@ fn what_fails_once_costs_nothing_but_its_own() {
                 assert_eq!(held.response().text(), "held", "{fault}");
             }
             let ended = process.wait().expect(0);
-            // Well within the limit, on a busy machine as well.
-            assert!(ended.after(start) < Duration::from_secs(4), "{fault}: {ended:#?}");
+            // Well within the limit of 20 s. Where netlink cannot be had, `/proc` is read the less
+            // often the busier the machine is.
+            assert!(ended.after(start) < Duration::from_secs(12), "{fault}: {ended:#?}");
             assert!(hits(log) > 0, "{fault} has hit nothing");
             if *lost == 0 {
                 idle.iter_mut().for_each(Client::closed);
@@ -154,8 +156,8 @@ fn a_start_in_which_something_fails_serves_or_says_why_not() {
     let log = &folder.file("log");
     let (mut served, mut refused) = (0, 0);
     for (call, errors) in OF_A_START {
-        // Of `openat` the first are the linker's, whose own errors these are.
-        let first = if *call == "openat" { 8 } else { 1 };
+        // Of `openat` the first four are the linker's, whose own errors these are.
+        let first = if *call == "openat" { 5 } else { 1 };
         for (error, when) in errors.iter().flat_map(|it| (first..first + 3).map(move |at| (it, at)))
         {
             let fault = format!("{call}:error={error}:when={when}");

@@ -62,7 +62,8 @@ fn before_the_first_line_and_while_it_starts() {
     assert!((1..count).contains(&drained), "{drained} of {count} had a handler");
 }
 
-/// In the moment of the limit: what was cut is named, or the signal is.
+/// In the moment of the limit: what was cut is named, or the signal ends it at once, and whoever
+/// forces it does not wait for what it says, on a machine that is busy.
 #[test]
 fn a_second_one_in_the_moment_of_the_limit() {
     let mut random = Random(12);
@@ -81,7 +82,9 @@ fn a_second_one_in_the_moment_of_the_limit() {
         let code = ended.status.code();
         // 128 and the signal, or the signal itself in the very last step.
         assert!([Some(124), Some(143), None].contains(&code), "{ended:#?}");
-        assert!(ended.said("cut off: GET /does/waits"), "{ended:#?}");
+        if code == Some(124) {
+            assert!(ended.said("cut off: GET /does/waits"), "{ended:#?}");
+        }
         assert!(ended.after(start) < LIMIT + SLACK, "{ended:#?}");
     }
 }
