@@ -108,7 +108,8 @@ const MAINS: &[(&str, End)] = &[
     ("stops", WELL),
 ];
 
-/// The same for a hook.
+/// The same for a hook; one that panics in its drop, at the cut, does so too late to be a failure,
+/// or in time.
 const HOOKS: &[(&str, End)] = &[
     ("blocks", cut("cleanup limit of 200ms reached, cut off: hook tests/fixtures/hostile.rs:")),
     ("spins", cut("hook tests/fixtures/hostile.rs:")),
@@ -124,7 +125,6 @@ const HOOKS: &[(&str, End)] = &[
     ("waits", cut("hook tests/fixtures/hostile.rs:")),
     ("exits", End { code: 7, named: "" }),
     ("panics", End { code: 1, named: "it panics" }),
-    ("panics in a drop", cut("hook tests/fixtures/hostile.rs:")),
     ("stops", WELL),
 ];
 
