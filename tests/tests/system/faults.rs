@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use graceful_tests::{Client, Fixture, Folder, Process, Signal, fixture};
+use graceful_tests::{Client, Fixture, Folder, Generations, Process, Signal, fixture};
 
 /// A system call, and what a failure of it may cost.
 struct Fault {
@@ -204,7 +204,9 @@ fn an_upgrade_in_which_something_fails_costs_nothing() {
         for (error, when) in errors.iter().flat_map(|it| which.clone().map(move |when| (it, when)))
         {
             let fault = format!("{call}:error={error}:when={when}");
-            let (mut first, addr) = serve_with(fixture!("upgraded"), &fault, log);
+            let (first, addr) = serve_with(fixture!("upgraded"), &fault, log);
+            let pid = first.pid();
+            let mut generations = Generations { first, pid, addr };
             let fine = |client: &mut Client, when: &str| {
                 client.get("/");
                 let response = client.try_response().map(|response| response.text());
@@ -215,10 +217,15 @@ fn an_upgrade_in_which_something_fails_costs_nothing() {
             let mut busy = Client::connect(addr);
             busy.get("/slow/300");
             fine(&mut kept, "before");
-            first.signal(Signal::USR2);
-            let line = first.any_line(&["has taken over", "failed, this process goes on"]);
-            let next = line.strip_prefix("process ").map(|it| it.split(' ').next().unwrap());
-            *(if next.is_some() { &mut upgraded } else { &mut failed }) += 1;
+            generations.signal(Signal::USR2);
+            let words = ["has taken over", "failed, this process goes on"];
+            let line = generations.first.any_line(&words);
+            if let Some(next) = line.strip_prefix("process ") {
+                upgraded += 1;
+                generations.pid = next.split(' ').next().unwrap().parse().unwrap();
+            } else {
+                failed += 1;
+            }
             fine(&mut kept, &line);
             fine(&mut Client::connect(addr), &line);
             // By either, as it has begun or not.
@@ -226,10 +233,8 @@ fn an_upgrade_in_which_something_fails_costs_nothing() {
             if hits(log) == 0 {
                 missed.push(fault.clone());
             }
-            let serves = next.map_or(first.pid(), |pid| pid.parse().unwrap());
-            let pid = rustix::process::Pid::from_raw(serves.cast_signed()).unwrap();
-            rustix::process::kill_process(pid, Signal::TERM).unwrap();
-            let ended = first.wait().expect(0);
+            generations.signal(Signal::TERM);
+            let ended = generations.first.wait().expect(0);
             assert!(!ended.said("cut off"), "{fault}: {ended:#?}");
         }
     }
