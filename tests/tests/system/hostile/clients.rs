@@ -38,6 +38,15 @@ impl Crowd {
         crowd
     }
 
+    /// Waits until each of them has been answered.
+    fn answered(mut self) -> Self {
+        for stream in &mut self.streams {
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.read_exact(&mut [0]).unwrap();
+        }
+        self
+    }
+
     /// Has each of them send a piece again and again.
     fn dripping(mut self, piece: &'static [u8], pause: Duration) -> Self {
         let mut streams: Vec<_> =
@@ -134,15 +143,15 @@ fn upgrades_with_early_bytes(addr: SocketAddr) -> Crowd {
     let head = "GET / HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
                 sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n\
                 \u{1}\u{2}early";
-    Crowd::sending(addr, 20, head)
+    Crowd::sending(addr, 20, head).answered()
 }
 
 fn tunnels(addr: SocketAddr) -> Crowd {
-    Crowd::sending(addr, 20, "CONNECT test:1 HTTP/1.1\r\nhost: test:1\r\n\r\nearly")
+    Crowd::sending(addr, 20, "CONNECT test:1 HTTP/1.1\r\nhost: test:1\r\n\r\nearly").answered()
 }
 
 fn nonsense(addr: SocketAddr) -> Crowd {
-    Crowd::sending(addr, 20, [0xff; 300])
+    Crowd::sending(addr, 20, [0xff; 300]).answered()
 }
 
 type Clients = fn(SocketAddr) -> Crowd;
