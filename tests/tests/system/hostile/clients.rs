@@ -198,10 +198,16 @@ fn stopped_beside(
     assert_eq!(client.fetch("/").text(), "fine", "{name}");
     let start = Instant::now();
     process.term();
-    // Within its linger.
-    let response = client.fetch("/");
-    assert_eq!(response.text(), "fine", "{name}");
-    assert!(response.closes(), "{name}");
+    client.get("/");
+    match client.try_response() {
+        Ok(response) => {
+            assert_eq!(response.text(), "fine", "{name}");
+            assert!(response.closes(), "{name}");
+        }
+        // The machine was elsewhere for longer than the linger.
+        Err(_) if start.elapsed() > Duration::from_millis(250) => {}
+        Err(error) => panic!("{name}: {error}"),
+    }
     check(name, &process.wait(), start, end);
     drop(crowd);
 }
@@ -301,7 +307,7 @@ fn keys_that_change_all_the_time() {
 #[test]
 fn a_request_in_each_millisecond_around_the_signal() {
     for at in (0..rounds()).flat_map(|_| 0..40) {
-        let (mut process, addr) = hostile().env("TIMEOUT", "10s").serve();
+        let (mut process, addr) = hostile().env("TIMEOUT", "10s").env("LINGER", "5s").serve();
         let mut kept = Client::connect(addr);
         assert_eq!(kept.fetch("/").text(), "fine");
         let begin = Instant::now();
