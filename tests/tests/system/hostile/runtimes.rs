@@ -14,19 +14,13 @@ enum Seen {
     End,
 }
 
-const CLOSED: i32 = 0;
-
 /// What a handler does, what its client sees, and what comes of the process.
 fn requests(flavor: &str) -> Vec<(&'static str, Seen, End)> {
     use Seen::{Answer, End as Closed};
     let has_more_threads = flavor == "multi_thread";
     let exits = End { code: 7, named: "" };
     // tokio panics where it is not possible.
-    let in_place = if has_more_threads {
-        cut("GET /does/blocks%20in%20place")
-    } else {
-        End { code: CLOSED, named: "" }
-    };
+    let in_place = if has_more_threads { cut("GET /does/blocks%20in%20place") } else { WELL };
     vec![
         ("nothing", Answer, WELL),
         ("waits", Closed, cut("GET /does/waits from 127.0.0.1")),
@@ -155,12 +149,9 @@ fn of_a_place(place: &str, cases: &[(&str, End)]) {
             begun(&mut process, what);
         }
         let start = Instant::now();
-        // These end by themselves, unless nothing makes them begin.
-        let ends = ["exits", "stops"].contains(what)
-            || place == "MAIN" && ["panics", "panics in a drop"].contains(what);
-        if what == &"panics in a drop" && place == "MAIN" {
-            process.signal_if_there(Signal::TERM);
-        } else if is_hook || !ends {
+        // These end by themselves, except for a hook, which a stop makes begin.
+        let ends = ["exits", "stops"].contains(what) || (place, *what) == ("MAIN", "panics");
+        if is_hook || !ends {
             process.signal(Signal::TERM);
         }
         check(&format!("{what}, {place}"), &process.wait(), start, *end);
