@@ -107,11 +107,12 @@ fn configure(folder: &std::path::Path, front: SocketAddr, servers: &[SocketAddr]
         .iter()
         .map(|kind| format!("{kind}_temp_path {}/{kind};", folder.display()))
         .collect();
+    // It closes a connection that has had a thousand requests, unless it is told otherwise.
     let config = format!(
         "daemon off;\nuser root;\nworker_processes 2;\npid {folder}/nginx.pid;\n\
          error_log {folder}/error.log;\nevents {{ worker_connections 1024; }}\n\
          http {{\n  access_log off;\n  {folders}\n  \
-         upstream back {{ {servers} keepalive 64; }}\n  server {{\n    listen {front} backlog=1024;\n    \
+         upstream back {{ {servers} keepalive 64; keepalive_requests 1000000; }}\n  server {{\n    listen {front} backlog=1024;\n    \
          location = /generation {{ return 200 \"{number}\"; }}\n    location / {{\n      \
          proxy_http_version 1.1;\n      proxy_set_header Connection \"\";\n      \
          proxy_next_upstream off;\n      proxy_pass http://back;\n    }}\n  }}\n}}\n",
