@@ -57,6 +57,8 @@ impl Action {
             return Ok(());
         }
         let number = i32::from(signal.number());
+        // As without a handler, until `install` is done.
+        self.set(false, true);
         // Registered first, because the default action of most signals ends the process.
         signal_hook::flag::register_conditional_shutdown(number, 128 + number, &self.forces)?;
         signal_hook::flag::register_conditional_default(number, &self.default)?;
@@ -89,9 +91,12 @@ impl Signals {
             }
             let action = &ACTIONS[signal.index()];
             let mut waiting = lock_std(&WAITING);
-            // In this order, so that the stream exists before the signal loses its action.
-            let stream = unix::signal(signal.kind())?;
+            // The actions of a signal run in the order of their registration. Were the flags read
+            // behind tokio's action, a thread that is preempted between the two could read those
+            // of the end of the run, and take the first signal for a second one.
             action.register(signal)?;
+            let stream = unix::signal(signal.kind())?;
+            // The stream exists: only now does the signal lose its default action.
             action.set(false, false);
             waiting[signal.index()] += 1;
             drop(waiting);

@@ -132,6 +132,22 @@ fn has_strace() -> bool {
     graceful_tests::can("system calls that fail (Debian: apt-get install strace)", has_it)
 }
 
+/// The write by which the handler of a signal wakes the runtime takes longer than the stop: the
+/// handler, which goes on then, must not take its signal for a second one.
+#[test]
+fn a_handler_that_is_preempted_does_not_force_the_end() {
+    if !has_strace() {
+        return;
+    }
+    let folder = Folder::new("preempted");
+    let log = &folder.file("log");
+    let fault = "sendto:delay_exit=500000:when=1";
+    let (mut process, _) = serve_with(fixture!("web"), fault, log);
+    process.term();
+    let _ = process.wait().expect(0);
+    assert!(std::fs::read_to_string(log).unwrap().contains("(DELAYED)"), "{fault} has hit nothing");
+}
+
 fn hits(log: &Path) -> usize {
     std::fs::read_to_string(log).unwrap().matches("(INJECTED)").count()
 }
