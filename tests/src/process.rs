@@ -189,6 +189,14 @@ impl Process {
         self.line_at(text).1
     }
 
+    /// Waits for a line that contains `text`, unless one has come, which a wait may have passed:
+    /// that of another process in the same pipe.
+    pub fn line_of_any(&mut self, text: &str) {
+        if !self.seen.iter().any(|line| line.contains(text)) {
+            self.line(text);
+        }
+    }
+
     /// Whether a line with `text` has come by now.
     pub fn line_if(&mut self, text: &str) -> bool {
         let lines: Vec<_> = self.lines.try_iter().collect();

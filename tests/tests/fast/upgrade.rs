@@ -358,7 +358,7 @@ fn the_age_of_a_connection_and_the_limit_of_them_go_along() {
     let old = generations.upgrade();
     generations.gone(old);
     // One that came later would be let in beside a fourth.
-    generations.first.line("took over 3 connections");
+    generations.first.line_of_any("took over 3 connections");
     assert_eq!(process(&mut one), generations.pid);
     // The three are all that there may be.
     let mut fourth = Client::connect(addr);
