@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::Command,
@@ -105,4 +106,18 @@ impl Certificates {
         stream.set_read_timeout(Some(PATIENCE)).expect("an option");
         StreamOwned::new(self.client(), stream)
     }
+}
+
+/// Sends a request, and reads the answer. Returns whether the server keeps the connection.
+pub fn exchange(stream: &mut StreamOwned<ClientConnection, TcpStream>) -> io::Result<bool> {
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")?;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\nfine") {
+        let mut some = [0; 1024];
+        match stream.read(&mut some)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            length => answer.extend(&some[..length]),
+        }
+    }
+    Ok(!String::from_utf8_lossy(&answer).contains("connection: close"))
 }

@@ -7,25 +7,46 @@ use std::{
 
 use crate::PATIENCE;
 
-/// Frame types.
+/// Frame types (RFC 9113, section 6).
+#[allow(missing_docs, reason = "named as in the RFC")]
 pub mod kind {
-    /// DATA
     pub const DATA: u8 = 0;
-    /// HEADERS
     pub const HEADERS: u8 = 1;
-    /// `RST_STREAM`
+    pub const PRIORITY: u8 = 2;
     pub const RST_STREAM: u8 = 3;
-    /// SETTINGS
     pub const SETTINGS: u8 = 4;
-    /// PING
+    pub const PUSH_PROMISE: u8 = 5;
     pub const PING: u8 = 6;
-    /// GOAWAY
     pub const GOAWAY: u8 = 7;
+    pub const WINDOW_UPDATE: u8 = 8;
+    pub const CONTINUATION: u8 = 9;
 }
 
-const END_STREAM: u8 = 1;
-const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
+/// Flags.
+#[allow(missing_docs, reason = "named as in the RFC")]
+pub mod flag {
+    pub const ACK: u8 = 0x1;
+    pub const END_STREAM: u8 = 0x1;
+    pub const END_HEADERS: u8 = 0x4;
+    pub const PADDED: u8 = 0x8;
+    pub const PRIORITY: u8 = 0x20;
+}
+
+use flag::{ACK, END_HEADERS, END_STREAM};
+
+/// The connection preface (section 3.4), without the SETTINGS behind it.
+pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A frame as it is sent (section 4.1).
+#[must_use]
+pub fn encode(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    let mut bytes = length[1..].to_vec();
+    bytes.extend([kind, flags]);
+    bytes.extend(stream.to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
 
 /// A frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +98,7 @@ impl Http2 {
         stream.set_nodelay(true).expect("an option");
         stream.set_read_timeout(Some(PATIENCE)).expect("an option");
         let mut this = Self { stream, pongs: true, unanswered: Vec::new() };
-        this.stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("sends");
+        this.stream.write_all(PREFACE).expect("sends");
         this.send(kind::SETTINGS, 0, 0, &[]);
         this
     }
@@ -89,12 +110,7 @@ impl Http2 {
 
     /// Sends a frame.
     pub fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
-        let mut bytes = length[1..].to_vec();
-        bytes.extend([kind, flags]);
-        bytes.extend(stream.to_be_bytes());
-        bytes.extend(payload);
-        self.stream.write_all(&bytes).expect("sends");
+        self.stream.write_all(&encode(kind, flags, stream, payload)).expect("sends");
     }
 
     /// Opens a stream with a GET.
@@ -125,7 +141,7 @@ impl Http2 {
     /// Allows the server to send so much more, on the connection and on the stream.
     pub fn allow(&mut self, stream: u32, bytes: u32) {
         for stream in [0, stream] {
-            self.send(8, 0, stream, &bytes.to_be_bytes());
+            self.send(kind::WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes());
         }
     }
 
@@ -162,7 +178,7 @@ impl Http2 {
                     self.send(kind::PING, ACK, 0, &frame.payload);
                 }
                 kind::PING if !frame.is_ack() => self.unanswered.push(frame),
-                kind::SETTINGS | kind::PING | 8 => {}
+                kind::SETTINGS | kind::PING | kind::WINDOW_UPDATE => {}
                 _ => return Ok(frame),
             }
         }
@@ -183,7 +199,7 @@ impl Http2 {
             match frame.kind {
                 kind::SETTINGS if !frame.is_ack() => self.send(kind::SETTINGS, ACK, 0, &[]),
                 kind::PING if !frame.is_ack() => self.unanswered.push(frame),
-                kind::SETTINGS | kind::PING | 8 => {}
+                kind::SETTINGS | kind::PING | kind::WINDOW_UPDATE => {}
                 other => panic!("a frame of the type {other} before the PING"),
             }
         }

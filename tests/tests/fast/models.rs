@@ -19,6 +19,13 @@ trait Model: Clone + Eq + Hash + Debug {
 
     /// What is wrong in this state; `is_last`: nothing can happen any more.
     fn wrong(&self, is_last: bool) -> Option<&'static str>;
+
+    /// This state but for a change.
+    fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
+        let mut next = self.clone();
+        change(&mut next);
+        next
+    }
 }
 
 /// Walks all that can happen. Returns how many states there are.
@@ -180,12 +187,6 @@ impl HandOver {
             client: Client::Away,
             kept: Kept::ByOld,
         }
-    }
-
-    fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
-        let mut next = self.clone();
-        change(&mut next);
-        next
     }
 
     /// Whether the socket can still be written to by the new process.
@@ -630,12 +631,6 @@ struct Drain {
 }
 
 impl Drain {
-    fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
-        let mut next = self.clone();
-        change(&mut next);
-        next
-    }
-
     fn ask(&mut self) {
         self.arriving = self.comers.map(|comer| comer == Comer::HalfOpen);
     }

@@ -10,7 +10,7 @@ use graceful_tests::{Client, app::router, held::Held, in_time};
 const CYCLES: usize = 200;
 
 fn held() -> Held {
-    Held::by("self")
+    Held::by(std::process::id())
 }
 
 /// With everything that a context can have: requests, tasks, a group, hooks, a server until the

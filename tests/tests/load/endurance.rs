@@ -6,7 +6,7 @@
 //! --nocapture` is the hour, in seconds; twenty by default, and a minute in CI.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpStream},
     ops::ControlFlow,
     sync::{
@@ -18,7 +18,7 @@ use std::{
 };
 
 use graceful_tests::{
-    Certificates, Fixture, Generations, PATIENCE, Process, Signal, fixture,
+    Certificates, Fixture, Generations, PATIENCE, Process, Signal, certificates, fixture,
     held::Held,
     load::{self, Random, Style, Tally},
     load_http2,
@@ -89,7 +89,7 @@ fn http(addr: SocketAddr, show: &Show, seed: u64) -> JoinHandle<Tally> {
     })
 }
 
-/// A client over TLS, which is told to close at each upgrade. Never sends a request twice.
+/// A client over TLS, whose connection ends at each upgrade. Never sends a request twice.
 fn over_tls(files: Arc<Certificates>, addr: SocketAddr, show: Show) -> JoinHandle<Tally> {
     thread::spawn(move || {
         let (mut tally, mut kept, mut random) = (Tally::default(), None, Random(5));
@@ -99,19 +99,7 @@ fn over_tls(files: Arc<Certificates>, addr: SocketAddr, show: Show) -> JoinHandl
             let reused = kept.is_some();
             let mut stream = kept.take().unwrap_or_else(|| files.connect(addr));
             let paused = answered.elapsed();
-            let mut exchange = || -> std::io::Result<bool> {
-                stream.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n")?;
-                let mut answer = Vec::new();
-                while !answer.ends_with(b"fine") {
-                    let mut piece = [0; 1_024];
-                    match stream.read(&mut piece)? {
-                        0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-                        length => answer.extend(&piece[..length]),
-                    }
-                }
-                Ok(!String::from_utf8_lossy(&answer).contains("connection: close"))
-            };
-            match exchange() {
+            match certificates::exchange(&mut stream) {
                 Ok(keeps) => {
                     tally.answered += 1;
                     let _ = show.answered();
@@ -206,11 +194,10 @@ fn a_long_time_of_everything() {
     let started = Instant::now();
     while started.elapsed() < lasts() {
         thread::sleep(PERIOD.mul_f32(0.6));
-        let by = |pid: u32| Held::by(&pid.to_string());
-        of_steady.0.push(by(steady.pid()));
-        of_upgraded.0.push(by(upgraded.pid));
-        of_tls.0.push(by(tls.pid));
-        of_lines.0.push(by(lines.pid));
+        of_steady.0.push(Held::by(steady.pid()));
+        of_upgraded.0.push(Held::by(upgraded.pid));
+        of_tls.0.push(Held::by(tls.pid));
+        of_lines.0.push(Held::by(lines.pid));
         for generations in [&mut upgraded, &mut tls, &mut lines] {
             let old = generations.upgrade();
             generations.gone(old);

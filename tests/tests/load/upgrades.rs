@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -160,13 +160,20 @@ fn no_client_of_a_unix_socket_sees_an_upgrade() {
     assert!(!path.exists());
 }
 
-/// Asks for as long as somebody serves, which is not for ever.
-fn until_refused() -> impl Fn() -> ControlFlow<()> + Clone + Send + 'static {
+/// Clients that ask for as long as somebody serves, which is not for ever.
+fn clients_until_refused(addr: SocketAddr, seed: u64) -> [JoinHandle<Tally>; 2] {
     let started = Instant::now();
-    move || {
+    let answered = move || {
         assert!(started.elapsed() < PATIENCE, "somebody goes on");
         ControlFlow::Continue(())
-    }
+    };
+    [Style::KeepAlive, Style::ConnectionEach].map(|style| {
+        thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(load::run(addr, style, 16, seed, answered))
+        })
+    })
 }
 
 /// A stop at any moment of an upgrade, of either process: whichever goes on, or nobody, no request
@@ -178,13 +185,7 @@ fn a_stop_at_any_moment_of_an_upgrade_loses_nothing() {
     for round in 0..2 * upgrades() {
         let mut generations = Generations::new(fixture!("upgraded"));
         let addr = generations.addr;
-        let clients = [Style::KeepAlive, Style::ConnectionEach].map(|style| {
-            thread::spawn(move || {
-                let runtime =
-                    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(load::run(addr, style, 16, round, until_refused()))
-            })
-        });
+        let clients = clients_until_refused(addr, round);
         let mut random = Random(round + 1);
         let mut pause = |most| thread::sleep(Duration::from_micros(random.below(most)));
         thread::sleep(Duration::from_millis(50));
@@ -228,13 +229,7 @@ fn a_stop_at_any_moment_of_a_take_over_loses_nothing() {
         let folder = Folder::new("take-over");
         let path = folder.file("handover.sock").display().to_string();
         let (mut first, addr) = fixture!("upgraded").env("HANDOVER", &path).serve();
-        let clients = [Style::KeepAlive, Style::ConnectionEach].map(|style| {
-            thread::spawn(move || {
-                let runtime =
-                    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(load::run(addr, style, 16, round, until_refused()))
-            })
-        });
+        let clients = clients_until_refused(addr, round);
         thread::sleep(Duration::from_millis(50));
         let next = fixture!("upgraded").env("HANDOVER", &path).env("ADDR", &addr.to_string());
         let mut next = next.spawn();

@@ -13,7 +13,14 @@ use std::{
     time::Duration,
 };
 
-use graceful_tests::{Client, Generations, PATIENCE, Process, Signal, fixture};
+use graceful_tests::{
+    Client, Generations, PATIENCE, Process, Signal, fixture,
+    http2::{
+        self,
+        flag::{ACK, END_HEADERS, END_STREAM, PADDED, PRIORITY},
+        kind,
+    },
+};
 
 /// Where a server is when a case begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +32,7 @@ enum State {
     Draining,
 }
 
-/// A server that is in `state` once `begin` has connected.
+/// A server in `state`; for `Draining`, the test sends the signal once its clients are connected.
 fn server(name: &'static str, state: State) -> (Process, SocketAddr) {
     let delay = if state == State::Delaying { "600s" } else { "0s" };
     let (mut process, addr) = fixture!(name).env("DELAY", delay).env("TIMEOUT", "600s").serve();
@@ -44,24 +51,6 @@ fn connect(addr: SocketAddr) -> TcpStream {
 
 // HTTP/2.
 
-mod frame {
-    pub(super) const DATA: u8 = 0;
-    pub(super) const HEADERS: u8 = 1;
-    pub(super) const PRIORITY: u8 = 2;
-    pub(super) const RST_STREAM: u8 = 3;
-    pub(super) const SETTINGS: u8 = 4;
-    pub(super) const PUSH_PROMISE: u8 = 5;
-    pub(super) const PING: u8 = 6;
-    pub(super) const GOAWAY: u8 = 7;
-    pub(super) const WINDOW_UPDATE: u8 = 8;
-    pub(super) const CONTINUATION: u8 = 9;
-}
-
-const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
-const PRIORITY: u8 = 0x20;
 const WHOLE: u8 = END_STREAM | END_HEADERS;
 
 /// Frames as they are sent.
@@ -70,15 +59,12 @@ struct Frames(Vec<u8>);
 
 impl Frames {
     fn frame(mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Self {
-        self.0.extend(&u32::try_from(payload.len()).unwrap().to_be_bytes()[1..]);
-        self.0.extend([kind, flags]);
-        self.0.extend(stream.to_be_bytes());
-        self.0.extend(payload);
+        self.0.extend(http2::encode(kind, flags, stream, payload));
         self
     }
 
     fn headers(self, stream: u32, flags: u8, block: &[u8]) -> Self {
-        self.frame(frame::HEADERS, flags, stream, block)
+        self.frame(kind::HEADERS, flags, stream, block)
     }
 
     /// A request that is not answered while the case lasts.
@@ -92,13 +78,13 @@ impl Frames {
     }
 
     fn window(self, stream: u32, more: u32) -> Self {
-        self.frame(frame::WINDOW_UPDATE, 0, stream, &more.to_be_bytes())
+        self.frame(kind::WINDOW_UPDATE, 0, stream, &more.to_be_bytes())
     }
 
     fn setting(self, name: u16, value: u32) -> Self {
         let mut payload = name.to_be_bytes().to_vec();
         payload.extend(value.to_be_bytes());
-        self.frame(frame::SETTINGS, 0, 0, &payload)
+        self.frame(kind::SETTINGS, 0, 0, &payload)
     }
 }
 
@@ -137,7 +123,7 @@ fn get_without(name: &str) -> Vec<u8> {
 /// The cases, each on a connection of its own, on the streams from 3 on.
 #[allow(clippy::too_many_lines, reason = "a table")]
 fn http2_cases() -> Vec<(&'static str, Frames)> {
-    use frame::{
+    use kind::{
         CONTINUATION, DATA, GOAWAY, HEADERS, PING, PUSH_PROMISE, RST_STREAM, SETTINGS,
         WINDOW_UPDATE,
     };
@@ -160,7 +146,7 @@ fn http2_cases() -> Vec<(&'static str, Frames)> {
         ("SETTINGS that are too long", new().frame(SETTINGS, 0, 0, &[0; 16_386])),
         // Section 4.3, 6.10.
         ("PRIORITY within a head", {
-            new().headers(3, END_STREAM, &get()).frame(frame::PRIORITY, 0, 3, &depends_on(0))
+            new().headers(3, END_STREAM, &get()).frame(kind::PRIORITY, 0, 3, &depends_on(0))
         }),
         ("another head within a head", { new().headers(3, END_STREAM, &get()).request(5) }),
         ("an unknown frame within a head", {
@@ -209,7 +195,7 @@ fn http2_cases() -> Vec<(&'static str, Frames)> {
         ("HEADERS with a priority", {
             new().headers(3, WHOLE | PRIORITY, &[depends_on(0), get()].concat())
         }),
-        ("PRIORITY that depends on itself", new().frame(frame::PRIORITY, 0, 3, &depends_on(3))),
+        ("PRIORITY that depends on itself", new().frame(kind::PRIORITY, 0, 3, &depends_on(3))),
         // Section 6.1, 6.2.
         ("DATA of no stream", new().frame(DATA, 0, 0, b"x")),
         ("DATA with padding", new().upload(3).frame(DATA, PADDED, 3, &[2, b'x', 0, 0])),
@@ -220,8 +206,8 @@ fn http2_cases() -> Vec<(&'static str, Frames)> {
             new().headers(3, WHOLE | PADDED, &[vec![200], get()].concat())
         }),
         // Section 6.3, 6.4.
-        ("PRIORITY of no stream", new().frame(frame::PRIORITY, 0, 0, &depends_on(3))),
-        ("PRIORITY that is too short", new().frame(frame::PRIORITY, 0, 3, &[0; 4])),
+        ("PRIORITY of no stream", new().frame(kind::PRIORITY, 0, 0, &depends_on(3))),
+        ("PRIORITY that is too short", new().frame(kind::PRIORITY, 0, 3, &[0; 4])),
         ("RST_STREAM of no stream", new().frame(RST_STREAM, 0, 0, &8_u32.to_be_bytes())),
         ("RST_STREAM that is too short", new().upload(3).frame(RST_STREAM, 0, 3, &[0; 3])),
         // Section 6.5.
@@ -321,7 +307,7 @@ fn http2_cases() -> Vec<(&'static str, Frames)> {
 fn http2_outcome(mut stream: &TcpStream, frames: &Frames) -> Vec<String> {
     /// Nobody else sends it.
     const PROBE: &[u8; 8] = b"go on???";
-    let sent = frames.clone().frame(frame::PING, 0, 0, PROBE);
+    let sent = frames.clone().frame(kind::PING, 0, 0, PROBE);
     // The server may close before it has read everything.
     let _ = stream.write_all(&sent.0);
     let mut outcome = Vec::new();
@@ -341,11 +327,11 @@ fn http2_outcome(mut stream: &TcpStream, frames: &Frames) -> Vec<String> {
         }
         let error = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
         match head[3] {
-            frame::RST_STREAM => outcome.push(format!("RST_STREAM {id} {}", error(0))),
+            kind::RST_STREAM => outcome.push(format!("RST_STREAM {id} {}", error(0))),
             // The goodbyes of the drain have no error.
-            frame::GOAWAY if error(4) != 0 => outcome.push(format!("GOAWAY {}", error(4))),
-            frame::HEADERS => outcome.push(format!("HEADERS {id}")),
-            frame::PING if head[4] & ACK != 0 && payload == PROBE => {
+            kind::GOAWAY if error(4) != 0 => outcome.push(format!("GOAWAY {}", error(4))),
+            kind::HEADERS => outcome.push(format!("HEADERS {id}")),
+            kind::PING if head[4] & ACK != 0 && payload == PROBE => {
                 outcome.push("goes on".to_owned());
                 break;
             }
@@ -357,10 +343,10 @@ fn http2_outcome(mut stream: &TcpStream, frames: &Frames) -> Vec<String> {
 }
 
 /// Connects over HTTP/2, with a request in flight on stream 1.
-fn http2(process: &mut Process, addr: SocketAddr) -> TcpStream {
+fn connect_http2(process: &mut Process, addr: SocketAddr) -> TcpStream {
     let mut stream = connect(addr);
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
-    stream.write_all(&Frames::default().frame(frame::SETTINGS, 0, 0, &[]).request(1).0).unwrap();
+    stream.write_all(http2::PREFACE).unwrap();
+    stream.write_all(&Frames::default().frame(kind::SETTINGS, 0, 0, &[]).request(1).0).unwrap();
     process.line("hold begins");
     stream
 }
@@ -370,7 +356,7 @@ fn http2_that_is_broken_is_answered_as_by_hyper() {
     let cases = http2_cases();
     let run = |name, state| -> Vec<_> {
         let (mut process, addr) = server(name, state);
-        let connections: Vec<_> = cases.iter().map(|_| http2(&mut process, addr)).collect();
+        let connections: Vec<_> = cases.iter().map(|_| connect_http2(&mut process, addr)).collect();
         if state == State::Draining {
             process.term();
         }

@@ -11,7 +11,8 @@ use std::{
 };
 
 use graceful_tests::{
-    Certificates, Fixture, Generations, PATIENCE, Process, Signal, fixture, in_time,
+    Certificates, Fixture, Generations, PATIENCE, Process, Signal, certificates, fixture, held,
+    in_time,
     load::{Random, Tally},
 };
 use rustls::{
@@ -491,20 +492,6 @@ fn the_peer_is_the_one_behind_the_balancer() {
     let _ = process.wait().expect(0);
 }
 
-/// One request. Whether the server keeps the connection.
-fn exchange(stream: &mut StreamOwned<ClientConnection, TcpStream>) -> std::io::Result<bool> {
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")?;
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\nfine") {
-        let mut some = [0; 1024];
-        match stream.read(&mut some)? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            length => answer.extend(&some[..length]),
-        }
-    }
-    Ok(!String::from_utf8_lossy(&answer).contains("connection: close"))
-}
-
 /// Sends requests until it is refused; never sends one a second time.
 fn client(files: &Certificates, addr: SocketAddr, keep: bool, mut random: Random) -> Tally {
     let mut tally = Tally::default();
@@ -530,7 +517,7 @@ fn client(files: &Certificates, addr: SocketAddr, keep: bool, mut random: Random
                 }
             };
         let paused = answered.elapsed();
-        match exchange(&mut stream) {
+        match certificates::exchange(&mut stream) {
             Ok(keeps) => {
                 tally.answered += 1;
                 kept = (keep && keeps).then_some(stream);
@@ -624,12 +611,7 @@ fn upgrades_lose_no_request_over_tls() {
 fn a_proxy_header_takes_memory_as_its_bytes_come() {
     let fixture = fixture!("opened").env("PROXY", "1");
     let (mut process, addr) = fixture.env("LISTEN", "127.0.0.1:0").env("TIMEOUT", "1s").serve();
-    let resident = |process: &Process| {
-        let status = fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().to_owned();
-        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap()
-    };
-    let before = resident(&process);
+    let before = held::resident(process.pid());
     let header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff";
     let count = 400;
     let clients: Vec<_> = (0..count)
@@ -643,7 +625,7 @@ fn a_proxy_header_takes_memory_as_its_bytes_come() {
     let mut last = connect(addr);
     last.write_all(b"PROXY UNKNOWN\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     last.read_exact(&mut [0; 12]).unwrap();
-    let each = (resident(&process) - before) * 1024 / count;
+    let each = (held::resident(process.pid()) - before) * 1024 / count;
     assert!(each < 30_000, "{each} bytes for each client");
     drop(clients);
     process.signal(Signal::TERM);

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use graceful_tests::{Certificates, Client, PATIENCE, Process};
+use graceful_tests::{Certificates, Client, PATIENCE, Process, certificates, http2::PREFACE};
 use rustls::StreamOwned;
 
 use super::{End, WELL, check, cut, hostile, rounds};
@@ -70,7 +70,6 @@ impl Drop for Crowd {
 }
 
 const HEAD: &str = "GET / HTTP/1.1\r\nhost: test\r\nx: ";
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 fn silent(addr: SocketAddr) -> Crowd {
     Crowd::sending(addr, 1_000, "")
@@ -85,12 +84,12 @@ fn dripped_heads(addr: SocketAddr) -> Crowd {
 }
 
 fn half_frames(addr: SocketAddr) -> Crowd {
-    Crowd::sending(addr, 50, [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 9, 1]].concat())
+    Crowd::sending(addr, 50, [&PREFACE[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 9, 1]].concat())
 }
 
 /// Cut at each byte of the preface, of SETTINGS, and of a head.
 fn http2_at_each_byte(addr: SocketAddr) -> Crowd {
-    let mut bytes = [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+    let mut bytes = [&PREFACE[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
     bytes.extend([0, 0, 3, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84]);
     let mut all = Crowd::default();
     for end in 0..bytes.len() {
@@ -285,13 +284,7 @@ fn keys_that_change_all_the_time() {
         let started = Instant::now();
         let mut answered = 0;
         while started.elapsed() < Duration::from_millis(400) {
-            other.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
-            let mut answer = Vec::new();
-            while !answer.ends_with(b"fine") {
-                let mut piece = [0; 1_024];
-                let length = other.read(&mut piece).unwrap();
-                answer.extend(&piece[..length]);
-            }
+            assert!(certificates::exchange(&mut other).unwrap(), "the connection is kept");
             answered += 1;
         }
         let start = Instant::now();

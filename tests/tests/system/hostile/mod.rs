@@ -12,9 +12,13 @@ mod resources;
 mod runtimes;
 mod signals;
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    process::Command,
+    time::{Duration, Instant},
+};
 
-use graceful_tests::{Fixture, fixture, process::Ended};
+use graceful_tests::{Client, Fixture, Process, fixture, process::Ended};
 
 const LIMIT: Duration = Duration::from_millis(500);
 const CLEANUP: Duration = Duration::from_millis(200);
@@ -27,6 +31,23 @@ fn hostile() -> Fixture {
     // A backtrace takes longer than the cleanup may.
     let fixture = fixture!("hostile").env("RUST_BACKTRACE", "0");
     fixture.env("TIMEOUT", "500ms").env("CLEANUP", "200ms")
+}
+
+/// A client whose request has the handler do something, which has begun.
+fn does(process: &mut Process, addr: SocketAddr, what: &str) -> Client {
+    let mut client = Client::connect(addr);
+    client.get(&format!("/does/{}", what.replace(' ', "%20")));
+    process.line(&format!("{what} begins"));
+    client
+}
+
+/// Runs the program of `fixture` behind a line of the shell.
+fn behind(fixture: Fixture, line: &str) -> Process {
+    fixture.spawn_by(|program| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{line}; exec \"$@\""), "sh"]).arg(program);
+        command
+    })
 }
 
 /// How often each case is run.
@@ -50,11 +71,14 @@ const fn cut(named: &'static str) -> End {
     End { code: 124, named }
 }
 
+/// The bound of a stop.
+const BOUND: Duration = LIMIT.saturating_add(CLEANUP).saturating_add(SLACK);
+
 /// Checks how a process that was told to stop at `start` has ended.
 fn check(case: &str, ended: &Ended, start: Instant, end: End) {
     let after = ended.after(start);
     assert_eq!(ended.status.code(), Some(end.code), "{case}: {ended:#?}");
-    assert!(after < LIMIT + CLEANUP + SLACK, "{case}: {after:?}, {ended:#?}");
+    assert!(after < BOUND, "{case}: {after:?}, {ended:#?}");
     assert!(ended.said(end.named), "{case}: {:?} is not named in {ended:#?}", end.named);
     if end.code == 0 {
         assert!(!ended.said("cut off"), "{case}: {ended:#?}");

@@ -2,27 +2,24 @@
 
 use std::{process::Command, time::Instant};
 
-use graceful_tests::{Client, Process, Signal};
+use graceful_tests::{
+    Client, Fixture, Process, Signal,
+    balanced::{free_addrs, wait_for},
+};
 
-use super::{WELL, check, hostile, rounds};
+use super::{WELL, behind, check, does, hostile, rounds};
 
-/// Starts the fixture behind a line of the shell. Its limit is longer than the second that the
-/// drain waits for handshakes where the kernel cannot be asked for want of a descriptor.
-fn behind(line: &str) -> Process {
-    hostile().env("TIMEOUT", "3s").spawn_by(|program| {
-        let mut command = Command::new("sh");
-        command.args(["-c", &format!("{line}; exec \"$@\""), "sh"]).arg(program);
-        command
-    })
+/// The fixture with a limit that is longer than the second that the drain waits for handshakes
+/// where the kernel cannot be asked for want of a descriptor.
+fn patient() -> Fixture {
+    hostile().env("TIMEOUT", "3s")
 }
 
 /// Serves a request, and drains another one.
 fn serves(case: &str, process: &mut Process) {
     let addr = process.addr();
     assert_eq!(Client::connect(addr).fetch("/").text(), "fine", "{case}");
-    let mut client = Client::connect(addr);
-    client.get("/does/reads%20stdin");
-    process.line("reads stdin begins");
+    let mut client = does(process, addr, "reads stdin");
     let start = Instant::now();
     process.term();
     process.release();
@@ -34,7 +31,7 @@ fn serves(case: &str, process: &mut Process) {
 fn limits_of_the_process() {
     for line in ["ulimit -n 64", "ulimit -c 0; ulimit -s 512", "ulimit -v 2000000", "ulimit -l 0"] {
         for _ in 0..rounds() {
-            serves(line, &mut behind(line));
+            serves(line, &mut behind(patient(), line));
         }
     }
 }
@@ -44,7 +41,7 @@ fn limits_of_the_process() {
 fn too_few_descriptors() {
     let (mut served, mut refused) = (0, 0);
     for most in 4..24 {
-        let mut process = behind(&format!("ulimit -n {most}"));
+        let mut process = behind(patient(), &format!("ulimit -n {most}"));
         let line = process.any_line(&["listening on", "error:"]);
         let start = Instant::now();
         if line.contains("listening on") {
@@ -64,7 +61,7 @@ fn too_few_descriptors() {
 #[test]
 fn more_clients_than_descriptors() {
     for _ in 0..rounds() {
-        let mut process = behind("ulimit -n 64");
+        let mut process = behind(patient(), "ulimit -n 64");
         let addr = process.addr();
         let mut clients: Vec<_> = (0..100).map(|_| Client::connect(addr)).collect();
         for client in &mut clients {
@@ -118,14 +115,9 @@ fn threads_that_cannot_be_had() {
 fn messages_that_go_nowhere() {
     for line in ["exec 2>&-", "exec 2>/dev/full", "exec 2>/dev/null", "exec 0<&-"] {
         for _ in 0..rounds() {
-            let addr = free_addr();
-            let mut process = hostile().env("ADDR", &addr).spawn_by(|program| {
-                let mut command = Command::new("sh");
-                command.args(["-c", &format!("{line}; exec \"$@\""), "sh"]).arg(program);
-                command
-            });
-            let addr = addr.parse().unwrap();
-            graceful_tests::balanced::wait_for("it listens", || Client::try_connect(addr).is_ok());
+            let [addr, ..] = free_addrs();
+            let mut process = behind(hostile().env("ADDR", &addr.to_string()), line);
+            wait_for("it listens", || Client::try_connect(addr).is_ok());
             let mut client = Client::connect(addr);
             assert_eq!(client.fetch("/does/nothing").text(), "nothing ended", "{line}");
             let start = Instant::now();
@@ -133,9 +125,4 @@ fn messages_that_go_nowhere() {
             check(line, &process.wait(), start, WELL);
         }
     }
-}
-
-fn free_addr() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
 }

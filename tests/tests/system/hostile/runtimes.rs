@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use graceful_tests::{Client, Process, Signal};
+use graceful_tests::Signal;
 
-use super::{End, WELL, check, cut, hostile, rounds};
+use super::{End, WELL, check, cut, does, hostile, rounds};
 
 /// What a client sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,16 +44,10 @@ fn requests(flavor: &str) -> Vec<(&'static str, Seen, End)> {
     ]
 }
 
-fn begun(process: &mut Process, what: &str) {
-    process.line(&format!("{what} begins"));
-}
-
 fn of_a_flavor(flavor: &str) {
     for (what, seen, end) in (0..rounds()).flat_map(|_| requests(flavor)) {
         let (mut process, addr) = hostile().env("FLAVOR", flavor).serve();
-        let mut client = Client::connect(addr);
-        client.get(&format!("/does/{}", what.replace(' ', "%20")));
-        begun(&mut process, what);
+        let mut client = does(&mut process, addr, what);
         let case = format!("{what}, {flavor}");
         if seen == Seen::Answer {
             assert_eq!(client.response().text(), format!("{what} ended"), "{case}");
@@ -146,7 +140,7 @@ fn of_a_place(place: &str, cases: &[(&str, End)]) {
         if is_hook {
             process.addr();
         } else {
-            begun(&mut process, what);
+            process.line(&format!("{what} begins"));
         }
         let start = Instant::now();
         // These end by themselves, except for a hook, which a stop makes begin.

@@ -10,7 +10,7 @@ use std::{
 use graceful_tests::{Client, Fixture, Signal, load::Random, terminal::Tmux};
 use rustix::process::{Pid, kill_process, kill_process_group};
 
-use super::{LIMIT, SLACK, WELL, check, cut, hostile, rounds};
+use super::{LIMIT, SLACK, WELL, check, cut, does, hostile, rounds};
 
 /// With a limit that none of these get near: what they do within it is up to the machine.
 fn patient() -> Fixture {
@@ -22,9 +22,7 @@ fn patient() -> Fixture {
 fn ten_at_once_are_one() {
     for _ in 0..rounds() {
         let (mut process, addr) = patient().serve();
-        let mut client = Client::connect(addr);
-        client.get("/does/reads%20stdin");
-        process.line("reads stdin begins");
+        let mut client = does(&mut process, addr, "reads stdin");
         let start = Instant::now();
         for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::TERM].repeat(2)
         {
@@ -69,9 +67,7 @@ fn a_second_one_in_the_moment_of_the_limit() {
     let mut random = Random(12);
     for _ in 0..10 * rounds() {
         let (mut process, addr) = hostile().serve();
-        let mut client = Client::connect(addr);
-        client.get("/does/waits");
-        process.line("waits begins");
+        let _client = does(&mut process, addr, "waits");
         let start = Instant::now();
         process.signal(Signal::TERM);
         // Up to 3 ms before, or behind.
@@ -94,9 +90,7 @@ fn a_second_one_in_the_moment_of_the_limit() {
 fn while_it_is_stopped() {
     for _ in 0..rounds() {
         let (mut process, addr) = patient().serve();
-        let mut client = Client::connect(addr);
-        client.get("/does/reads%20stdin");
-        process.line("reads stdin begins");
+        let mut client = does(&mut process, addr, "reads stdin");
         process.signal(Signal::STOP);
         process.signal(Signal::TERM);
         thread::sleep(LIMIT + Duration::from_millis(100));
@@ -114,9 +108,7 @@ fn while_it_is_stopped() {
 fn stopped_in_the_drain() {
     for _ in 0..rounds() {
         let (mut process, addr) = hostile().serve();
-        let mut client = Client::connect(addr);
-        client.get("/does/waits");
-        process.line("waits begins");
+        let _client = does(&mut process, addr, "waits");
         process.term();
         process.signal(Signal::STOP);
         thread::sleep(LIMIT + Duration::from_millis(100));
@@ -143,9 +135,7 @@ fn to_the_group() {
         let child = line.strip_prefix("child ").and_then(|number| number.parse().ok());
         let child = Child(Pid::from_raw(child.expect("a number")).unwrap());
         let addr = process.addr();
-        let mut client = Client::connect(addr);
-        client.get("/does/reads%20stdin");
-        process.line("reads stdin begins");
+        let mut client = does(&mut process, addr, "reads stdin");
         let group = Pid::from_raw(process.pid().cast_signed()).unwrap();
         let start = Instant::now();
         kill_process_group(group, Signal::INT).unwrap();
