@@ -2,5 +2,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    graceful::fuzzing::walk(bytes);
+    graceful::fuzzing::walk_states(bytes);
 });

@@ -110,7 +110,7 @@ fn meant(unit: &str) -> Option<&'static str> {
 /// a message says to write instead is one.
 #[cfg(fuzzing)]
 #[allow(dead_code, unreachable_pub, reason = "for the fuzz target, and for one of the two crates")]
-pub fn read_made_up(text: &str) {
+pub fn read_duration(text: &str) {
     match parse(text) {
         Ok(duration) => {
             let millis = u64::try_from(duration.as_millis()).expect("below the longest");

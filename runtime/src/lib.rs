@@ -222,16 +222,8 @@ pub mod guides {
 #[doc(hidden)]
 pub mod fuzzing {
     pub use crate::{
-        handover::message::read_all as read_messages,
-        http::{
-            framing::oracle::compare,
-            made_up::{detect_made_up as detect, follow_made_up as follow_http2},
-            made_up::{name_made_up as name, walk_made_up as walk},
-        },
-        net::made_up::{
-            follow_made_up as follow_websocket, read_address, read_header as read_proxy_header,
-        },
-        util::duration::read_made_up as read_duration,
+        handover::message::read_messages, http::fuzzing::*, net::fuzzing::*,
+        util::duration::read_duration,
     };
 }
 

@@ -535,16 +535,16 @@ impl RuntimeSettings {
     }
 }
 
-/// Checks that there are as many descriptors as a runtime takes: tokio panics if there are none for
-/// the pair of sockets by which signals wake it.
+/// Checks that enough descriptors are available for a runtime: tokio panics if it cannot create the
+/// socket pair through which signal handlers wake it.
 ///
 /// # Errors
 ///
-/// If there are not.
+/// If they are not.
 #[cfg(unix)]
 fn descriptors_can_be_had() -> io::Result<()> {
     use std::os::unix::net::UnixStream;
-    // That pair and a third end of it, epoll, and what wakes that.
+    // The pair, a duplicate of one end, epoll, and an eventfd: five, rounded up to pairs.
     let _all = (UnixStream::pair()?, UnixStream::pair()?, UnixStream::pair()?);
     Ok(())
 }

@@ -100,7 +100,7 @@ impl Door {
         self.held.is_some() && self.held == file_id(&self.path)
     }
 
-    /// Leaves the path to the next process, which takes it: it is not removed at the end.
+    /// Leaves the path to the next process: `drop` does not remove it.
     pub(super) fn leave(&mut self) {
         self.held = None;
     }

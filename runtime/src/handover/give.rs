@@ -383,10 +383,9 @@ impl Next {
                 let (started, hold) = threads::on_own_thread("graceful-start", start)
                     .await
                     .map_err(|error| error.to_string())?;
-                let Started { process, listener, folder } =
+                // Locals are dropped in reverse: the process first, as in `Started`.
+                let Started { folder, listener, process } =
                     started.map_err(|error| error.to_string())?;
-                // Dropped the other way round: see `Started`.
-                let folder = folder;
                 let listener =
                     UnixListener::from_std(listener).map_err(|error| error.to_string())?;
                 let mut process = process;
@@ -427,8 +426,8 @@ struct Agreed {
     room: u64,
 }
 
-/// Waits for something that a process does which this one has started. Its end says more than a
-/// socket that is closed.
+/// Waits for `doing`, in which a process that was started takes part. If the process exits, its
+/// exit status makes a better error than a closed socket.
 async fn unless_it_ends<T>(
     process: Option<&mut NewProcess>,
     doing: impl Future<Output = Result<T, String>>,
@@ -444,10 +443,10 @@ async fn unless_it_ends<T>(
     }
 }
 
-/// A next process that may not begin yet. If this ends first, by a limit or a stop, a process that
-/// was started is killed and one that has asked gets a refusal, before the socket is closed: at its
-/// end, the other would take this process for dead, and accept on listeners that this one goes on
-/// with, or turns clients away from.
+/// A next process that may not begin yet. If this is dropped first, because of a limit or a stop, a
+/// process that was started is killed, and one that asked is refused, before the socket is closed.
+/// On a bare end of file it would assume that this process has died, and accept on listeners that
+/// this one still uses, or turns clients away from.
 struct Offering {
     /// The process, if this one has started it.
     process: Option<NewProcess>,
@@ -458,12 +457,18 @@ impl Drop for Offering {
     fn drop(&mut self) {
         let is_killed = self.process.take().is_some();
         if let Some(channel) = self.channel.take()
-            && !channel.refuse("it was not ready in time, or the other stops")
             && !is_killed
         {
-            // The other cannot be told: so its socket ends with this process, and not before.
-            std::mem::forget(channel);
+            turn_away(channel, "it was not ready in time, or the other stops");
         }
+    }
+}
+
+/// Refuses the process at the other end. If that cannot be sent, the socket stays open until this
+/// process ends, so that its end is still what the other takes it for.
+fn turn_away(channel: Channel, why: &str) {
+    if !channel.refuse(why) {
+        std::mem::forget(channel);
     }
 }
 
@@ -474,13 +479,14 @@ impl Offering {
             let lost = || "the new process hung up before it was ready".to_owned();
             let channel = self.channel.as_mut().ok_or_else(lost)?;
             let agreed = agree(channel, shared).await;
-            if let Err(why) = &agreed {
-                // If it cannot be sent, that is tried once more at the end.
-                let _ = channel.refuse(why);
-            }
-            let (agreed, process) = agreed?;
             let channel = self.channel.take().ok_or_else(lost)?;
-            Ok((channel, agreed, process))
+            match agreed {
+                Ok((agreed, process)) => Ok((channel, agreed, process)),
+                Err(why) => {
+                    turn_away(channel, &why);
+                    Err(why)
+                }
+            }
         };
         let agreed = unless_it_ends(self.process.as_mut(), agreeing).await?;
         if let Some(process) = &mut self.process {
@@ -523,8 +529,8 @@ async fn agree(channel: &mut Channel, shared: &Shared) -> Result<(Agreed, u32), 
             None => return Err("the new process ended when it was to begin".to_owned()),
         }
     }
-    // Sent whole, or not at all. Once it is sent, there is no way back: nothing waits between that
-    // and `moving::succeed`.
+    // Sent whole or not at all. Once it is sent there is no way back, so nothing is awaited between
+    // here and `moving::succeed`.
     channel.tell(Message::Go).await.map_err(lost)?;
     Ok((agreed, process))
 }

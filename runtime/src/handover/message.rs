@@ -442,7 +442,7 @@ fn addr(value: &[u8]) -> Result<std::net::SocketAddr, Malformed> {
 
 /// Reads `bytes` in pieces of `size`, as the fuzzer makes them up.
 #[cfg(fuzzing)]
-pub fn read_all(bytes: &[u8], size: usize) {
+pub fn read_messages(bytes: &[u8], size: usize) {
     let mut reader = Reader::new();
     for piece in bytes.chunks(size) {
         reader.feed(piece, [()]);

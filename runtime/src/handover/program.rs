@@ -140,8 +140,8 @@ pub(super) fn is_private(metadata: &fs::Metadata) -> bool {
 
 const SOCKET: &str = "next";
 
-/// A folder that is removed with this, unless it is another one by now: that of the next attempt,
-/// where a slow file system has held this one up.
+/// A folder that is removed on drop, unless a later attempt has replaced it, which happens if a
+/// slow file system delays this one.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
@@ -210,8 +210,8 @@ fn initial_environment() -> Vec<(OsString, OsString)> {
     entries.collect()
 }
 
-/// A next version that has been started. Dropped in this order: the process has been killed before
-/// it can find that nobody listens, and take itself for the first one.
+/// A next version that has been started. The fields are dropped in this order, so that the process
+/// is killed before it can find nobody listening and start as if it were the first.
 #[derive(Debug)]
 pub(super) struct Started {
     pub(super) process: NewProcess,

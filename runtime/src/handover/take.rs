@@ -27,10 +27,10 @@ use crate::{
 /// hand-over first.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long it may take for its answer when this process stops.
+/// How long the old process may take to answer once this one has begun to stop.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// How soon to try again what the kernel was out of something for.
+/// How soon to retry after the kernel has run out of something.
 const AGAIN: Duration = Duration::from_millis(10);
 
 /// Descriptors that are kept for what this process opens itself.
@@ -189,8 +189,8 @@ pub(super) async fn arrive(
     Ok(())
 }
 
-/// What belongs to the place of the process before, beside its listeners: its path, and the end of
-/// the listeners that no server here has taken.
+/// Takes over what is left of the old process's place: the path of `handover`. Closes the listeners
+/// that no server here has claimed.
 fn take_the_rest(from: u32, shared: &Shared, take_door: impl FnOnce() -> io::Result<()>) {
     if let Err(error) = take_door() {
         say!(
@@ -233,15 +233,15 @@ async fn take_place(
     };
     let hold = hold(shared, from);
     let asked = moving::ask();
-    // The old process may be told to stop in this moment: it lets go with its word, and not before.
+    // The old process may receive a stop signal just now. It lets go only when it sends `Go`.
     let heard = say_and_hear(&mut channel, Message::Begun, from, is_go);
     let answer = match race(heard, a_while_after_a_stop(shared)).await {
         First::Left(answer) => answer,
         First::Right(()) => {
-            // It hangs. What it has sent by now counts, and it can send nothing more.
+            // It hangs. After this it can send nothing more; what it sent before still counts.
             channel.hang_up();
             match hear(&mut channel, from, is_go).await {
-                // Or it has died: then nobody can be written to.
+                // If it had died, this write would fail.
                 Ok(None) if channel.tell(Message::Begun).await.is_ok() => {
                     Err(refused(from, "it has not answered"))
                 }
@@ -266,8 +266,8 @@ async fn take_place(
     Ok(goes.then_some((channel, hold)))
 }
 
-/// Resolves when this process has been stopping for as long as the old one may take for its answer:
-/// before the limit, which would cut the accept loops that wait for it.
+/// Resolves `ANSWER` after this process has begun to stop, or earlier if `timeout` is short: the
+/// limit would cut the accept loops that wait for the answer.
 async fn a_while_after_a_stop(shared: &Shared) {
     shared.phase.reached(Phase::Stopping).await;
     let limit = shared.limits.timeout.map_or(ANSWER, |limit| ANSWER.min(limit / 2));
@@ -296,8 +296,8 @@ async fn until_let(
     // What comes before this process serves is a refusal, or the end of the other one.
     let mut ready = pin!(shared.until_told_ready());
     if let First::Right(ended) = race(ready.as_mut(), hear(&mut channel, from, |_| false)).await {
+        ended?;
         // This one takes its place when it is ready.
-        let _: Option<Message> = ended?;
         ready.await;
         return Ok(None);
     }
@@ -317,18 +317,18 @@ async fn say_and_hear(
     from: u32,
     is_answer: fn(&Message) -> bool,
 ) -> Result<Option<Message>, Failure> {
-    // If nobody is there to read it, the last word of the old process is still to be heard. Whoever
-    // took the end of the socket for the end of that process would accept clients beside it.
+    // If the write fails, a refusal may still be in the receive buffer. Treating the error as the
+    // end of the old process would make both accept.
     let _ = channel.tell(said).await;
     hear(channel, from, is_answer).await
 }
 
-/// Waits for a message of the old process; `None`: it has ended, which is when its socket has, as
-/// it closes none without a word.
+/// Waits for a message of the old process. Returns `None` at the end of the socket, which is the
+/// end of that process: it never closes the socket without a refusal.
 ///
 /// # Errors
 ///
-/// If it refuses, or cannot be understood: it may go on.
+/// If it refuses, or what it sends cannot be read: it may still be running.
 ///
 /// # Cancel safety
 ///
@@ -343,7 +343,7 @@ async fn hear(
             Ok(Some(Message::Refused { why })) => return Err(refused(from, &why)),
             Ok(Some(message)) if !is_it(&message) => {}
             Ok(heard) => return Ok(heard),
-            // It has left something unread.
+            // It closed the socket with unread data.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
             Err(error) if is_passing(&error) => tokio::time::sleep(AGAIN).await,
             Err(error) => return Err(failure(error)),
@@ -351,7 +351,7 @@ async fn hear(
     }
 }
 
-/// Whether the kernel was out of something (recvmsg(2)), which passes.
+/// Whether the error is a temporary lack of kernel memory, or an interruption (recvmsg(2)).
 fn is_passing(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let errno = Errno::from_io_error(error);

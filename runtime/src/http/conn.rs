@@ -587,7 +587,7 @@ fn request_line(head: &str) -> (String, String) {
 /// names are hyper's.
 #[cfg(fuzzing)]
 #[allow(unreachable_pub, reason = "for the fuzz target")]
-pub fn name_made_up(head: &[u8]) {
+pub fn name(head: &[u8]) {
     let (verdict, _) = super::framing::oracle::ask(&[head]);
     let line = RequestLine::new();
     line.write_head(head);

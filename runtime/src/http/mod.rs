@@ -37,8 +37,9 @@ pub use server::{Server, serve};
 /// For the fuzz targets.
 #[cfg(fuzzing)]
 #[allow(unreachable_pub, reason = "for the fuzz targets")]
-pub(crate) mod made_up {
+pub(crate) mod fuzzing {
     pub use super::{
-        conn::name_made_up, h2::follow_made_up, parked::detect_made_up, state::walk::walk_made_up,
+        conn::name, framing::oracle::compare, h2::follow_http2, parked::detect,
+        state::walk::walk_states,
     };
 }

@@ -125,7 +125,7 @@ fn version_of(bytes: &[u8]) -> Option<Version> {
 /// is not taken back, and whatever is no preface is HTTP/1.
 #[cfg(fuzzing)]
 #[allow(unreachable_pub, reason = "for the fuzz target")]
-pub fn detect_made_up(bytes: &[u8]) {
+pub fn detect(bytes: &[u8]) {
     let mut known = None;
     for end in 0..=bytes.len() {
         let version = version_of(&bytes[..end]);

@@ -242,7 +242,7 @@ impl<S: Service> ConnTask<S> {
         if self.steady {
             return;
         }
-        // What was written before that phase, such as that connections move.
+        // Pairs with the release in `PhaseCell::advance`: `moving` was set up before this phase.
         fence(Ordering::Acquire);
         if self.draining.is_some() {
             return self.forget_what_is_void();

@@ -117,9 +117,8 @@ mod inherited {
 /// For the fuzz targets.
 #[cfg(fuzzing)]
 #[allow(unreachable_pub, reason = "for the fuzz targets")]
-pub(crate) mod made_up {
+pub(crate) mod fuzzing {
     pub use super::{
-        proxy_header::read_made_up as read_header, target::read_made_up as read_address,
-        websocket::follow_made_up,
+        proxy_header::read_proxy_header, target::read_address, websocket::follow_websocket,
     };
 }

@@ -61,7 +61,7 @@ pub(super) fn key(addr: &LocalAddr) -> String {
 
 /// Something that can be waited for.
 struct Gate {
-    /// Release and acquire: who finds it open finds what was written before.
+    /// Release and acquire: a reader that finds it open sees everything written before.
     is_open: AtomicBool,
     opens: Notify,
 }
@@ -220,12 +220,12 @@ static INHERITED: Mutex<Vec<Offer>> = Mutex::new(Vec::new());
 /// The names of those that a server has taken.
 static CLAIMED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Closed while the process before decides whether this one takes its place: clients that this one
-/// accepted before would be lost when it has to end.
+/// Closed until the old process has let this one begin. Clients accepted earlier would be lost if
+/// it refuses.
 static MAY_ACCEPT: Gate = Gate::new(true);
 
-/// Closed while the process before is being asked whether this one takes its place: until it has
-/// answered, nobody knows who empties the queues of the listeners.
+/// Closed while the old process is being asked. Until it answers, it is not known which of the two
+/// has to empty the accept queues.
 static IS_DECIDED: Gate = Gate::new(true);
 
 /// Accepts nothing until the process before lets go. To be called before any server is bound.
@@ -233,11 +233,11 @@ pub(crate) fn hold_back() {
     MAY_ACCEPT.close();
 }
 
-/// Until this is dropped, it is not known whose the listeners are.
+/// The question to the old process. Dropping it marks the question as answered.
 pub(crate) struct Asked(());
 
-/// The process before is about to be asked. To be called on the thread of the sentinel, before the
-/// phase says `Stopping`: so every accept loop that drains finds it.
+/// Marks the old process as being asked. Call this on the sentinel's thread while the phase is
+/// earlier than `Stopping`, so that every accept loop that drains sees it.
 pub(crate) fn ask() -> Asked {
     IS_DECIDED.close();
     Asked(())
@@ -254,7 +254,7 @@ pub(crate) fn accept() {
     MAY_ACCEPT.open();
 }
 
-/// Resolves when it is known whose the listeners are.
+/// Resolves when it is known which process owns the listeners.
 pub(super) async fn decided() {
     IS_DECIDED.opened().await;
 }

@@ -45,7 +45,7 @@ pub(super) async fn read(
     while header.starts_with(b"PROXY ") && !header.ends_with(b"\r\n") && header.len() < LONGEST_V1 {
         header.push(transport.read_u8().await?);
     }
-    // The library takes a line feed for the end as well, and what is behind it for nothing.
+    // `ppp` also accepts a bare line feed, and ignores what follows it.
     if !header.ends_with(b"\r\n") {
         return Err(io::ErrorKind::InvalidData.into());
     }
@@ -88,7 +88,7 @@ fn addrs_v2(header: &v2::Header<'_>) -> Option<ProxiedAddrs> {
 /// what the library says of the same bytes, and not one more is.
 #[cfg(fuzzing)]
 #[allow(unreachable_pub, reason = "for the fuzz target")]
-pub fn read_made_up(bytes: &[u8], size: usize) {
+pub fn read_proxy_header(bytes: &[u8], size: usize) {
     use std::{
         future::Future,
         pin::{Pin, pin},
@@ -119,7 +119,7 @@ pub fn read_made_up(bytes: &[u8], size: usize) {
     } else if header.ends_with(b"\r\n") {
         v1::Header::try_from(header).ok().map(|header| addrs_v1(header.addresses))
     } else {
-        // The library takes a line feed for the end, and the rest of a line for nothing.
+        // `ppp` also accepts a bare line feed, and ignores what follows it.
         None
     };
     assert_eq!(read.ok(), expected, "{header:?}");

@@ -251,7 +251,7 @@ impl Address {
 /// Reads an address that the fuzzer makes up: what the message says to write instead is one.
 #[cfg(fuzzing)]
 #[allow(unreachable_pub, reason = "for the fuzz target")]
-pub fn read_made_up(text: &str) {
+pub fn read_address(text: &str) {
     let Err(message) = Address::parse(text) else { return };
     // The forms are written out, and so is one better text; a made-up one may have backticks.
     if let Some((_, better)) = message.rsplit_once("brackets: write `")

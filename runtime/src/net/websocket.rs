@@ -87,7 +87,7 @@ impl Frames {
 /// the same message.
 #[cfg(fuzzing)]
 #[allow(unreachable_pub, reason = "for the fuzz target")]
-pub fn follow_made_up(bytes: &[u8], size: usize) {
+pub fn follow_websocket(bytes: &[u8], size: usize) {
     let (mut whole, mut pieces, mut again) =
         (Frames::default(), Frames::default(), Frames::default());
     whole.feed(bytes);

@@ -80,8 +80,8 @@ impl PhaseCell {
     ///
     /// Relaxed: a reader that sees the old phase is woken after the new one was stored, and what
     /// wakes it (a task's waker, the lock of the registry, `Notify`) orders that store before the
-    /// poll that follows. Who looks at what was written before a phase waits for that by
-    /// `reached`.
+    /// poll that follows. Code that needs to see what was written before a phase waits for that
+    /// phase with `reached`, or adds an acquire fence.
     #[inline]
     pub(crate) fn now(&self) -> Phase {
         Phase::from_byte(self.now.load(Ordering::Relaxed))
@@ -130,7 +130,7 @@ impl PhaseCell {
             // it is called, polled or not, so no change is missed.
             let changed = self.changed.notified();
             if self.now() >= phase {
-                // With the release in `advance`, also for one that was woken by something else.
+                // Pairs with the release in `advance`, even if something else woke this task.
                 fence(Ordering::Acquire);
                 return;
             }

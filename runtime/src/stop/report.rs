@@ -68,15 +68,15 @@ pub struct Report {
     pub(super) handed_over: usize,
     pub(super) last: Option<InFlight>,
     pub(super) cut: Vec<InFlight>,
-    /// The limit that has cut something; `None`: only that of a group of tasks may have, or the end
-    /// has.
+    /// The limit that cut something off. If it is `None`, a task group's own limit may have, or the
+    /// end of the process.
     pub(super) reached: Option<Reached>,
     pub(super) failures: Vec<Failure>,
     pub(super) panicked: bool,
     pub(super) forced: Option<Signal>,
 }
 
-/// A limit that has cut something off: that of the drain, if that did, or else the next one.
+/// The limit that cut something off: the drain's, if it did, else the cleanup's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reached {
     Drain,

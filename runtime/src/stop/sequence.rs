@@ -36,14 +36,13 @@ pub(super) struct CutOff {
 }
 
 impl CutOff {
-    /// Returns what the limit of the drain has cut off, except for work that has ended by itself
-    /// since.
+    /// Returns what the drain's limit cut off, except for work that has ended by itself since.
     fn work(&self) -> Vec<InFlight> {
         self.at_the_limit.clone().into_iter().flat_map(InFlightSnapshot::without_ended).collect()
     }
 
-    /// Returns all that was cut off, except for work that has ended by itself since, and the limit
-    /// that it was.
+    /// Returns everything that was cut off, except for work that has ended by itself since, and the
+    /// limit that was reached.
     pub(super) fn names(self) -> (Vec<InFlight>, Option<Reached>) {
         let mut names = self.work();
         let reached = match self.is_cleanup_over {

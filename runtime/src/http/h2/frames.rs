@@ -225,7 +225,7 @@ fn word<const N: usize>(head: &[u8; N], at: usize) -> u32 {
 /// Follows frames that the fuzzer makes up, in both directions: in pieces of `size` as in one.
 #[cfg(fuzzing)]
 #[allow(unreachable_pub, reason = "for the fuzz target")]
-pub fn follow_made_up(reads: &[u8], writes: &[u8], size: usize) {
+pub fn follow_http2(reads: &[u8], writes: &[u8], size: usize) {
     let (mut whole, mut pieces) = (Wire::new(), Wire::new());
     whole.read(reads);
     reads.chunks(size).for_each(|piece| pieces.read(piece));

@@ -7,4 +7,4 @@ pub(super) use frames::Wire;
 pub(super) use service::{ConnExecutor, Http2};
 
 #[cfg(fuzzing)]
-pub use frames::follow_made_up;
+pub use frames::follow_http2;

@@ -274,7 +274,7 @@ fn walk(mut choose: impl FnMut(usize) -> Option<usize>) {
 /// Walks as the fuzzer says, a step for each byte.
 #[cfg(fuzzing)]
 #[allow(unreachable_pub, reason = "for the fuzz target")]
-pub fn walk_made_up(bytes: &[u8]) {
+pub fn walk_states(bytes: &[u8]) {
     let mut bytes = bytes.iter();
     walk(|limit| bytes.next().map(|byte| usize::from(*byte) % limit));
 }
