@@ -30,7 +30,8 @@ impl FinalFigures {
             counts[work.kind_index()] += 1;
         }
         for (to, count) in self.cut.iter().zip(counts) {
-            to.store(count, Ordering::Relaxed);
+            // Release: whoever sees this sees the phase that has cut it.
+            to.store(count, Ordering::Release);
         }
     }
 
