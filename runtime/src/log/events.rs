@@ -151,7 +151,7 @@ impl Log {
         self.writer.close()
     }
 
-    /// Waits for at most `limit` until all messages are written.
+    /// Waits until all messages are written, unless one of them takes longer than `limit`.
     pub(crate) fn flush(&self, limit: Duration) {
         self.writer.flush(limit);
     }

@@ -9,7 +9,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
@@ -18,6 +18,9 @@ use crate::util::{
     sync::{lock_std, unpoisoned},
     threads,
 };
+
+/// How long `flush` waits at most.
+const STARVED: Duration = Duration::from_secs(1);
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -29,11 +32,14 @@ pub(crate) struct Writer(Arc<Shared>);
 struct Shared {
     queue: Mutex<Queue>,
     more: Condvar,
-    idle: Condvar,
+    /// A job begins, or all are done.
+    progress: Condvar,
 }
 
 struct Queue {
     jobs: VecDeque<Job>,
+    /// When the job that is running began.
+    began: Option<Instant>,
     /// Whether a job is running or waiting.
     busy: bool,
     /// Whether there is a thread.
@@ -51,14 +57,17 @@ impl Shared {
         let mut queue = self.lock();
         loop {
             if let Some(job) = queue.jobs.pop_front() {
+                queue.began = Some(Instant::now());
                 drop(queue);
+                self.progress.notify_all();
                 // A subscriber that panics loses its message, not the ones that follow.
                 drop(catch_unwind(AssertUnwindSafe(job)));
                 queue = self.lock();
+                queue.began = None;
                 continue;
             }
             queue.busy = false;
-            self.idle.notify_all();
+            self.progress.notify_all();
             if !queue.open {
                 queue.thread = false;
                 return;
@@ -73,19 +82,23 @@ impl Writer {
     ///
     /// Returns an error if the thread cannot be spawned.
     pub(crate) fn start() -> io::Result<Self> {
-        let queue = Queue { jobs: VecDeque::new(), busy: false, thread: true, open: true };
-        let (more, idle) = (Condvar::new(), Condvar::new());
-        let writer = Self(Arc::new(Shared { queue: Mutex::new(queue), more, idle }));
+        let writer = Self::with(true);
         writer.spawn()?;
         Ok(writer)
+    }
+
+    /// `thread` is whether there is a thread, which stays.
+    fn with(thread: bool) -> Self {
+        let jobs = VecDeque::new();
+        let queue = Queue { jobs, began: None, busy: false, thread, open: thread };
+        let (more, progress) = (Condvar::new(), Condvar::new());
+        Self(Arc::new(Shared { queue: Mutex::new(queue), more, progress }))
     }
 
     /// Creates a writer without a thread, until the first `push`.
     #[cfg(test)]
     pub(crate) fn closed() -> Self {
-        let queue = Queue { jobs: VecDeque::new(), busy: false, thread: false, open: false };
-        let (more, idle) = (Condvar::new(), Condvar::new());
-        Self(Arc::new(Shared { queue: Mutex::new(queue), more, idle }))
+        Self::with(false)
     }
 
     fn spawn(&self) -> io::Result<()> {
@@ -109,6 +122,7 @@ impl Writer {
             let mut queue = self.0.lock();
             (queue.busy, queue.thread) = (false, false);
             queue.jobs.clear();
+            self.0.progress.notify_all();
         }
     }
 
@@ -128,10 +142,20 @@ impl Writer {
         async move { drop(is_written.await) }
     }
 
-    /// Waits for at most `limit` until everything is written, without a runtime.
+    /// Waits until everything is written, without a runtime, unless a message takes longer than
+    /// `limit`: then nobody reads. A message that no thread has begun to write waits for the
+    /// processor alone, which a busy machine takes away for longer than that.
     pub(crate) fn flush(&self, limit: Duration) {
-        let queue = self.0.lock();
-        drop(self.0.idle.wait_timeout_while(queue, limit, |queue| queue.busy));
+        let starved = Instant::now() + STARVED;
+        let mut queue = self.0.lock();
+        while queue.busy {
+            let until = queue.began.map_or(starved, |began| starved.min(began + limit));
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            queue = unpoisoned(self.0.progress.wait_timeout(queue, left)).0;
+        }
     }
 }
 
@@ -210,6 +234,20 @@ mod tests {
         let (_never, stuck) = mpsc::channel::<()>();
         writer.push(Box::new(move || assert!(stuck.recv().is_err())));
         writer.flush(Duration::from_millis(1));
+    }
+
+    /// As on a machine with more to do than it has processors.
+    #[test]
+    fn a_flush_waits_for_a_thread_that_has_not_had_its_turn() {
+        let (writer, (tx, rx)) = (Writer::with(true), mpsc::channel());
+        writer.push(Box::new(move || tx.send(1).unwrap()));
+        let late = writer.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            late.0.run();
+        });
+        writer.flush(Duration::from_millis(1));
+        assert_eq!(rx.try_recv(), Ok(1));
     }
 
     #[test]

@@ -39,7 +39,8 @@ use crate::{
 /// (systemd.kill(5)).
 const DEBOUNCE: Duration = Duration::from_millis(200);
 
-/// How long the last messages may take if the limits are used up, or a second signal has arrived.
+/// How long each of the last messages may take if the limits are used up, or a second signal has
+/// arrived.
 pub(super) const FLUSH_GRACE: Duration = Duration::from_millis(15);
 
 /// How a run has ended, and what is left to do.
@@ -248,6 +249,8 @@ impl Sentinel {
         {
             report.forced = Some(signal);
         }
+        // What cuts work names it, also where the log's thread waits for the processor.
+        shared.log.flush(FLUSH_GRACE);
         let settled = first.map(|first| first + DEBOUNCE);
         let (kept, log) = (shared.kept.clone(), shared.log.clone());
         Ended {

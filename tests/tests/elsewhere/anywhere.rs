@@ -49,9 +49,10 @@ fn refused(addr: SocketAddr) {
     }
 }
 
-fn everything(target: Target, command: &str) {
+/// What a stop has to do. `tmux` is the end of its terminals' names.
+pub(super) fn everything(tmux: &str, command: &str) {
     let start = |name: &str, settings: &str| {
-        Running::start(&format!("{name}-{}", target.name), &format!("{settings} {command}"))
+        Running::start(&format!("{name}-{tmux}"), &format!("{settings} {command}"))
     };
 
     // A request in flight is answered, new clients are refused, the rest has its turn.
@@ -119,7 +120,7 @@ fn everything(target: Target, command: &str) {
 fn on(target: Target) {
     if target.can() {
         let program = target.build("graceful-anywhere", "tests/anywhere");
-        everything(target, &command(target, &program));
+        everything(target.name, &command(target, &program));
     }
 }
 
@@ -136,8 +137,4 @@ fn with_musl() {
 #[test]
 fn on_aarch64() {
     on(AARCH64);
-}
-
-pub(super) fn under_wine(target: Target, command: &str) {
-    everything(target, command);
 }

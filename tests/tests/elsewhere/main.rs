@@ -1,6 +1,8 @@
 //! One server on systems and processors other than this machine's: under wine, under qemu, with
-//! another C library. Each test builds it first, which takes a while: `.ci/elsewhere`.
+//! another C library, where panics abort. Each test builds it first, which takes a while:
+//! `.ci/elsewhere`.
 
+mod abort;
 mod anywhere;
 mod windows;
 

@@ -105,7 +105,7 @@ fn at_a_console() {
     let wine = Wine::begin("console", &[program]);
     let variables = wine.variables().map(|(name, value)| format!("{name}={value}")).join(" ");
     let program = anywhere::command(WINDOWS, &wine.program("graceful-anywhere.exe"));
-    anywhere::under_wine(WINDOWS, &format!("{variables} {program}"));
+    anywhere::everything(WINDOWS.name, &format!("{variables} {program}"));
 }
 
 /// The recipe in `docs/platforms.md`.

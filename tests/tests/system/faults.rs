@@ -227,7 +227,9 @@ fn an_upgrade_in_which_something_fails_costs_nothing() {
         for (error, when) in errors.iter().flat_map(|it| which.clone().map(move |when| (it, when)))
         {
             let fault = format!("{call}:error={error}:when={when}");
-            let (first, addr) = serve_with(fixture!("upgraded"), &fault, log);
+            // A connection that could not move is closed after its linger: no client is so late.
+            let fixture = fixture!("upgraded").env("LINGER", "20s");
+            let (first, addr) = serve_with(fixture, &fault, log);
             let pid = first.pid();
             let mut generations = Generations { first, pid, addr };
             let fine = |client: &mut Client, when: &str| {
@@ -253,6 +255,7 @@ fn an_upgrade_in_which_something_fails_costs_nothing() {
             fine(&mut Client::connect(addr), &line);
             // By either, as it has begun or not.
             assert!(busy.response().text().parse::<u32>().is_ok(), "{fault}: {line}");
+            drop((kept, busy));
             if hits(log) == 0 {
                 missed.push(fault.clone());
             }
