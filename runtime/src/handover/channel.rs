@@ -53,12 +53,12 @@ fn send(socket: BorrowedFd<'_>, bytes: &[u8], sockets: &[BorrowedFd<'_>]) -> io:
 }
 
 /// Receives bytes and the descriptors beside them into `reader`. Returns whether there were any.
-fn receive(socket: BorrowedFd<'_>, reader: &mut Reader) -> io::Result<bool> {
+fn receive(socket: BorrowedFd<'_>, reader: &mut Reader, flags: RecvFlags) -> io::Result<bool> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut piece = vec![0; PIECE];
-    let received =
-        recvmsg(socket, &mut [IoSliceMut::new(&mut piece)], &mut control, CLOSE_ON_EXEC)?;
+    let flags = flags | CLOSE_ON_EXEC;
+    let received = recvmsg(socket, &mut [IoSliceMut::new(&mut piece)], &mut control, flags)?;
     let mut sockets: Vec<OwnedFd> = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(received) = message {
@@ -165,10 +165,19 @@ impl Blocking {
             if let Some(message) = self.reader.next().map_err(malformed)? {
                 return Ok(Some(message));
             }
-            if !receive(self.socket.as_fd(), &mut self.reader)? {
+            if !receive(self.socket.as_fd(), &mut self.reader, RecvFlags::empty())? {
                 return Ok(None);
             }
         }
+    }
+
+    /// Returns the messages of the first batch, which stays where it is. The socket has to keep the
+    /// boundaries of what is written.
+    #[cfg(all(feature = "systemd", target_os = "linux"))]
+    pub(super) fn peek(&self) -> io::Result<Vec<Message>> {
+        let mut reader = Reader::new();
+        receive(self.socket.as_fd(), &mut reader, RecvFlags::PEEK)?;
+        iter::from_fn(|| reader.next().transpose()).collect::<Result<_, _>>().map_err(malformed)
     }
 
     /// Goes on with a runtime, in whose context this has to be called.
@@ -256,7 +265,7 @@ impl Channel {
             if let Some(message) = reader.next().map_err(malformed)? {
                 return Ok(Some(message));
             }
-            let receiving = || receive(socket.as_fd(), reader);
+            let receiving = || receive(socket.as_fd(), reader, RecvFlags::empty());
             if !socket.async_io(Interest::READABLE, receiving).await? {
                 return Ok(None);
             }

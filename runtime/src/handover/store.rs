@@ -52,10 +52,14 @@ impl Store {
     pub(super) fn begin(shared: &std::sync::Arc<Shared>) -> io::Result<(Self, Vec<String>)> {
         let offers = moving::offers()?;
         let wanted = offers.iter().map(|offer| offer.listener.clone()).collect();
-        let this = Self { queue: queue(shared)?, shared: std::sync::Arc::downgrade(shared) };
+        let mut this = Self { queue: queue(shared)?, shared: std::sync::Arc::downgrade(shared) };
         // The manager itself passes what it holds anyway.
         let own = offers.into_iter().filter(|offer| offer.sharing != SocketSharing::Shared);
-        for batch in Batch::all(&offering(own)) {
+        for (at, batch) in Batch::all(&offering(own)).enumerate() {
+            // Only the first batch of a queue can be read without taking it.
+            if at > 0 {
+                this.queue = queue(shared)?;
+            }
             batch.send_at_once(this.queue.as_fd())?;
         }
         Ok((this, wanted))
@@ -89,7 +93,8 @@ fn queue(shared: &Shared) -> io::Result<OwnedFd> {
     Ok(ours)
 }
 
-/// Takes the listeners that the process before has left with the manager.
+/// Takes the listeners that the process before has left with the manager. Everything stays there,
+/// too, until this process serves: if it fails before, the next one finds it.
 ///
 /// # Errors
 ///
@@ -103,16 +108,23 @@ pub(super) fn taken() -> Result<Option<Arriving>, Failure> {
         let channel = Blocking::new(UnixStream::from(stored), Duration::from_secs(1));
         channels.push(channel.map_err(failed)?);
     }
+    if channels.is_empty() {
+        return Ok(None);
+    }
     let mut from = 0;
-    let Some(first) = channels.first_mut() else { return Ok(None) };
-    loop {
-        match first.receive().map_err(failed)? {
-            Some(Message::Hello { process, .. }) => from = process,
-            Some(Message::Listener { listener, written, sharing, socket }) => {
-                moving::inherit(moving::Offer { listener, written, sharing, socket });
+    'offered: for channel in &channels {
+        for message in channel.peek().map_err(failed)? {
+            match message {
+                Message::Hello { process, .. } => from = process,
+                Message::Listener { listener, written, sharing, socket } => {
+                    moving::inherit(moving::Offer { listener, written, sharing, socket });
+                }
+                Message::Offered => break 'offered,
+                _ => {}
             }
-            Some(Message::Offered) | None => return Ok(Some(Arriving::Stored { channels, from })),
-            Some(_) => {}
         }
     }
+    // The listeners are the next one's if this one stops before it serves.
+    moving::hold_back();
+    Ok(Some(Arriving::Stored { channels, from }))
 }

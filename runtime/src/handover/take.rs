@@ -181,6 +181,7 @@ pub(super) async fn arrive(
             }
             let channels: io::Result<_> = channels.into_iter().map(Blocking::into_async).collect();
             shared.manager.forget_stored();
+            moving::accept();
             take_the_rest(from, shared, take_door);
             (channels.map_err(Failure::from_error)?, from, hold(shared, from))
         }

@@ -317,3 +317,53 @@ fn a_restart_with_the_descriptor_store_closes_no_connection() {
     let said = manager.said("web");
     assert!(!said.contains("no more:") && !said.contains("cut off"), "{said}");
 }
+
+/// What is in the store stays there until the next process serves: neither one that fails, nor one
+/// that is stopped before, nor one that is killed, takes it along.
+#[test]
+fn a_start_that_fails_leaves_the_next_one_what_the_store_keeps() {
+    let Some(manager) = Manager::start() else { return };
+    let fails = manager.units().join("fails");
+    std::fs::write(&fails, "").unwrap();
+    let lines = format!(
+        "FileDescriptorStoreMax=16\nEnvironment=GRACEFUL_FDSTORE=1\nNotifyAccess=main\n\
+         Restart=always\nRestartSec=50ms\nTimeoutStartSec=60s\nEnvironment=FAIL={}",
+        fails.display()
+    );
+    let addr = upgraded(&manager, &lines);
+    let mut kept = Client::connect(addr);
+    let mut half = Client::connect(addr);
+    let first = main_pid(&manager);
+    assert_eq!(kept.fetch("/process").text(), first.as_raw_nonzero().to_string());
+    half.send("GET /process HTTP/1.1\r\nho");
+    // Beside them, one that waits in the queue of the listener.
+    let wait_for_next = |old: Pid| {
+        manager.wait_for("web", "MainPID", |pid| {
+            pid != "0" && pid != old.as_raw_nonzero().to_string()
+        });
+        main_pid(&manager)
+    };
+    std::fs::write(&fails, "hangs").unwrap();
+    manager.done(&["restart", "--no-block", "web"]);
+    let mut hanging = wait_for_next(first);
+    let mut waiting = Client::connect(addr);
+    waiting.get("/process");
+    for signal in [Signal::TERM, Signal::KILL] {
+        manager.wait_for("web", "NFileDescriptorStore", |count| count != "0");
+        kill_process(hanging, signal).unwrap();
+        hanging = wait_for_next(hanging);
+    }
+    std::fs::write(&fails, "fails").unwrap();
+    kill_process(hanging, Signal::KILL).unwrap();
+    manager.line("web", "the next version fails");
+    std::fs::write(&fails, "").unwrap();
+    manager.wait_for("web", "ActiveState", |state| state == "active");
+    half.send("st: x\r\n\r\n");
+    kept.get("/process");
+    let last = main_pid(&manager).as_raw_nonzero().to_string();
+    for client in [&mut kept, &mut half, &mut waiting] {
+        assert_eq!(client.response().text(), last);
+    }
+    assert_eq!(Client::connect(addr).fetch("/process").text(), last);
+    manager.wait_for("web", "NFileDescriptorStore", |count| count == "0");
+}
