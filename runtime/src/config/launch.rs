@@ -26,6 +26,10 @@ pub(super) struct Surroundings {
     pub(super) handover: Option<Handover>,
 }
 
+pub(super) fn cannot_install(error: io::Error) -> Failure {
+    Failure::from_error(error).context("cannot install the signal handlers")
+}
+
 pub(super) trait AsRuntime {
     fn as_handle(&self) -> &Runtime;
 }
@@ -77,9 +81,8 @@ impl Config {
         let runtime = runtime(shared)
             .map_err(|error| Failure::from_error(error).context("cannot build the runtime"))?;
         shared.set_runtime(runtime.as_handle().clone());
-        stop::spawn(shared.clone(), inbox, meanings, adopt, companion, end).map_err(|error| {
-            Failure::from_error(error).context("cannot install the signal handlers")
-        })?;
+        stop::spawn(shared.clone(), inbox, meanings, adopt, companion, end)
+            .map_err(cannot_install)?;
         Ok((handle, runtime))
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::{
     builder::{AnyRuntime, Config},
-    launch::Surroundings,
+    launch::{Surroundings, cannot_install},
     preflight,
 };
 #[cfg(feature = "handover")]
@@ -119,10 +119,15 @@ impl Config {
         #[cfg(feature = "handover")]
         let handover = self.handover.resolve().and_then(Handover::begin);
         let manager = Manager::take();
+        // Before the first thread is spawned, too.
+        let prepared = crate::signal::prepare(&self.signals);
         let log = match Log::start(true, self.quiet) {
             Ok(log) => log,
             Err(error) => return fail_without_log(&error),
         };
+        if let Err(error) = prepared {
+            return fail(&log, &cannot_install(error));
+        }
         #[cfg(feature = "handover")]
         let handover = match handover {
             Ok(handover) => handover,

@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use nix::sys::signal::{SigSet, Signal as NixSignal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal as NixSignal};
 use tokio::signal::unix;
 
 use super::Signal;
@@ -52,18 +52,45 @@ impl Action {
         self.forces.store(forces, Ordering::SeqCst);
     }
 
+    /// To be called with `WAITING` locked.
     fn register(&'static self, signal: Signal) -> io::Result<()> {
-        if self.registered.swap(true, Ordering::SeqCst) {
+        if self.registered.load(Ordering::Relaxed) {
             return Ok(());
         }
         let number = i32::from(signal.number());
         // As without a handler, until `install` is done.
         self.set(false, true);
-        // Registered first, because the default action of most signals ends the process.
-        signal_hook::flag::register_conditional_shutdown(number, 128 + number, &self.forces)?;
+        // In this order: from the first one on, there is a handler, and no signal may do nothing.
         signal_hook::flag::register_conditional_default(number, &self.default)?;
+        signal_hook::flag::register_conditional_shutdown(number, 128 + number, &self.forces)?;
+        self.registered.store(true, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// Makes the handlers of `signals`, which behave as if there were none until `install`.
+///
+/// To be called while the process has no other thread: between the moment in which the kernel knows
+/// of a handler and the one in which that knows what to do, a signal would do nothing. So they are
+/// blocked on this thread meanwhile.
+pub(crate) fn prepare(signals: &[Signal]) -> io::Result<()> {
+    let ignores = ignores();
+    let signals = signals.iter().copied().filter(|&signal| !ignores(signal));
+    let mut mask = SigSet::empty();
+    for signal in signals.clone() {
+        mask.add(nix_signal(signal)?);
+    }
+    let before = mask.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let waiting = lock_std(&WAITING);
+    let mut signals = signals;
+    let registered = signals.try_for_each(|signal| ACTIONS[signal.index()].register(signal));
+    drop(waiting);
+    before.thread_set_mask()?;
+    registered
+}
+
+fn nix_signal(signal: Signal) -> io::Result<NixSignal> {
+    Ok(NixSignal::try_from(i32::from(signal.number()))?)
 }
 
 /// The signals of one run. From `install` until this is dropped, none of them has its default
@@ -101,7 +128,7 @@ impl Signals {
             waiting[signal.index()] += 1;
             drop(waiting);
             all.0.push((signal, stream));
-            mask.add(NixSignal::try_from(i32::from(signal.number()))?);
+            mask.add(nix_signal(signal)?);
         }
         // Last, so that a signal that is already pending is delivered to the handlers.
         mask.thread_unblock()?;

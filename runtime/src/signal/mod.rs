@@ -13,8 +13,8 @@ mod windows;
 pub use name::Signal;
 
 #[cfg(unix)]
-pub(crate) use handlers::{Signals, process_is_ending};
+pub(crate) use handlers::{Signals, prepare, process_is_ending};
 #[cfg(target_os = "linux")]
 pub(crate) use name::Mask;
 #[cfg(windows)]
-pub(crate) use windows::{Signals, process_is_ending};
+pub(crate) use windows::{Signals, prepare, process_is_ending};

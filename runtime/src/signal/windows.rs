@@ -93,3 +93,9 @@ impl Signals {
 /// On Unix, notes that a signal that would take its default action is to end the process by
 /// `_exit`. Here, the default action is that.
 pub(crate) fn process_is_ending() {}
+
+/// Nothing is to be made ready.
+#[allow(clippy::unnecessary_wraps, reason = "as on Unix")]
+pub(crate) fn prepare(_: &[Signal]) -> io::Result<()> {
+    Ok(())
+}

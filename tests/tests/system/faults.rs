@@ -3,12 +3,13 @@
 
 use std::{
     net::SocketAddr,
+    os::unix::process::ExitStatusExt as _,
     path::Path,
     process::Command,
     time::{Duration, Instant},
 };
 
-use graceful_tests::{Client, Fixture, Folder, Generations, Process, Signal, fixture};
+use graceful_tests::{Client, Fixture, Folder, Generations, PATIENCE, Process, Signal, fixture};
 
 /// A system call, and what a failure of it may cost.
 struct Fault {
@@ -148,6 +149,39 @@ fn a_handler_that_is_preempted_does_not_force_the_end() {
     assert!(std::fs::read_to_string(log).unwrap().contains("(DELAYED)"), "{fault} has hit nothing");
 }
 
+/// It stops the program, or ends it as it would without a handler, in each of the moments in which
+/// there is a handler for the kernel and none yet for the process.
+#[test]
+fn a_signal_while_its_handler_is_made_is_not_lost() {
+    if !has_strace() {
+        return;
+    }
+    let folder = Folder::new("made");
+    let log = &folder.file("log");
+    let mut ended = 0;
+    for when in 1.. {
+        let fault = format!("rt_sigaction:signal=SIGTERM:when={when}");
+        let mut process = spawn_with(fixture!("web"), &fault, log);
+        let has_come = || std::fs::read_to_string(log).is_ok_and(|log| log.contains("--- SIGTERM"));
+        while !has_come() && !process.is_over() && !process.line_if("listening on") {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if !has_come() {
+            // So many calls there are not.
+            process.term();
+            let _ = process.wait().expect(0);
+            break;
+        }
+        let status = process.wait().status;
+        let was_killed = status.signal() == Some(Signal::TERM.as_raw());
+        assert!(was_killed || status.success(), "{fault}: {status}");
+        ended += 1;
+        assert!(std::fs::remove_file(log).is_ok());
+    }
+    println!("{ended} calls");
+    assert!(ended > 8, "{ended} calls");
+}
+
 fn hits(log: &Path) -> usize {
     std::fs::read_to_string(log).unwrap().matches("(INJECTED)").count()
 }
@@ -256,14 +290,178 @@ fn an_upgrade_in_which_something_fails_costs_nothing() {
             // By either, as it has begun or not.
             assert!(busy.response().text().parse::<u32>().is_ok(), "{fault}: {line}");
             drop((kept, busy));
+            generations.signal(Signal::TERM);
+            let ended = generations.first.wait().expect(0);
             if hits(log) == 0 {
                 missed.push(fault.clone());
             }
-            generations.signal(Signal::TERM);
-            let ended = generations.first.wait().expect(0);
             assert!(!ended.said("cut off"), "{fault}: {ended:#?}");
         }
     }
     println!("{upgraded} upgrades succeeded, {failed} failed; nothing hit: {missed:?}");
     assert!(upgraded > 0 && failed > 0 && missed.is_empty(), "{upgraded} {failed} {missed:?}");
+}
+
+/// A take-over in which the old process gets a signal at one of its calls.
+struct TakeOver {
+    folder: Folder,
+    old: Process,
+    addr: SocketAddr,
+}
+
+impl TakeOver {
+    fn new(folder: &str, linger: &str, fault: &str) -> Self {
+        let folder = Folder::new(folder);
+        let old = Self::fixture(&folder).env("LINGER", linger);
+        let (old, addr) = serve_with(old, fault, &folder.file("log"));
+        Self { folder, old, addr }
+    }
+
+    fn fixture(folder: &Folder) -> Fixture {
+        fixture!("upgraded").env("HANDOVER", &folder.file("app.sock").display().to_string())
+    }
+
+    fn next(&self) -> Process {
+        Self::fixture(&self.folder).env("ADDR", &self.addr.to_string()).spawn()
+    }
+
+    /// Waits until the old process hangs. Returns whether it does: it may have got through.
+    fn hangs(&self, next: &mut Process) -> bool {
+        let log = || std::fs::read_to_string(self.folder.file("log")).unwrap();
+        let start = Instant::now();
+        while !log().contains("stopped by SIGSTOP") {
+            if next.line_if("took over ") {
+                return false;
+            }
+            assert!(start.elapsed() < PATIENCE, "it neither hangs nor goes on");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        true
+    }
+}
+
+/// The calls by which the two processes talk. Each is tried until one comes that is not made.
+const TALKS: [&str; 2] = ["sendmsg", "recvmsg"];
+
+fn answers(addr: SocketAddr) -> String {
+    Client::connect(addr).fetch("/process").text()
+}
+
+/// It dies: the next one serves, or says why not, and the one after it does.
+#[test]
+fn an_old_process_that_dies_in_a_take_over_leaves_the_next_one_free() {
+    if !has_strace() {
+        return;
+    }
+    let (mut served, mut refused) = (0, 0);
+    for call in TALKS {
+        for when in 1.. {
+            let fault = format!("{call}:signal=SIGKILL:when={when}");
+            let mut take_over = TakeOver::new("dies", "0s", &fault);
+            let mut next = take_over.next();
+            let line = next.any_line(&["listening on", "error:"]);
+            let old = take_over.old.wait();
+            if old.status.success() {
+                assert!(when > 2, "{fault} has hit nothing");
+                break;
+            }
+            assert_eq!(old.status.signal(), Some(Signal::KILL.as_raw()), "{fault}: {old:#?}");
+            if line.contains("error:") {
+                refused += 1;
+                assert!(line.contains("cannot take over from"), "{fault}: {line}");
+                let _ = next.wait().expect(1);
+                next = take_over.next();
+            } else {
+                served += 1;
+            }
+            assert_eq!(answers(take_over.addr), next.pid().to_string(), "{fault}");
+            next.term();
+            let _ = next.wait().expect(0);
+        }
+    }
+    println!("{served} served, {refused} said why not");
+    assert!(served > 0, "{served} {refused}");
+}
+
+/// It hangs, and goes on: nobody notices.
+#[test]
+fn an_old_process_that_hangs_in_a_take_over_for_a_while_costs_nothing() {
+    if !has_strace() {
+        return;
+    }
+    for call in TALKS {
+        for when in 1.. {
+            let fault = format!("{call}:signal=SIGSTOP:when={when}");
+            let mut take_over = TakeOver::new("hangs", "20s", &fault);
+            let mut kept = Client::connect(take_over.addr);
+            let old = kept.fetch("/process").text();
+            let mut next = take_over.next();
+            let hangs = take_over.hangs(&mut next);
+            let mut waiting = Client::connect(take_over.addr);
+            waiting.get("/process");
+            take_over.old.signal(Signal::CONT);
+            if hangs {
+                next.line("took over ");
+            }
+            let next_pid = next.pid().to_string();
+            assert_eq!(kept.fetch("/process").text(), next_pid, "{fault}, from {old}");
+            assert!([&old, &next_pid].contains(&&waiting.response().text()), "{fault}");
+            assert_eq!(answers(take_over.addr), next_pid, "{fault}");
+            drop((kept, waiting));
+            let _ = take_over.old.wait().expect(0);
+            next.term();
+            let _ = next.wait().expect(0);
+            if !hangs {
+                assert!(when > 2, "{fault} has hit nothing");
+                break;
+            }
+        }
+    }
+}
+
+/// It hangs, and the next one is told to stop meanwhile: that ends in time, and a client that waits
+/// is answered by either. The old one goes on, unless it had let go.
+#[test]
+fn a_stop_of_the_next_process_while_the_old_one_hangs() {
+    if !has_strace() {
+        return;
+    }
+    let (mut stays, mut let_go) = (0, 0);
+    for call in TALKS {
+        for when in 1.. {
+            let fault = format!("{call}:signal=SIGSTOP:when={when}");
+            let mut take_over = TakeOver::new("stopped", "250ms", &fault);
+            let mut next = take_over.next();
+            if !take_over.hangs(&mut next) {
+                assert!(when > 2, "{fault} has hit nothing");
+                break;
+            }
+            let mut waiting = Client::connect(take_over.addr);
+            waiting.get("/process");
+            let start = Instant::now();
+            next.signal(Signal::TERM);
+            let ended = next.wait();
+            // It waits for an answer of the old one for two seconds. Before it serves, it handles
+            // no signal.
+            assert!(ended.after(start) < Duration::from_secs(5 + 3), "{fault}: {ended:#?}");
+            let was_killed = ended.status.signal() == Some(Signal::TERM.as_raw());
+            assert!(was_killed || matches!(ended.code(), 0 | 1), "{fault}: {ended:#?}");
+            take_over.old.signal(Signal::CONT);
+            let by = waiting.response().text();
+            let old = take_over.old.pid().to_string();
+            assert!(by == old || by == next.pid().to_string(), "{fault}: {by}");
+            let line = take_over.old.any_line(&["this process goes on", "has taken over"]);
+            drop(waiting);
+            if line.contains("goes on") {
+                stays += 1;
+                assert_eq!(answers(take_over.addr), old, "{fault}");
+                take_over.old.term();
+            } else {
+                let_go += 1;
+            }
+            let _ = take_over.old.wait().expect(0);
+        }
+    }
+    println!("{stays} stayed, {let_go} had let go");
+    assert!(stays > 0 && let_go > 0, "{stays} {let_go}");
 }
