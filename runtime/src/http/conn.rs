@@ -33,6 +33,9 @@ use crate::{
 /// How late a connection may close before that is taken as a sign of blocked threads.
 const OVERDUE: Duration = Duration::from_millis(100);
 
+/// How old the kernel's answer may be for a display.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 const PARKED: u8 = 0;
 const SPEAKS: u8 = 1;
 /// Speaking, but idle for a while, so it is to be parked.
@@ -176,9 +179,8 @@ impl HttpConn {
         clock::instant(self.since.load(Ordering::Relaxed))
     }
 
-    /// Whether it should have been closed by now. If so, its task has not had its turn, and what
-    /// the client sent was never read.
-    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+    /// Whether it should have been closed by now. If so, its task has not had its turn.
+    fn is_overdue(&self, now: Instant) -> bool {
         let shared = self.core.shared();
         let idle = matches!(self.state(), ConnState::Fresh | ConnState::Idle);
         let draining = shared.drain_started.get();
@@ -390,7 +392,8 @@ enum Activity {
 }
 
 impl HttpConn {
-    fn activity(&self, now: Instant) -> Activity {
+    /// `since`: how old what is asked of the kernel may be.
+    fn activity(&self, now: Instant, since: Instant) -> Activity {
         use Activity::{Connection, Nothing, Request, Streams};
         let delivering = |bytes| match self.streams_if_any() {
             None if self.calls() > 0 => Request(Progress::Delivering(bytes)),
@@ -412,7 +415,9 @@ impl HttpConn {
             (Fresh | Idle | Http2, _) if self.core().partial_since().is_some() => {
                 Connection(ConnectionState::ReadingHead)
             }
-            (Fresh | Idle, _) if self.is_overdue(now) => Connection(ConnectionState::Overdue),
+            (Fresh | Idle, _) if self.is_overdue(now) && self.core().may_be_unread(since) => {
+                Connection(ConnectionState::Overdue)
+            }
             (Fresh | Idle, _) | (Http2 | Closing, None) => Connection(ConnectionState::Nothing),
         }
     }
@@ -437,7 +442,7 @@ impl HttpConn {
 
 impl WorkItem for HttpConn {
     fn describe(&self, now: Instant, out: &mut Vec<InFlight>) {
-        out.push(match self.activity(now) {
+        out.push(match self.activity(now, now) {
             Activity::Request(progress) => self.request(now, progress),
             Activity::Upgraded => self.upgraded(now),
             Activity::Connection(doing) => self.core().in_words(now, doing),
@@ -451,7 +456,10 @@ impl WorkItem for HttpConn {
     }
 
     fn oldest(&self) -> Option<Instant> {
-        match self.activity(Instant::now()) {
+        let now = Instant::now();
+        // Asked of one connection after the other: not a query for each.
+        let since = now.checked_sub(LOOK_AGAIN).unwrap_or(now);
+        match self.activity(now, since) {
             Activity::Request(_) | Activity::Upgraded => Some(self.since()),
             Activity::Connection(ConnectionState::Nothing) | Activity::Nothing => None,
             Activity::Connection(_) => Some(self.core().accepted_at()),

@@ -187,6 +187,12 @@ impl ConnCore {
         self.origin.as_ref()?.kernel.as_ref().zip(self.peer.tcp())
     }
 
+    /// Whether bytes of the client wait to be read, at `since` or later, as far as is known.
+    pub(crate) fn may_be_unread(&self, since: Instant) -> bool {
+        let is_unread = self.kernel().and_then(|(kernel, peer)| kernel.is_unread(peer, since));
+        is_unread.unwrap_or(true)
+    }
+
     /// The handle by which it goes to the next process, once it has left HTTP.
     #[cfg(feature = "handover")]
     pub(crate) fn hand_over(&self) -> &HandOver {

@@ -141,8 +141,9 @@ pub enum Progress {
 pub enum ConnectionState {
     /// It is idle, and nothing is lost with it.
     Nothing,
-    /// It is idle, but should have been closed by now: the threads are blocked, and whatever the
-    /// client has sent was never read.
+    /// It is idle, but should have been closed by now: the threads are blocked, and what the client
+    /// has sent was never read. Where the kernel cannot be asked whether it has sent anything, that
+    /// is taken for granted.
     Overdue,
     /// It is before the first request: in the PROXY header, the TLS handshake, or the creation of
     /// its service.

@@ -231,17 +231,15 @@ async fn a_listener_that_cannot_turn_clients_away_is_closed_at_the_drain() {
 
 /// Work that ends just about when the limit is reached: either it has ended, or it is named.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_ends_at_the_limit_is_not_called_cut() {
+async fn what_runs_at_the_limit_is_named_once() {
     use std::collections::BTreeSet;
     use std::sync::{Arc, Mutex};
     for _ in 0..10 {
         let running = Config::new().timeout(Duration::from_millis(30)).start(()).await.unwrap();
         let handle = running.handle().clone();
-        let ended = Arc::new(Mutex::new(BTreeSet::new()));
         let begun = Arc::new(Mutex::new(BTreeSet::new()));
         for number in 0..400 {
-            let (ended, begun, handle) = (ended.clone(), begun.clone(), handle.clone());
-            let child = handle.clone();
+            let (begun, child) = (begun.clone(), handle.clone());
             handle.spawn_named(number.to_string(), async move {
                 tokio::time::sleep(Duration::from_micros(28_000 + number * 10)).await;
                 // What starts in that moment: it runs and is named, or it does not begin.
@@ -249,7 +247,6 @@ async fn what_ends_at_the_limit_is_not_called_cut() {
                     begun.lock().unwrap().insert(format!("child of {number}"));
                     std::future::pending::<()>().await;
                 });
-                ended.lock().unwrap().insert(number.to_string());
             });
         }
         let report = in_time(running.stop()).await;
@@ -259,13 +256,34 @@ async fn what_ends_at_the_limit_is_not_called_cut() {
         };
         let cut: BTreeSet<_> = report.cut().iter().map(name).collect();
         assert_eq!(cut.len(), report.cut().len(), "each is named once");
-        let ended = ended.lock().unwrap().clone();
-        let both: Vec<_> = cut.intersection(&ended).collect();
-        assert!(both.is_empty(), "ended, and called cut: {both:?}");
         let begun = begun.lock().unwrap().clone();
         let unnamed: Vec<_> = begun.difference(&cut).collect();
         assert!(unnamed.is_empty(), "begun, and cut without a name: {unnamed:?}");
     }
+}
+
+/// It is in the middle of a poll when the limit cuts, and ends with that. A thread that does not
+/// get the processor for some 10 ms then is too late: that may happen, but not each time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ends_at_the_limit_is_not_called_cut() {
+    let mut ended = 0;
+    for _ in 0..10 {
+        let running = Config::new().timeout(Duration::from_millis(30)).start(()).await.unwrap();
+        let (cut, is_cut) = std::sync::mpsc::channel::<()>();
+        running.handle().spawn_named("is cut", async move {
+            let _cut = cut;
+            std::future::pending::<()>().await;
+        });
+        running.handle().spawn_named("ends", async move {
+            is_cut.recv().expect_err("nothing is sent");
+        });
+        let report = in_time(running.stop()).await;
+        match report.cut() {
+            [graceful::InFlight::Task { name, .. }] if name == "is cut" => ended += 1,
+            cut => assert_eq!(cut.len(), 2, "{report:?}"),
+        }
+    }
+    assert!(ended > 5, "called cut {} times of 10", 10 - ended);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -229,6 +229,8 @@ fn what_nobody_could_read_is_named() {
     let (mut process, addr) = web().env("TIMEOUT", "800ms").serve();
     let mut idle = Client::connect(addr);
     assert_eq!(idle.fetch("/").text(), "fine");
+    let mut quiet = Client::connect(addr);
+    assert_eq!(quiet.fetch("/").text(), "fine");
     let blocked = process.block_every_worker(addr);
     idle.get("/");
     process.signal(Signal::TERM);
@@ -239,4 +241,6 @@ fn what_nobody_could_read_is_named() {
     };
     assert!(named(&blocked, "no response yet, "), "{ended:#?}");
     assert!(named(&idle, "what it sent was never read, "), "{ended:#?}");
+    // The kernel is asked: this one has sent nothing.
+    assert!(!named(&quiet, ""), "{ended:#?}");
 }

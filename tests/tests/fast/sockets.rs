@@ -114,8 +114,8 @@ fn the_port_is_free_as_soon_as_nobody_is_on_the_way() {
 }
 
 /// The application with so few descriptors.
-fn with_descriptors(count: usize) -> (Process, SocketAddr) {
-    let mut process = fixture!("web").spawn_by(|program| {
+fn with_descriptors(count: usize, linger: &str) -> (Process, SocketAddr) {
+    let mut process = fixture!("web").env("LINGER", linger).spawn_by(|program| {
         let mut command = Command::new("sh");
         command.arg("-c").arg(format!("ulimit -n {count}; exec \"$0\" \"$@\"")).arg(program);
         command
@@ -133,7 +133,8 @@ fn descriptors(process: &Process) -> usize {
 fn a_stop_without_descriptors_ends_as_it_should() {
     const LIMIT: usize = 40;
     for waiting in [0, 5] {
-        let (mut process, addr) = with_descriptors(LIMIT);
+        // The clients have their turns one after the other, however long that takes.
+        let (mut process, addr) = with_descriptors(LIMIT, "20s");
         // As many as it has descriptors for, and not one more.
         let free = LIMIT - descriptors(&process);
         let mut clients: Vec<_> = (0..free).map(|_| Client::connect(addr)).collect();
@@ -164,7 +165,7 @@ fn a_stop_without_descriptors_ends_as_it_should() {
 
 #[test]
 fn a_stop_ends_where_no_descriptor_ever_comes_free() {
-    let (mut process, addr) = with_descriptors(40);
+    let (mut process, addr) = with_descriptors(40, "250ms");
     let mut client = Client::connect(addr);
     assert_eq!(client.fetch("/exhaust").status, 200);
     let start = Instant::now();

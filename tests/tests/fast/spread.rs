@@ -10,7 +10,7 @@ use graceful::{Config, Connection};
 use graceful_tests::{Client, Http2, PATIENCE, Signal, fixture, http2::kind::GOAWAY, in_time};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-const SPREAD: Duration = Duration::from_secs(1);
+const SPREAD: Duration = Duration::from_secs(2);
 
 /// Of each kind.
 const COUNT: usize = 30;
@@ -72,7 +72,7 @@ fn http2(addr: SocketAddr) -> Http2 {
 #[test]
 fn websockets_and_http2_clients_are_told_one_after_another() {
     let fixture = fixture!("managed").env("LISTEN", "127.0.0.1:0");
-    let (mut process, addr) = fixture.env("SPREAD", "1s").serve();
+    let (mut process, addr) = fixture.env("SPREAD", "2s").serve();
     let websockets = Goodbyes::wait(
         || websocket(addr),
         |mut socket| {
@@ -132,7 +132,7 @@ fn websockets_and_http2_clients_are_told_one_after_another() {
 #[test]
 fn streams_are_told_one_after_another() {
     let fixture = fixture!("managed").env("LISTEN", "127.0.0.1:0");
-    let (mut process, addr) = fixture.env("SPREAD", "1s").serve();
+    let (mut process, addr) = fixture.env("SPREAD", "2s").serve();
     let over_http1 = Goodbyes::wait(
         || {
             let mut client = Client::connect(addr);
@@ -224,7 +224,7 @@ async fn a_spread_ends_before_the_limit() {
     let error = config.start(()).await.unwrap_err().to_string();
     assert_eq!(
         error,
-        "`spread` is 1s and `timeout` 1s: the last goodbyes would come with the cut; make `spread` shorter"
+        "`spread` is 2s and `timeout` 2s: the last goodbyes would come with the cut; make `spread` shorter"
     );
     let running = Config::new().spread(SPREAD).timeout(None).start(()).await.unwrap();
     assert!(in_time(running.stop()).await.is_clean());

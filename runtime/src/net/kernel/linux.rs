@@ -25,6 +25,14 @@ pub(crate) struct Kernel {
     diag: Option<Mutex<SockDiag>>,
     /// All connections as of the start of the drain.
     table: OnceLock<Option<Table>>,
+    unread: Mutex<Option<Unread>>,
+}
+
+/// The clients of which bytes wait to be read, at a moment.
+#[derive(Debug)]
+struct Unread {
+    at: Instant,
+    from: HashSet<SocketAddr>,
 }
 
 /// By peer.
@@ -37,7 +45,7 @@ impl Kernel {
         if diag.is_none() {
             proc_net::watch(listener);
         }
-        Self { listener, inode, diag, table: OnceLock::new() }
+        Self { listener, inode, diag, table: OnceLock::new(), unread: Mutex::new(None) }
     }
 
     /// Returns the clients whose handshake with the listener is in progress.
@@ -106,6 +114,34 @@ impl Kernel {
             Some(diag) => ask_now(diag, local, peer).map_or(Answer::Unknown, Answer::Known),
             None => self.read(Some(local), peer, active),
         }
+    }
+
+    /// Returns whether bytes of the client `peer` wait to be read, at `since` or later; `None`: the
+    /// kernel cannot be asked. Asks about all of them at once, so that many questions with one
+    /// `since` cost one query.
+    pub(crate) fn is_unread(&self, peer: SocketAddr, since: Instant) -> Option<bool> {
+        let Some(diag) = &self.diag else {
+            return match self.read(None, peer, since) {
+                Answer::Known(facts) => Some(facts.unread),
+                Answer::Later | Answer::Unknown => None,
+            };
+        };
+        let mut unread = lock(&self.unread);
+        if unread.as_ref().is_none_or(|unread| unread.at < since) {
+            *unread = Some(self.all_unread(diag)?);
+        }
+        Some(unread.as_ref()?.from.contains(&canonical(peer)))
+    }
+
+    fn all_unread(&self, diag: &Mutex<SockDiag>) -> Option<Unread> {
+        let (at, mut from) = (Instant::now(), HashSet::new());
+        let each = |entry: Entry| {
+            if self.is_local(entry.local.ip()) && entry.unread() > 0 {
+                from.insert(entry.peer);
+            }
+        };
+        lock(diag).dump(self.listener, States::CONNECTED, each).ok()?;
+        Some(Unread { at, from })
     }
 
     /// Answers from `/proc/net/tcp`.
@@ -186,7 +222,7 @@ fn facts(entry: &Entry, asked: &Asked) -> TcpInfo {
     TcpInfo {
         at: asked.at,
         local: entry.local,
-        unread: entry.received > 0,
+        unread: entry.unread() > 0,
         undelivered: entry.undelivered(),
         window: entry.timing.and_then(|timing| timing.window),
         round_trip: Duration::from_micros(round_trip.into()),
@@ -245,6 +281,39 @@ mod tests {
             check(0, "accepted");
             drop((clients, accepted));
             assert_eq!(proc_net::listening(kernel.listener, u64::MAX), None);
+        }
+    }
+
+    #[test]
+    fn knows_of_whom_something_waits_to_be_read() {
+        for (bound, to) in
+            [("127.0.0.1:0", "127.0.0.1"), ("[::]:0", "::1"), ("[::]:0", "127.0.0.1")]
+        {
+            let (listener, mut client, mut server) = connect(bound, to);
+            let peer = server.peer_addr().unwrap();
+            for kernel in both(&listener) {
+                let is_unread = || {
+                    let since = Instant::now();
+                    loop {
+                        // The table of `/proc` is read by another thread.
+                        if let Some(is_unread) = kernel.is_unread(peer, since) {
+                            return is_unread;
+                        }
+                        assert!(since.elapsed() < Duration::from_secs(10));
+                        std::thread::yield_now();
+                    }
+                };
+                assert!(!is_unread(), "{bound}");
+                client.write_all(b"x").unwrap();
+                assert!(is_unread(), "{bound}");
+                server.read_exact(&mut [0]).unwrap();
+                assert!(!is_unread(), "{bound}");
+            }
+            // That it has closed is nothing to read.
+            drop(client);
+            for kernel in both(&listener) {
+                assert_ne!(kernel.is_unread(peer, Instant::now()), Some(true), "{bound}");
+            }
         }
     }
 

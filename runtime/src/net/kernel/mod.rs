@@ -86,5 +86,9 @@ mod unknown {
         pub(crate) fn ask(&self, _: SocketAddr, _: SocketAddr, _: Instant) -> Answer {
             Answer::Unknown
         }
+
+        pub(crate) fn is_unread(&self, _: SocketAddr, _: Instant) -> Option<bool> {
+            None
+        }
     }
 }

@@ -237,7 +237,8 @@ pub(super) struct Entry {
     pub(super) state: TcpState,
     /// The socket's inode; 0 if unknown.
     pub(super) inode: u64,
-    /// Bytes received but not read; for a listener, the connections in its queue.
+    /// Bytes received but not read, a FIN counting as one; for a listener, the connections in its
+    /// queue.
     pub(super) received: u32,
     /// Bytes written but not acknowledged by the peer's kernel (`SIOCOUTQ`, tcp(7)). A FIN counts
     /// as one.
@@ -265,6 +266,8 @@ pub(super) enum TcpState {
     Listen,
     /// Our side is shut and the FIN not yet acknowledged (`FIN_WAIT1`, `LAST_ACK`, `CLOSING`).
     FinSent,
+    /// The peer's side is shut (`CLOSE_WAIT`).
+    FinReceived,
     Other,
 }
 
@@ -274,6 +277,7 @@ impl TcpState {
             3 => Self::SynRecv,
             10 => Self::Listen,
             4 | 9 | 11 => Self::FinSent,
+            8 => Self::FinReceived,
             _ => Self::Other,
         }
     }
@@ -301,6 +305,12 @@ impl Entry {
     pub(super) fn undelivered(&self) -> u32 {
         let fin = u32::from(self.state == TcpState::FinSent);
         self.unacknowledged.saturating_sub(fin)
+    }
+
+    /// Bytes of data that have not been read.
+    pub(super) fn unread(&self) -> u32 {
+        let fin = u32::from(self.state == TcpState::FinReceived);
+        self.received.saturating_sub(fin)
     }
 }
 
