@@ -53,7 +53,9 @@ fn the_control_port_serves_until_the_tunnels_are_over() {
     let ended = process.wait().expect(0);
     // In its turn, it drains as any other: the idle connection is closed without loss.
     kept.closed();
-    assert!(ended.said("drained 1 request, "), "{:#?}", ended.lines);
+    // The last answer may have come before its end was noted, which is in the drain then.
+    let drained = ["drained 1 request, ", "drained 2 requests, "];
+    assert!(drained.iter().any(|text| ended.said(text)), "{:#?}", ended.lines);
 }
 
 /// A request at the control port, in its turn.
