@@ -142,9 +142,9 @@ impl Writer {
         async move { drop(is_written.await) }
     }
 
-    /// Waits until everything is written, without a runtime, unless a message takes longer than
-    /// `limit`: then nobody reads. A message that no thread has begun to write waits for the
-    /// processor alone, which a busy machine takes away for longer than that.
+    /// Waits until everything is written, without a runtime. Gives up once a single write has taken
+    /// `limit`, because then nobody is reading. A message that the thread has not started to write
+    /// is only waiting for a CPU, which can take longer than that on a busy machine.
     pub(crate) fn flush(&self, limit: Duration) {
         let starved = Instant::now() + STARVED;
         let mut queue = self.0.lock();

@@ -60,7 +60,8 @@ impl Action {
         let number = i32::from(signal.number());
         // As without a handler, until `install` is done.
         self.set(false, true);
-        // In this order: from the first one on, there is a handler, and no signal may do nothing.
+        // The default action first: the signal has a handler from the first registration on, and
+        // would be swallowed by one that only looks at `forces`.
         signal_hook::flag::register_conditional_default(number, &self.default)?;
         signal_hook::flag::register_conditional_shutdown(number, 128 + number, &self.forces)?;
         self.registered.store(true, Ordering::Relaxed);
@@ -68,22 +69,21 @@ impl Action {
     }
 }
 
-/// Makes the handlers of `signals`, which behave as if there were none until `install`.
+/// Registers handlers that perform the default action of `signals` until `install`.
 ///
-/// To be called while the process has no other thread: between the moment in which the kernel knows
-/// of a handler and the one in which that knows what to do, a signal would do nothing. So they are
-/// blocked on this thread meanwhile.
+/// Call this while the process has no other thread. `signal-hook` installs the handler before it
+/// records the action, so a signal that arrives in between would be swallowed. The signals are
+/// blocked on this thread while that happens.
 pub(crate) fn prepare(signals: &[Signal]) -> io::Result<()> {
     let ignores = ignores();
-    let signals = signals.iter().copied().filter(|&signal| !ignores(signal));
     let mut mask = SigSet::empty();
-    for signal in signals.clone() {
+    for &signal in signals {
         mask.add(nix_signal(signal)?);
     }
     let before = mask.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
     let waiting = lock_std(&WAITING);
-    let mut signals = signals;
-    let registered = signals.try_for_each(|signal| ACTIONS[signal.index()].register(signal));
+    let mut handled = signals.iter().copied().filter(|&signal| !ignores(signal));
+    let registered = handled.try_for_each(|signal| ACTIONS[signal.index()].register(signal));
     drop(waiting);
     before.thread_set_mask()?;
     registered

@@ -249,7 +249,7 @@ impl Sentinel {
         {
             report.forced = Some(signal);
         }
-        // What cuts work names it, also where the log's thread waits for the processor.
+        // The report has to get out even if the log thread is still waiting for a CPU.
         shared.log.flush(FLUSH_GRACE);
         let settled = first.map(|first| first + DEBOUNCE);
         let (kept, log) = (shared.kept.clone(), shared.log.clone());

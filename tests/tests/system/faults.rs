@@ -325,23 +325,32 @@ impl TakeOver {
         Self::fixture(&self.folder).env("ADDR", &self.addr.to_string()).spawn()
     }
 
-    /// Waits until the old process hangs. Returns whether it does: it may have got through.
-    fn hangs(&self, next: &mut Process) -> bool {
-        let log = || std::fs::read_to_string(self.folder.file("log")).unwrap();
+    /// Waits until the old process hangs, or has ended. Returns whether it hangs.
+    fn hangs(&mut self) -> bool {
+        let log = self.folder.file("log");
         let start = Instant::now();
-        while !log().contains("stopped by SIGSTOP") {
-            if next.line_if("took over ") {
+        while !std::fs::read_to_string(&log).unwrap().contains("stopped by SIGSTOP") {
+            if self.old.is_over() {
                 return false;
             }
-            assert!(start.elapsed() < PATIENCE, "it neither hangs nor goes on");
+            assert!(start.elapsed() < PATIENCE, "it neither hangs nor ends");
             std::thread::sleep(Duration::from_millis(5));
         }
         true
     }
 }
 
-/// The calls by which the two processes talk. Each is tried until one comes that is not made.
-const TALKS: [&str; 2] = ["sendmsg", "recvmsg"];
+/// Runs `case` with the old process getting `signal` at each call by which the two processes talk,
+/// until it returns that the call was not made.
+fn at_each_call(signal: &str, mut case: impl FnMut(&str) -> bool) {
+    for call in ["sendmsg", "recvmsg"] {
+        let mut when = 1;
+        while case(&format!("{call}:signal={signal}:when={when}")) {
+            when += 1;
+        }
+        assert!(when > 2, "{call}: only {} was hit", when - 1);
+    }
+}
 
 fn answers(addr: SocketAddr) -> String {
     Client::connect(addr).fetch("/process").text()
@@ -354,31 +363,28 @@ fn an_old_process_that_dies_in_a_take_over_leaves_the_next_one_free() {
         return;
     }
     let (mut served, mut refused) = (0, 0);
-    for call in TALKS {
-        for when in 1.. {
-            let fault = format!("{call}:signal=SIGKILL:when={when}");
-            let mut take_over = TakeOver::new("dies", "0s", &fault);
-            let mut next = take_over.next();
-            let line = next.any_line(&["listening on", "error:"]);
-            let old = take_over.old.wait();
-            if old.status.success() {
-                assert!(when > 2, "{fault} has hit nothing");
-                break;
-            }
-            assert_eq!(old.status.signal(), Some(Signal::KILL.as_raw()), "{fault}: {old:#?}");
-            if line.contains("error:") {
-                refused += 1;
-                assert!(line.contains("cannot take over from"), "{fault}: {line}");
-                let _ = next.wait().expect(1);
-                next = take_over.next();
-            } else {
-                served += 1;
-            }
-            assert_eq!(answers(take_over.addr), next.pid().to_string(), "{fault}");
-            next.term();
-            let _ = next.wait().expect(0);
+    at_each_call("SIGKILL", |fault| {
+        let mut take_over = TakeOver::new("dies", "0s", fault);
+        let mut next = take_over.next();
+        let line = next.any_line(&["listening on", "error:"]);
+        let old = take_over.old.wait();
+        if old.status.success() {
+            return false;
         }
-    }
+        assert_eq!(old.status.signal(), Some(Signal::KILL.as_raw()), "{fault}: {old:#?}");
+        if line.contains("error:") {
+            refused += 1;
+            assert!(line.contains("cannot take over from"), "{fault}: {line}");
+            let _ = next.wait().expect(1);
+            next = take_over.next();
+        } else {
+            served += 1;
+        }
+        assert_eq!(answers(take_over.addr), next.pid().to_string(), "{fault}");
+        next.term();
+        let _ = next.wait().expect(0);
+        true
+    });
     println!("{served} served, {refused} said why not");
     assert!(served > 0, "{served} {refused}");
 }
@@ -389,34 +395,28 @@ fn an_old_process_that_hangs_in_a_take_over_for_a_while_costs_nothing() {
     if !has_strace() {
         return;
     }
-    for call in TALKS {
-        for when in 1.. {
-            let fault = format!("{call}:signal=SIGSTOP:when={when}");
-            let mut take_over = TakeOver::new("hangs", "20s", &fault);
-            let mut kept = Client::connect(take_over.addr);
-            let old = kept.fetch("/process").text();
-            let mut next = take_over.next();
-            let hangs = take_over.hangs(&mut next);
-            let mut waiting = Client::connect(take_over.addr);
-            waiting.get("/process");
+    at_each_call("SIGSTOP", |fault| {
+        let mut take_over = TakeOver::new("hangs", "20s", fault);
+        let mut kept = Client::connect(take_over.addr);
+        let old = kept.fetch("/process").text();
+        let mut next = take_over.next();
+        let hangs = take_over.hangs();
+        let mut waiting = Client::connect(take_over.addr);
+        waiting.get("/process");
+        if hangs {
             take_over.old.signal(Signal::CONT);
-            if hangs {
-                next.line("took over ");
-            }
-            let next_pid = next.pid().to_string();
-            assert_eq!(kept.fetch("/process").text(), next_pid, "{fault}, from {old}");
-            assert!([&old, &next_pid].contains(&&waiting.response().text()), "{fault}");
-            assert_eq!(answers(take_over.addr), next_pid, "{fault}");
-            drop((kept, waiting));
-            let _ = take_over.old.wait().expect(0);
-            next.term();
-            let _ = next.wait().expect(0);
-            if !hangs {
-                assert!(when > 2, "{fault} has hit nothing");
-                break;
-            }
+            next.line("took over ");
         }
-    }
+        let next_pid = next.pid().to_string();
+        assert_eq!(kept.fetch("/process").text(), next_pid, "{fault}, from {old}");
+        assert!([&old, &next_pid].contains(&&waiting.response().text()), "{fault}");
+        assert_eq!(answers(take_over.addr), next_pid, "{fault}");
+        drop((kept, waiting));
+        let _ = take_over.old.wait().expect(0);
+        next.term();
+        let _ = next.wait().expect(0);
+        hangs
+    });
 }
 
 /// It hangs, and the next one is told to stop meanwhile: that ends in time, and a client that waits
@@ -427,41 +427,38 @@ fn a_stop_of_the_next_process_while_the_old_one_hangs() {
         return;
     }
     let (mut stays, mut let_go) = (0, 0);
-    for call in TALKS {
-        for when in 1.. {
-            let fault = format!("{call}:signal=SIGSTOP:when={when}");
-            let mut take_over = TakeOver::new("stopped", "250ms", &fault);
-            let mut next = take_over.next();
-            if !take_over.hangs(&mut next) {
-                assert!(when > 2, "{fault} has hit nothing");
-                break;
-            }
-            let mut waiting = Client::connect(take_over.addr);
-            waiting.get("/process");
-            let start = Instant::now();
-            next.signal(Signal::TERM);
-            let ended = next.wait();
-            // It waits for an answer of the old one for two seconds. Before it serves, it handles
-            // no signal.
-            assert!(ended.after(start) < Duration::from_secs(5 + 3), "{fault}: {ended:#?}");
-            let was_killed = ended.status.signal() == Some(Signal::TERM.as_raw());
-            assert!(was_killed || matches!(ended.code(), 0 | 1), "{fault}: {ended:#?}");
-            take_over.old.signal(Signal::CONT);
-            let by = waiting.response().text();
-            let old = take_over.old.pid().to_string();
-            assert!(by == old || by == next.pid().to_string(), "{fault}: {by}");
-            let line = take_over.old.any_line(&["this process goes on", "has taken over"]);
-            drop(waiting);
-            if line.contains("goes on") {
-                stays += 1;
-                assert_eq!(answers(take_over.addr), old, "{fault}");
-                take_over.old.term();
-            } else {
-                let_go += 1;
-            }
-            let _ = take_over.old.wait().expect(0);
+    at_each_call("SIGSTOP", |fault| {
+        let mut take_over = TakeOver::new("stopped", "250ms", fault);
+        let mut next = take_over.next();
+        if !take_over.hangs() {
+            return false;
         }
-    }
+        let mut waiting = Client::connect(take_over.addr);
+        waiting.get("/process");
+        let start = Instant::now();
+        next.signal(Signal::TERM);
+        let ended = next.wait();
+        // It waits for an answer of the old one for two seconds. Before it serves, it handles
+        // no signal.
+        assert!(ended.after(start) < Duration::from_secs(5 + 3), "{fault}: {ended:#?}");
+        let was_killed = ended.status.signal() == Some(Signal::TERM.as_raw());
+        assert!(was_killed || matches!(ended.code(), 0 | 1), "{fault}: {ended:#?}");
+        take_over.old.signal(Signal::CONT);
+        let by = waiting.response().text();
+        let old = take_over.old.pid().to_string();
+        assert!(by == old || by == next.pid().to_string(), "{fault}: {by}");
+        let line = take_over.old.any_line(&["this process goes on", "has taken over"]);
+        drop(waiting);
+        if line.contains("goes on") {
+            stays += 1;
+            assert_eq!(answers(take_over.addr), old, "{fault}");
+            take_over.old.term();
+        } else {
+            let_go += 1;
+        }
+        let _ = take_over.old.wait().expect(0);
+        true
+    });
     println!("{stays} stayed, {let_go} had let go");
     assert!(stays > 0 && let_go > 0, "{stays} {let_go}");
 }
