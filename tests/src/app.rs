@@ -100,7 +100,7 @@ async fn exhaust() {
 
 /// Computes for longer than the usual linger, without waiting for anything.
 async fn compute() -> &'static str {
-    std::thread::sleep(Duration::from_millis(400));
+    std::thread::sleep(Duration::from_millis(1_200));
     "computed"
 }
 

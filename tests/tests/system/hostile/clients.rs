@@ -14,7 +14,7 @@ use std::{
 use graceful_tests::{Certificates, Client, PATIENCE, Process, certificates, http2::PREFACE};
 use rustls::StreamOwned;
 
-use super::{End, WELL, check, cut, hostile, rounds};
+use super::{End, WELL, check, cut, hostile, hurried, rounds};
 
 /// Clients that are there, and what keeps them at it.
 #[derive(Default)]
@@ -178,9 +178,7 @@ const CLIENTS: &[(&str, Clients, End)] = &[
 #[test]
 fn one_that_behaves_is_answered_beside_them() {
     for (name, clients, end) in (0..rounds()).flat_map(|_| CLIENTS) {
-        // Those that are not cut end long before this.
-        let limit = if end.code == 0 { "10s" } else { "500ms" };
-        let (process, addr) = hostile().env("TIMEOUT", limit).serve();
+        let (process, addr) = end.program().serve();
         stopped_beside(name, process, addr, || clients(addr), *end);
     }
 }
@@ -219,7 +217,7 @@ fn proxy_headers_that_stall() {
     binary.extend([192, 0, 2, 1, 192, 0, 2, 2, 3, 232, 0, 80]);
     for _ in 0..rounds() {
         for header in [&text, &binary] {
-            let (mut process, addr) = hostile().env("PROXY", "yes").serve();
+            let (mut process, addr) = hurried().env("PROXY", "yes").serve();
             let _all: Vec<_> =
                 (0..header.len()).map(|end| Crowd::sending(addr, 1, &header[..end])).collect();
             let mut client = Client::connect(addr);
@@ -232,11 +230,6 @@ fn proxy_headers_that_stall() {
     }
 }
 
-/// A server with a certificate.
-fn over_tls(files: &Certificates) -> (Process, SocketAddr) {
-    files.of(hostile()).serve()
-}
-
 /// A handshake that stalls at each byte of the client's hello.
 #[test]
 fn handshakes_that_stall() {
@@ -244,7 +237,7 @@ fn handshakes_that_stall() {
     let mut hello = Vec::new();
     files.client().write_tls(&mut hello).unwrap();
     for _ in 0..rounds() {
-        let (mut process, addr) = over_tls(&files);
+        let (mut process, addr) = files.of(hurried()).serve();
         let _all: Vec<_> =
             (0..hello.len()).map(|end| Crowd::sending(addr, 1, &hello[..end])).collect();
         let stream = TcpStream::connect(addr).unwrap();
@@ -264,7 +257,7 @@ fn handshakes_that_stall() {
 fn keys_that_change_all_the_time() {
     let files = Certificates::new("hostile-keys");
     for _ in 0..rounds() {
-        let (mut process, addr) = over_tls(&files);
+        let (mut process, addr) = files.of(hostile()).serve();
         let mut stream = TcpStream::connect(addr).unwrap();
         let mut client = files.client();
         while client.is_handshaking() {
@@ -300,7 +293,7 @@ fn keys_that_change_all_the_time() {
 #[test]
 fn a_request_in_each_millisecond_around_the_signal() {
     for at in (0..rounds()).flat_map(|_| 0..40) {
-        let (mut process, addr) = hostile().env("TIMEOUT", "10s").env("LINGER", "5s").serve();
+        let (mut process, addr) = hostile().env("LINGER", "5s").serve();
         let mut kept = Client::connect(addr);
         assert_eq!(kept.fetch("/").text(), "fine");
         let begin = Instant::now();
@@ -333,7 +326,7 @@ fn a_request_in_each_millisecond_around_the_signal() {
 #[test]
 fn a_pipeline_that_never_ends() {
     for _ in 0..rounds() {
-        let (mut process, addr) = hostile().env("TIMEOUT", "10s").serve();
+        let (mut process, addr) = hostile().serve();
         let mut stream = TcpStream::connect(addr).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut writer = stream.try_clone().unwrap();

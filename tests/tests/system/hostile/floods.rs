@@ -20,7 +20,7 @@ use graceful_tests::{
     },
 };
 
-use super::{BOUND, hostile, rounds};
+use super::{BOUND, hurried, rounds};
 
 const WHOLE: u8 = END_STREAM | END_HEADERS;
 
@@ -155,7 +155,7 @@ fn flood(
 fn a_flood_has_bounds() {
     for (name, sends) in (0..rounds()).flat_map(|_| FLOODS) {
         for is_read in [true, false] {
-            let (mut process, addr) = hostile().serve();
+            let (mut process, addr) = hurried().serve();
             let before = held::peak(process.pid());
             let sent = Arc::default();
             let floods: Vec<_> = (0..2).map(|_| flood(addr, *sends, is_read, &sent)).collect();

@@ -27,9 +27,15 @@ const CLEANUP: Duration = Duration::from_millis(200);
 /// tests, and is stopped for two seconds now and then: alone, it is some 30 ms.
 const SLACK: Duration = Duration::from_secs(3);
 
+/// With limits that nobody reaches, on a machine however busy.
 fn hostile() -> Fixture {
+    fixture!("hostile").env("TIMEOUT", "20s").env("CLEANUP", "20s")
+}
+
+/// With limits that are there to be reached.
+fn hurried() -> Fixture {
     // A backtrace takes longer than the cleanup may.
-    let fixture = fixture!("hostile").env("RUST_BACKTRACE", "0");
+    let fixture = hostile().env("RUST_BACKTRACE", "0");
     fixture.env("TIMEOUT", "500ms").env("CLEANUP", "200ms")
 }
 
@@ -61,6 +67,13 @@ struct End {
     code: i32,
     /// What the report names.
     named: &'static str,
+}
+
+impl End {
+    /// The program that is to end in this way.
+    fn program(self) -> Fixture {
+        if self.code == 124 { hurried() } else { hostile() }
+    }
 }
 
 /// It ends well, and names nothing.

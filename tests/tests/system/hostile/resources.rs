@@ -3,17 +3,11 @@
 use std::{process::Command, time::Instant};
 
 use graceful_tests::{
-    Client, Fixture, Process, Signal,
+    Client, Process, Signal,
     balanced::{free_addrs, wait_for},
 };
 
 use super::{WELL, behind, check, does, hostile, rounds};
-
-/// The fixture with a limit that is longer than the second that the drain waits for handshakes
-/// where the kernel cannot be asked for want of a descriptor.
-fn patient() -> Fixture {
-    hostile().env("TIMEOUT", "3s")
-}
 
 /// Serves a request, and drains another one.
 fn serves(case: &str, process: &mut Process) {
@@ -31,7 +25,7 @@ fn serves(case: &str, process: &mut Process) {
 fn limits_of_the_process() {
     for line in ["ulimit -n 64", "ulimit -c 0; ulimit -s 512", "ulimit -v 2000000", "ulimit -l 0"] {
         for _ in 0..rounds() {
-            serves(line, &mut behind(patient(), line));
+            serves(line, &mut behind(hostile(), line));
         }
     }
 }
@@ -41,7 +35,7 @@ fn limits_of_the_process() {
 fn too_few_descriptors() {
     let (mut served, mut refused) = (0, 0);
     for most in 4..24 {
-        let mut process = behind(patient(), &format!("ulimit -n {most}"));
+        let mut process = behind(hostile(), &format!("ulimit -n {most}"));
         let line = process.any_line(&["listening on", "error:"]);
         let start = Instant::now();
         if line.contains("listening on") {
@@ -61,7 +55,7 @@ fn too_few_descriptors() {
 #[test]
 fn more_clients_than_descriptors() {
     for _ in 0..rounds() {
-        let mut process = behind(patient(), "ulimit -n 64");
+        let mut process = behind(hostile(), "ulimit -n 64");
         let addr = process.addr();
         let mut clients: Vec<_> = (0..100).map(|_| Client::connect(addr)).collect();
         for client in &mut clients {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use graceful_tests::Signal;
 
-use super::{End, WELL, check, cut, does, hostile, rounds};
+use super::{End, WELL, check, cut, does, rounds};
 
 /// What a client sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ fn requests(flavor: &str) -> Vec<(&'static str, Seen, End)> {
 
 fn of_a_flavor(flavor: &str) {
     for (what, seen, end) in (0..rounds()).flat_map(|_| requests(flavor)) {
-        let (mut process, addr) = hostile().env("FLAVOR", flavor).serve();
+        let (mut process, addr) = end.program().env("FLAVOR", flavor).serve();
         let mut client = does(&mut process, addr, what);
         let case = format!("{what}, {flavor}");
         if seen == Seen::Answer {
@@ -135,7 +135,7 @@ const TASKS: &[(&str, End)] = &[
 
 fn of_a_place(place: &str, cases: &[(&str, End)]) {
     for (what, end) in (0..rounds()).flat_map(|_| cases) {
-        let mut process = hostile().env(place, what).spawn();
+        let mut process = end.program().env(place, what).spawn();
         let is_hook = place == "HOOK";
         if is_hook {
             process.addr();

@@ -7,21 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use graceful_tests::{Client, Fixture, Signal, load::Random, terminal::Tmux};
+use graceful_tests::{Client, Signal, load::Random, terminal::Tmux};
 use rustix::process::{Pid, kill_process, kill_process_group};
 
-use super::{LIMIT, SLACK, WELL, check, cut, does, hostile, rounds};
-
-/// With a limit that none of these get near: what they do within it is up to the machine.
-fn patient() -> Fixture {
-    hostile().env("TIMEOUT", "10s")
-}
+use super::{LIMIT, SLACK, WELL, check, cut, does, hostile, hurried, rounds};
 
 /// However many there are, and of however many kinds, they are one as long as they come together.
 #[test]
 fn ten_at_once_are_one() {
     for _ in 0..rounds() {
-        let (mut process, addr) = patient().serve();
+        let (mut process, addr) = hostile().serve();
         let mut client = does(&mut process, addr, "reads stdin");
         let start = Instant::now();
         for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::TERM].repeat(2)
@@ -66,7 +61,7 @@ fn before_the_first_line_and_while_it_starts() {
 fn a_second_one_in_the_moment_of_the_limit() {
     let mut random = Random(12);
     for _ in 0..10 * rounds() {
-        let (mut process, addr) = hostile().serve();
+        let (mut process, addr) = hurried().serve();
         let _client = does(&mut process, addr, "waits");
         let start = Instant::now();
         process.signal(Signal::TERM);
@@ -89,7 +84,7 @@ fn a_second_one_in_the_moment_of_the_limit() {
 #[test]
 fn while_it_is_stopped() {
     for _ in 0..rounds() {
-        let (mut process, addr) = patient().serve();
+        let (mut process, addr) = hostile().serve();
         let mut client = does(&mut process, addr, "reads stdin");
         process.signal(Signal::STOP);
         process.signal(Signal::TERM);
@@ -107,7 +102,7 @@ fn while_it_is_stopped() {
 #[test]
 fn stopped_in_the_drain() {
     for _ in 0..rounds() {
-        let (mut process, addr) = hostile().serve();
+        let (mut process, addr) = hurried().serve();
         let _client = does(&mut process, addr, "waits");
         process.term();
         process.signal(Signal::STOP);
@@ -125,7 +120,7 @@ fn stopped_in_the_drain() {
 #[test]
 fn to_the_group() {
     for _ in 0..rounds() {
-        let mut process = patient().spawn_by(|program| {
+        let mut process = hostile().spawn_by(|program| {
             let mut command = Command::new("sh");
             let line = "sleep 600 & echo child $!; exec \"$@\"";
             command.args(["-c", line, "sh"]).arg(program).process_group(0);
