@@ -113,7 +113,11 @@ pub(super) fn ask(socket: UnixStream) -> Result<Option<Arriving>, Failure> {
         )));
     }
     let mut channel = Blocking::new(socket, PATIENCE).map_err(failure)?;
-    channel.send(Message::hello()).map_err(failure)?;
+    match channel.send(Message::hello()) {
+        // It has closed: why, or that it has ended, is what there is to read.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        sent => sent.map_err(failure)?,
+    }
     let mut from = 0;
     loop {
         let received = match channel.receive() {
@@ -486,6 +490,20 @@ mod tests {
             let refused = until_let(here, 7, handle.shared()).await.err().expect("a refusal");
             assert_eq!(refused.to_string(), "process 7 goes on by itself: it stops");
         }
+    }
+
+    #[test]
+    fn a_process_that_goes_before_it_is_asked_is_heard() {
+        let (here, there) = UnixStream::pair().unwrap();
+        drop(there);
+        assert!(ask(here).unwrap().is_none());
+
+        let (here, there) = UnixStream::pair().unwrap();
+        let there = Blocking::new(there, PATIENCE).unwrap();
+        there.send(Message::Refused { why: "it stops".to_owned() }).unwrap();
+        drop(there);
+        let refused = ask(here).err().expect("a refusal").to_string();
+        assert!(refused.ends_with(": it stops"), "{refused}");
     }
 
     /// One that says what nobody understands is there: it may go on.

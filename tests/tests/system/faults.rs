@@ -356,37 +356,26 @@ fn answers(addr: SocketAddr) -> String {
     Client::connect(addr).fetch("/process").text()
 }
 
-/// It dies: the next one serves, or says why not, and the one after it does.
+/// It dies: the next one serves.
 #[test]
 fn an_old_process_that_dies_in_a_take_over_leaves_the_next_one_free() {
     if !has_strace() {
         return;
     }
-    let (mut served, mut refused) = (0, 0);
     at_each_call("SIGKILL", |fault| {
         let mut take_over = TakeOver::new("dies", "0s", fault);
         let mut next = take_over.next();
-        let line = next.any_line(&["listening on", "error:"]);
+        next.line("listening on");
         let old = take_over.old.wait();
         if old.status.success() {
             return false;
         }
         assert_eq!(old.status.signal(), Some(Signal::KILL.as_raw()), "{fault}: {old:#?}");
-        if line.contains("error:") {
-            refused += 1;
-            assert!(line.contains("cannot take over from"), "{fault}: {line}");
-            let _ = next.wait().expect(1);
-            next = take_over.next();
-        } else {
-            served += 1;
-        }
         assert_eq!(answers(take_over.addr), next.pid().to_string(), "{fault}");
         next.term();
         let _ = next.wait().expect(0);
         true
     });
-    println!("{served} served, {refused} said why not");
-    assert!(served > 0, "{served} {refused}");
 }
 
 /// It hangs, and goes on: nobody notices.
