@@ -115,12 +115,12 @@ impl Config {
 
     /// Not generic: compiled here and not with the program.
     fn run_by(self, propagation: Propagation, build: Build, main: BoxedMain<'_>) -> Exit {
-        // First, while no other thread can be reading the environment.
+        // Before this crate spawns its first thread.
+        let prepared = crate::signal::prepare(&self.signals);
+        // Likewise, so that no other thread can be reading the environment.
         #[cfg(feature = "handover")]
         let handover = self.handover.resolve().and_then(Handover::begin);
         let manager = Manager::take();
-        // Before the first thread is spawned, too.
-        let prepared = crate::signal::prepare(&self.signals);
         let log = match Log::start(true, self.quiet) {
             Ok(log) => log,
             Err(error) => return fail_without_log(&error),

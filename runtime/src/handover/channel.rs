@@ -129,8 +129,22 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// Whether a write has failed because the other side has closed.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
 fn malformed(why: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("not a message of a hand-over: {why}"))
+}
+
+/// Returns the messages of the first batch, which stays where it is. The socket has to keep the
+/// boundaries of what is written, and there has to be something in it.
+#[cfg(all(feature = "systemd", target_os = "linux"))]
+pub(super) fn peek(socket: BorrowedFd<'_>) -> io::Result<Vec<Message>> {
+    let mut reader = Reader::new();
+    receive(socket, &mut reader, RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
+    iter::from_fn(|| reader.next().transpose()).collect::<Result<_, _>>().map_err(malformed)
 }
 
 /// Messages between threads that may block: at the start of a process, while there is no runtime.
@@ -169,15 +183,6 @@ impl Blocking {
                 return Ok(None);
             }
         }
-    }
-
-    /// Returns the messages of the first batch, which stays where it is. The socket has to keep the
-    /// boundaries of what is written.
-    #[cfg(all(feature = "systemd", target_os = "linux"))]
-    pub(super) fn peek(&self) -> io::Result<Vec<Message>> {
-        let mut reader = Reader::new();
-        receive(self.socket.as_fd(), &mut reader, RecvFlags::PEEK)?;
-        iter::from_fn(|| reader.next().transpose()).collect::<Result<_, _>>().map_err(malformed)
     }
 
     /// Goes on with a runtime, in whose context this has to be called.
@@ -236,10 +241,7 @@ impl Channel {
         let refused = [Message::Refused { why: why.to_owned() }];
         match Batch::of(&refused).send_at_once(self.socket.as_fd()) {
             Ok(()) => true,
-            Err(error) => {
-                use io::ErrorKind::{BrokenPipe, ConnectionReset};
-                [BrokenPipe, ConnectionReset].contains(&error.kind())
-            }
+            Err(error) => is_gone(&error),
         }
     }
 

@@ -408,10 +408,11 @@ impl Next {
 }
 
 /// Waits for the process that was started.
-async fn accept(listener: &UnixListener, pid: u32) -> Result<Channel, String> {
+async fn accept(listener: &UnixListener, pid: u32) -> Result<Channel, No> {
+    let failed = |error: io::Error| No::refused(&error.to_string());
     loop {
-        let (socket, _) = listener.accept().await.map_err(|error| error.to_string())?;
-        let peer = socket.peer_cred().map_err(|error| error.to_string())?;
+        let (socket, _) = listener.accept().await.map_err(failed)?;
+        let peer = socket.peer_cred().map_err(failed)?;
         let is_it = peer.uid() == rustix::process::geteuid().as_raw()
             && peer.pid().is_none_or(|peer| peer.cast_unsigned() == pid);
         if is_it {
@@ -426,19 +427,38 @@ struct Agreed {
     room: u64,
 }
 
+/// Why the new process does not begin.
+struct No {
+    why: String,
+    /// Whether it is gone, or cannot be talked to: its exit status, if it has one, says more.
+    is_lost: bool,
+}
+
+impl No {
+    fn lost(why: &str) -> Self {
+        Self { why: why.to_owned(), is_lost: true }
+    }
+
+    fn refused(why: &str) -> Self {
+        Self { why: why.to_owned(), is_lost: false }
+    }
+}
+
 /// Waits for `doing`, in which a process that was started takes part. If the process exits, its
 /// exit status makes a better error than a closed socket.
 async fn unless_it_ends<T>(
     process: Option<&mut NewProcess>,
-    doing: impl Future<Output = Result<T, String>>,
+    doing: impl Future<Output = Result<T, No>>,
 ) -> Result<T, String> {
-    let Some(process) = process else { return doing.await };
+    let Some(process) = process else { return doing.await.map_err(|no| no.why) };
     let ended = |how| format!("{how} before it was ready");
     match race(process.ended(), doing).await {
         First::Left(how) => Err(ended(how)),
         First::Right(Ok(done)) => Ok(done),
-        First::Right(Err(why)) => {
-            Err(within(Some(LAST_WORD), process.ended()).await.map_or(why, ended))
+        First::Right(Err(No { why, is_lost })) => {
+            // Also one that is refused has something to say before it is killed.
+            let how = within(Some(LAST_WORD), process.ended()).await;
+            Err(how.filter(|_| is_lost).map_or(why, ended))
         }
     }
 }
@@ -476,15 +496,20 @@ impl Offering {
     /// Offers the listeners, waits until the new process serves, and lets it begin.
     async fn agree(mut self, shared: &Shared) -> Result<(Channel, Agreed, u32), String> {
         let agreeing = async {
-            let lost = || "the new process hung up before it was ready".to_owned();
+            let lost = || No::lost("the new process hung up before it was ready");
             let channel = self.channel.as_mut().ok_or_else(lost)?;
-            let agreed = agree(channel, shared).await;
-            let channel = self.channel.take().ok_or_else(lost)?;
-            match agreed {
-                Ok((agreed, process)) => Ok((channel, agreed, process)),
-                Err(why) => {
-                    turn_away(channel, &why);
-                    Err(why)
+            match agree(channel, shared).await {
+                Ok((agreed, process)) => {
+                    let channel = self.channel.take().ok_or_else(lost)?;
+                    Ok((channel, agreed, process))
+                }
+                Err(no) => {
+                    // If this cannot be sent, the drop has to kill a process that was started
+                    // before it closes the socket.
+                    if channel.refuse(&no.why) {
+                        self.channel = None;
+                    }
+                    Err(no)
                 }
             }
         };
@@ -496,10 +521,12 @@ impl Offering {
     }
 }
 
-async fn agree(channel: &mut Channel, shared: &Shared) -> Result<(Agreed, u32), String> {
-    let lost = |error: io::Error| format!("the new process cannot be talked to: {error}");
-    let offers = moving::offers()
-        .map_err(|error| format!("the listening sockets cannot be passed on: {error}"))?;
+async fn agree(channel: &mut Channel, shared: &Shared) -> Result<(Agreed, u32), No> {
+    let lost =
+        |error: io::Error| No::lost(&format!("the new process cannot be talked to: {error}"));
+    let offers = moving::offers().map_err(|error| {
+        No::refused(&format!("the listening sockets cannot be passed on: {error}"))
+    })?;
     let offered: Vec<_> = offers.iter().map(|offer| offer.listener.clone()).collect();
     for batch in Batch::all(&offering(offers)) {
         channel.send(batch).await.map_err(lost)?;
@@ -510,23 +537,23 @@ async fn agree(channel: &mut Channel, shared: &Shared) -> Result<(Agreed, u32), 
             Some(Message::Hello { process: number, .. }) => process = number,
             Some(Message::Ready { wanted, room }) => {
                 if !offered.is_empty() && !offered.iter().any(|it| wanted.contains(it)) {
-                    return Err("it serves none of the addresses of this process".to_owned());
+                    return Err(No::refused("it serves none of the addresses of this process"));
                 }
                 break Agreed { wanted, room };
             }
             Some(_) => {}
-            None => return Err("the new process hung up before it was ready".to_owned()),
+            None => return Err(No::lost("the new process hung up before it was ready")),
         }
     };
     if shared.phase.is_stopping() {
-        return Err("the program stops".to_owned());
+        return Err(No::refused("the program stops"));
     }
     channel.tell(Message::Begin).await.map_err(lost)?;
     loop {
         match channel.receive().await.map_err(lost)? {
             Some(Message::Begun) => break,
             Some(_) => {}
-            None => return Err("the new process ended when it was to begin".to_owned()),
+            None => return Err(No::lost("the new process ended when it was to begin")),
         }
     }
     // Sent whole or not at all. Once it is sent there is no way back, so nothing is awaited between

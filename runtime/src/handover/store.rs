@@ -14,10 +14,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair, sockopt};
 
 use super::{
-    channel::{Batch, Blocking},
+    channel::{Batch, Blocking, peek},
     message::{Message, offering},
     take::Arriving,
 };
@@ -52,17 +52,24 @@ impl Store {
     pub(super) fn begin(shared: &std::sync::Arc<Shared>) -> io::Result<(Self, Vec<String>)> {
         let offers = moving::offers()?;
         let wanted = offers.iter().map(|offer| offer.listener.clone()).collect();
-        let mut this = Self { queue: queue(shared)?, shared: std::sync::Arc::downgrade(shared) };
+        let (mut queue, end) = queue()?;
+        let mut ends = vec![end];
         // The manager itself passes what it holds anyway.
         let own = offers.into_iter().filter(|offer| offer.sharing != SocketSharing::Shared);
         for (at, batch) in Batch::all(&offering(own)).enumerate() {
             // Only the first batch of a queue can be read without taking it.
             if at > 0 {
-                this.queue = queue(shared)?;
+                let (next, end) = self::queue()?;
+                queue = next;
+                ends.push(end);
             }
-            batch.send_at_once(this.queue.as_fd())?;
+            batch.send_at_once(queue.as_fd())?;
         }
-        Ok((this, wanted))
+        // All of them or none: half an offer would be taken for a whole one.
+        for end in ends {
+            shared.manager.store(end);
+        }
+        Ok((Self { queue, shared: std::sync::Arc::downgrade(shared) }, wanted))
     }
 
     /// Sends a batch, whole or not at all.
@@ -75,22 +82,29 @@ impl Store {
             // The queue is full.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let shared = self.shared.upgrade().ok_or(io::ErrorKind::BrokenPipe)?;
-                self.queue = queue(&shared)?;
-                batch.send_at_once(self.queue.as_fd())
+                let (queue, end) = queue()?;
+                batch.send_at_once(queue.as_fd())?;
+                shared.manager.store(end);
+                self.queue = queue;
+                Ok(())
             }
             result => result,
         }
     }
 }
 
-/// Makes a queue, and has the manager keep its end.
-fn queue(shared: &Shared) -> io::Result<OwnedFd> {
+/// Makes a queue. Returns where it is written, and the end for the manager to keep.
+fn queue() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let (ours, kept) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    let (ours, end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     // If it gets less, it is full sooner.
     let _ = sockopt::set_socket_send_buffer_size(&ours, ROOM);
-    shared.manager.store(kept);
-    Ok(ours)
+    Ok((ours, end))
+}
+
+/// Takes the oldest batch off a queue, and closes what is in it. Returns whether there was one.
+fn drop_batch(queue: &OwnedFd) -> bool {
+    recv(queue, &mut [0], RecvFlags::DONTWAIT).is_ok_and(|(_, length)| length > 0)
 }
 
 /// Takes the listeners that the process before has left with the manager. Everything stays there,
@@ -98,33 +112,111 @@ fn queue(shared: &Shared) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 ///
-/// If what is there makes no sense.
+/// If what is there makes no sense. It is gone then: the next start would fail as well.
 pub(super) fn taken() -> Result<Option<Arriving>, Failure> {
     let failed =
         |error: io::Error| Failure::from_error(error).context("cannot take what systemd has kept");
-    let mut channels = Vec::new();
-    for stored in crate::net::stored() {
-        // All that will come is there.
-        let channel = Blocking::new(UnixStream::from(stored), Duration::from_secs(1));
-        channels.push(channel.map_err(failed)?);
-    }
-    if channels.is_empty() {
+    let queues = crate::net::stored();
+    if queues.is_empty() {
         return Ok(None);
     }
-    let mut from = 0;
-    'offered: for channel in &channels {
-        for message in channel.peek().map_err(failed)? {
+    let listing = list(&queues).inspect_err(|error| {
+        if error.kind() == io::ErrorKind::InvalidData {
+            for queue in &queues {
+                while drop_batch(queue) {}
+            }
+        }
+    });
+    let Listing { from, offers, mut offering } = listing.map_err(failed)?;
+    offers.into_iter().for_each(moving::inherit);
+    // The listeners are the next one's if this one stops before it serves.
+    moving::hold_back();
+    moving::kept_until(move || {
+        for queue in offering.drain(..) {
+            drop_batch(&queue);
+        }
+    });
+    let channels = queues.into_iter().map(|queue| {
+        // All that will come is there.
+        Blocking::new(UnixStream::from(queue), Duration::from_secs(1))
+    });
+    let channels = channels.collect::<io::Result<_>>().map_err(failed)?;
+    Ok(Some(Arriving::Stored { channels, from }))
+}
+
+/// What is first in the queues.
+struct Listing {
+    /// The process that has written them.
+    from: u32,
+    offers: Vec<moving::Offer>,
+    /// The queues in which it is.
+    offering: Vec<OwnedFd>,
+}
+
+/// Reads the listeners, which stay where they are.
+fn list(queues: &[OwnedFd]) -> io::Result<Listing> {
+    let (mut from, mut offers, mut offering) = (0, Vec::new(), Vec::new());
+    // In whatever order: systemd passes those first that it got last.
+    for queue in queues {
+        let known = offers.len();
+        for message in peek(queue.as_fd())? {
             match message {
                 Message::Hello { process, .. } => from = process,
                 Message::Listener { listener, written, sharing, socket } => {
-                    moving::inherit(moving::Offer { listener, written, sharing, socket });
+                    offers.push(moving::Offer { listener, written, sharing, socket });
                 }
-                Message::Offered => break 'offered,
                 _ => {}
             }
         }
+        if offers.len() > known {
+            offering.push(queue.try_clone()?);
+        }
     }
-    // The listeners are the next one's if this one stops before it serves.
-    moving::hold_back();
-    Ok(Some(Arriving::Stored { channels, from }))
+    Ok(Listing { from, offers, offering })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offers(count: usize) -> impl Iterator<Item = moving::Offer> {
+        (0..count).map(|number| moving::Offer {
+            listener: number.to_string(),
+            written: String::new(),
+            sharing: SocketSharing::Exclusive,
+            socket: std::fs::File::open("/dev/null").unwrap().into(),
+        })
+    }
+
+    /// More than fit into one batch, and systemd's order.
+    #[test]
+    fn all_listeners_are_found_and_stay_until_they_are_dropped() {
+        let messages = offering(offers(300));
+        let mut ends = Vec::new();
+        for batch in Batch::all(&messages) {
+            let (ours, end) = queue().unwrap();
+            batch.send_at_once(ours.as_fd()).unwrap();
+            ends.insert(0, end);
+        }
+        assert!(ends.len() > 1);
+        for _ in 0..2 {
+            let Listing { from, offers, offering } = list(&ends).unwrap();
+            assert_eq!((from, offers.len()), (std::process::id(), 300));
+            assert_eq!(offering.len(), ends.len());
+        }
+        assert!(ends.iter().all(|end| drop_batch(end) && !drop_batch(end)));
+        assert!(list(&ends).unwrap().offers.is_empty());
+    }
+
+    /// A queue with connections alone is not one to be dropped.
+    #[test]
+    fn connections_are_no_listeners() {
+        let (ours, end) = queue().unwrap();
+        let socket = std::fs::File::open("/dev/null").unwrap().into();
+        let details = moving::Details::default();
+        let message = [Message::Connection { details, socket }];
+        Batch::of(&message).send_at_once(ours.as_fd()).unwrap();
+        let listing = list(&[end]).unwrap();
+        assert!(listing.offers.is_empty() && listing.offering.is_empty());
+    }
 }

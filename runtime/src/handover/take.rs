@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    channel::{Blocking, Channel},
+    channel::{Blocking, Channel, is_gone},
     message::Message,
     program,
 };
@@ -105,7 +105,8 @@ fn failure(error: io::Error) -> Failure {
 /// process, as when it waits for another of its children.
 pub(super) fn ask(socket: UnixStream) -> Result<Option<Arriving>, Failure> {
     let user = rustix::process::geteuid().as_raw();
-    if let Some((process, other)) = peer_of(&socket)
+    let peer = peer_of(&socket);
+    if let Some((process, other)) = peer
         && other != user
     {
         return Err(Failure::new(format!(
@@ -115,10 +116,10 @@ pub(super) fn ask(socket: UnixStream) -> Result<Option<Arriving>, Failure> {
     let mut channel = Blocking::new(socket, PATIENCE).map_err(failure)?;
     match channel.send(Message::hello()) {
         // It has closed: why, or that it has ended, is what there is to read.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        Err(error) if is_gone(&error) => {}
         sent => sent.map_err(failure)?,
     }
-    let mut from = 0;
+    let (mut from, mut has_spoken) = (peer.map_or(0, |(process, _)| process), false);
     loop {
         let received = match channel.receive() {
             // It has ended, with this one still in its queue.
@@ -126,7 +127,7 @@ pub(super) fn ask(socket: UnixStream) -> Result<Option<Arriving>, Failure> {
             received => received.map_err(failure)?,
         };
         match received {
-            Some(Message::Hello { process, .. }) => from = process,
+            Some(Message::Hello { process, .. }) => (from, has_spoken) = (process, true),
             Some(Message::Listener { listener, written, sharing, socket }) => {
                 moving::inherit(Offer { listener, written, sharing, socket });
             }
@@ -138,7 +139,7 @@ pub(super) fn ask(socket: UnixStream) -> Result<Option<Arriving>, Failure> {
                 return Err(Failure::new(format!("cannot take over from process {from}: {why}")));
             }
             Some(_) => {}
-            None if from == 0 => return Ok(None),
+            None if !has_spoken => return Ok(None),
             None => {
                 return Err(Failure::new(format!(
                     "cannot take over from process {from}: it has hung up"
@@ -184,10 +185,12 @@ pub(super) async fn arrive(
                 return Ok(());
             }
             let channels: io::Result<_> = channels.into_iter().map(Blocking::into_async).collect();
+            // If this fails, everything stays where it is.
+            let channels = channels.map_err(Failure::from_error)?;
             shared.manager.forget_stored();
             moving::accept();
             take_the_rest(from, shared, take_door);
-            (channels.map_err(Failure::from_error)?, from, hold(shared, from))
+            (channels, from, hold(shared, from))
         }
     };
     tokio::spawn(take_connections(channels, from, shared.clone(), hold));
@@ -503,7 +506,8 @@ mod tests {
         there.send(Message::Refused { why: "it stops".to_owned() }).unwrap();
         drop(there);
         let refused = ask(here).err().expect("a refusal").to_string();
-        assert!(refused.ends_with(": it stops"), "{refused}");
+        let this = std::process::id();
+        assert_eq!(refused, format!("cannot take over from process {this}: it stops"));
     }
 
     /// One that says what nobody understands is there: it may go on.

@@ -151,7 +151,8 @@ impl Log {
         self.writer.close()
     }
 
-    /// Waits until all messages are written, unless one of them takes longer than `limit`.
+    /// Waits until all messages are written, unless one of them takes longer than `limit`, or all
+    /// of them half a second.
     pub(crate) fn flush(&self, limit: Duration) {
         self.writer.flush(limit);
     }

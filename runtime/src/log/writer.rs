@@ -19,8 +19,9 @@ use crate::util::{
     threads,
 };
 
-/// How long `flush` waits at most.
-const STARVED: Duration = Duration::from_secs(1);
+/// How long `flush` waits at most. A stop flushes twice, in the second that it has for its last
+/// steps.
+const STARVED: Duration = Duration::from_millis(400);
 
 type Job = Box<dyn FnOnce() + Send>;
 

@@ -52,7 +52,7 @@ mod systemd {
         pub(crate) fn alive(&self) {}
 
         #[allow(clippy::unused_async, reason = "as where there is somebody")]
-        pub(crate) async fn sent(&self) {}
+        pub(crate) async fn sent(&self, _: Duration) {}
 
         #[cfg(feature = "tls")]
         pub(crate) fn reloads(&self) {}

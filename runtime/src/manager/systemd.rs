@@ -21,7 +21,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sd_notify::NotifyState;
 use tokio::sync::oneshot;
 
-use crate::util::one_line;
+use crate::util::{one_line, within};
 
 /// How many messages may be queued for a manager that does not read. Further ones are lost;
 /// `READY=1` and `STOPPING=1` are sent long before that.
@@ -29,6 +29,10 @@ const WAITING: usize = 64;
 
 /// The longest status. systemd ignores a message of more than 4096 bytes (`PIPE_BUF`) altogether.
 const LONGEST: usize = 2000;
+
+/// How long the thread that sends may have to wait for a CPU, on a machine that is busy.
+#[cfg(feature = "handover")]
+const STARVED: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(crate) struct Manager {
@@ -38,6 +42,9 @@ pub(crate) struct Manager {
     watchdog: Option<Duration>,
     /// Whether another process speaks for the unit by now.
     is_muted: AtomicBool,
+    /// Whether descriptors have been handed in. Relaxed: that is known to the thread that asks.
+    #[cfg(feature = "handover")]
+    has_stored: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -74,13 +81,19 @@ impl Manager {
         let thread = std::thread::Builder::new().name("graceful-notify".to_owned());
         // Without a thread, nothing can be sent, but everything else works.
         match thread.spawn(move || deliver(&socket, &outgoing)) {
-            Ok(_) => Self { outbox: Some(outbox), watchdog, is_muted: AtomicBool::new(false) },
+            Ok(_) => Self { outbox: Some(outbox), watchdog, ..Self::nobody() },
             Err(_) => Self::nobody(),
         }
     }
 
     pub(crate) fn nobody() -> Self {
-        Self { outbox: None, watchdog: None, is_muted: AtomicBool::new(false) }
+        Self {
+            outbox: None,
+            watchdog: None,
+            is_muted: AtomicBool::new(false),
+            #[cfg(feature = "handover")]
+            has_stored: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn is_there(&self) -> bool {
@@ -119,6 +132,7 @@ impl Manager {
     #[cfg(feature = "handover")]
     pub(crate) fn store(&self, descriptor: OwnedFd) {
         if let Some(outbox) = &self.outbox {
+            self.has_stored.store(true, Ordering::Relaxed);
             // As in `send`.
             let _ = outbox.try_send(Outgoing::Store(descriptor));
         }
@@ -153,13 +167,16 @@ impl Manager {
         }
     }
 
-    /// Resolves once all messages are sent.
-    pub(crate) async fn sent(&self) {
+    /// Resolves once all messages are sent, or after `limit`. That is longer if there are
+    /// descriptors among them, which would be closed: the thread may be waiting for a CPU.
+    pub(crate) async fn sent(&self, limit: Duration) {
         let Some(outbox) = &self.outbox else { return };
+        #[cfg(feature = "handover")]
+        let limit = if self.has_stored.load(Ordering::Relaxed) { STARVED } else { limit };
         let (mark, reached) = oneshot::channel();
         if outbox.try_send(Outgoing::Mark(mark)).is_ok() {
             // The thread lives as long as the outbox.
-            let _ = reached.await;
+            within(Some(limit), reached).await;
         }
     }
 

@@ -250,7 +250,13 @@ fn bind_or_take(addr: SocketAddr, options: &SocketOptions) -> io::Result<BoundSo
 }
 
 fn bind_new(addr: SocketAddr, options: &SocketOptions) -> io::Result<BoundSocket> {
-    socket_at(addr, options).map(|socket| own(ListenerSocket::Tcp(socket)))
+    let socket = match socket_at(addr, options) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && moving::make_way(addr.port()) => {
+            socket_at(addr, options)
+        }
+        result => result,
+    };
+    socket.map(|socket| own(ListenerSocket::Tcp(socket)))
 }
 
 fn own(socket: ListenerSocket) -> BoundSocket {

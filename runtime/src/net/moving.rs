@@ -300,6 +300,38 @@ pub(crate) fn inherited_by(listener: &str) -> Option<Offer> {
     Some(inherited.remove(at))
 }
 
+/// How to empty what the service manager keeps of the listeners, so that it keeps none open.
+#[cfg_attr(
+    not(all(feature = "handover", feature = "systemd", target_os = "linux")),
+    allow(dead_code, reason = "for the store")
+)]
+static KEPT: Mutex<Option<Box<dyn FnMut() + Send>>> = Mutex::new(None);
+
+/// The inherited listeners are those of a process that has ended: `forget` closes them, but for
+/// those that are taken here.
+#[cfg(all(feature = "handover", feature = "systemd", target_os = "linux"))]
+pub(crate) fn kept_until(forget: impl FnMut() + Send + 'static) {
+    *lock_std(&KEPT) = Some(Box::new(forget));
+}
+
+/// Closes the listeners of a process that has ended which are in the way of a new one at this port:
+/// they had another address. Returns whether there were any.
+pub(super) fn make_way(port: u16) -> bool {
+    let mut kept = lock_std(&KEPT);
+    let Some(forget) = &mut *kept else { return false };
+    let mut inherited = lock_std(&INHERITED);
+    let before = inherited.len();
+    inherited.retain(|offer| {
+        let addr = socket2::SockRef::from(&offer.socket).local_addr().ok();
+        addr.and_then(|addr| addr.as_socket()).is_none_or(|addr| addr.port() != port)
+    });
+    let are_in_the_way = inherited.len() < before;
+    if are_in_the_way {
+        forget();
+    }
+    are_in_the_way
+}
+
 /// Closes the listeners that no server has taken: the process before empties their queues.
 pub(crate) fn close_unclaimed() {
     lock_std(&INHERITED).clear();

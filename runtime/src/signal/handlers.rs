@@ -58,8 +58,11 @@ impl Action {
             return Ok(());
         }
         let number = i32::from(signal.number());
-        // As without a handler, until `install` is done.
-        self.set(false, true);
+        // As without a handler, until `install` is done. Not so for process 1: the default action
+        // of a handler would abort it, because the kernel shields it from the signal
+        // (`pid_namespaces(7)`), and nobody wants a container that ignores its stop.
+        let is_init = std::process::id() == 1;
+        self.set(is_init, !is_init);
         // The default action first: the signal has a handler from the first registration on, and
         // would be swallowed by one that only looks at `forces`.
         signal_hook::flag::register_conditional_default(number, &self.default)?;
@@ -73,7 +76,8 @@ impl Action {
 ///
 /// Call this while the process has no other thread. `signal-hook` installs the handler before it
 /// records the action, so a signal that arrives in between would be swallowed. The signals are
-/// blocked on this thread while that happens.
+/// blocked on this thread while that happens; with other threads, such as those of a runtime that
+/// was built before, there remains that moment.
 pub(crate) fn prepare(signals: &[Signal]) -> io::Result<()> {
     let ignores = ignores();
     let mut mask = SigSet::empty();

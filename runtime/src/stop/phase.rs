@@ -114,9 +114,13 @@ impl PhaseCell {
             phases = (phases.1, phases.0);
         }
         // If this fails, the program does not serve yet, or a stop has begun. The order is that of
-        // `advance`; nobody waits for either phase.
+        // `advance`.
         let (success, failure) = (Ordering::Release, Ordering::Relaxed);
-        self.now.compare_exchange(phases.0, phases.1, success, failure).is_ok()
+        let is_changed = self.now.compare_exchange(phases.0, phases.1, success, failure).is_ok();
+        if is_changed {
+            self.changed.notify_waiters();
+        }
+        is_changed
     }
 
     /// Resolves once `phase` is reached.

@@ -235,13 +235,12 @@ impl Sentinel {
             None if in_silence => {}
             None => shared.manager.status(&report.line()),
         }
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let all = async {
-            shared.log.close().await;
+        let said = async {
             // Do not wait for a manager that does not read.
-            within(Some(FLUSH_GRACE), shared.manager.sent()).await;
+            shared.manager.sent(FLUSH_GRACE).await;
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            within(left.map(|left| left.max(FLUSH_GRACE)), shared.log.close()).await;
         };
-        let said = within(left.map(|left| left.max(FLUSH_GRACE)), all);
         if report.forced.is_some() {
             said.await;
         } else if let First::Left(signal) =

@@ -223,24 +223,3 @@ fn a_second_signal_during_the_cleanup_still_names_what_the_limit_cut() {
         "{ended:#?}"
     );
 }
-
-#[test]
-fn what_nobody_could_read_is_named() {
-    let (mut process, addr) = web().env("TIMEOUT", "800ms").serve();
-    let mut idle = Client::connect(addr);
-    assert_eq!(idle.fetch("/").text(), "fine");
-    let mut quiet = Client::connect(addr);
-    assert_eq!(quiet.fetch("/").text(), "fine");
-    let blocked = process.block_every_worker(addr);
-    idle.get("/");
-    process.signal(Signal::TERM);
-    let ended = process.wait().expect(124);
-    let named = |client: &Client, what: &str| {
-        let peer = client.stream().local_addr().unwrap();
-        ended.said(&format!("from {peer}, {what}"))
-    };
-    assert!(named(&blocked, "no response yet, "), "{ended:#?}");
-    assert!(named(&idle, "what it sent was never read, "), "{ended:#?}");
-    // The kernel is asked: this one has sent nothing.
-    assert!(!named(&quiet, ""), "{ended:#?}");
-}

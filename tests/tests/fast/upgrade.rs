@@ -135,6 +135,7 @@ fn an_upgrade_that_fails_costs_nothing() {
         ("dies when ready", "the new process ended"),
         // An address that is another process's.
         ("listens on 127.0.0.1:1", "the new process ended"),
+        ("listens on 127.0.0.2:0", "it serves none of the addresses of this process"),
     ] {
         let fail = folder.file("wrong");
         let _ = fs::remove_file(&fail);

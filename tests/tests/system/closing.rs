@@ -166,6 +166,41 @@ fn new_connections_are_refused_while_the_queue_is_worked_off() {
 }
 
 #[test]
+fn what_nobody_could_read_is_named() {
+    what_could_not_be_read_is_named(web().env("TIMEOUT", "800ms").spawn());
+}
+
+/// Where the kernel's tables are text.
+#[test]
+fn what_nobody_could_read_is_named_without_netlink() {
+    let possible = Command::new("python3").arg("--version").output().is_ok();
+    if !graceful_tests::can("a process without netlink", possible) {
+        return;
+    }
+    what_could_not_be_read_is_named(web().env("TIMEOUT", "800ms").spawn_without("netlink"));
+}
+
+fn what_could_not_be_read_is_named(mut process: Process) {
+    let addr = process.addr();
+    let mut idle = Client::connect(addr);
+    assert_eq!(idle.fetch("/").text(), "fine");
+    let mut quiet = Client::connect(addr);
+    assert_eq!(quiet.fetch("/").text(), "fine");
+    let blocked = process.block_every_worker(addr);
+    idle.get("/");
+    process.signal(Signal::TERM);
+    let ended = process.wait().expect(124);
+    let named = |client: &Client, what: &str| {
+        let peer = client.stream().local_addr().unwrap();
+        ended.said(&format!("from {peer}, {what}"))
+    };
+    assert!(named(&blocked, "no response yet, "), "{ended:#?}");
+    assert!(named(&idle, "what it sent was never read, "), "{ended:#?}");
+    // The kernel is asked: this one has sent nothing.
+    assert!(!named(&quiet, ""), "{ended:#?}");
+}
+
+#[test]
 fn a_quiet_connection_is_kept_for_its_linger() {
     let (mut process, addr) = web().env("LINGER", "400ms").serve();
     let mut client = Client::connect(addr);

@@ -57,6 +57,11 @@ const FAULTS: &[Fault] = &[
 
 /// What strace writes goes to `log`.
 fn spawn_with(fixture: Fixture, fault: &str, log: &Path) -> Process {
+    spawn_behind(&[], fixture, fault, log)
+}
+
+/// The same with a program by which the fixture is run.
+fn spawn_behind(command: &[&str], fixture: Fixture, fault: &str, log: &Path) -> Process {
     let call = fault.split(':').next().unwrap().to_owned();
     // cargo has the linker look in more places, which counts.
     let fixture = fixture.env("ADDR", "127.0.0.1:0").env("LD_LIBRARY_PATH", "");
@@ -64,7 +69,7 @@ fn spawn_with(fixture: Fixture, fault: &str, log: &Path) -> Process {
         let mut strace = Command::new("strace");
         // `-D`: the program stays this process's child.
         strace.args(["-D", "-f", "-qq", "-o"]).arg(log).arg("-e").arg(format!("trace={call}"));
-        strace.arg("-e").arg(format!("inject={fault}")).arg(program);
+        strace.arg("-e").arg(format!("inject={fault}")).args(command).arg(program);
         strace
     })
 }
@@ -180,6 +185,22 @@ fn a_signal_while_its_handler_is_made_is_not_lost() {
     }
     println!("{ended} calls");
     assert!(ended > 8, "{ended} calls");
+}
+
+/// The kernel shields process 1 of a container from what it does not handle, and aborting is all
+/// that the default action of a handler can do there.
+#[test]
+fn a_signal_while_process_1_starts_ends_it() {
+    let is_root = rustix::process::geteuid().is_root();
+    if !has_strace() || !graceful_tests::can("process 1 of a container (as root)", is_root) {
+        return;
+    }
+    let folder = Folder::new("process-1");
+    let unshare = ["unshare", "--pid", "--fork", "--kill-child"];
+    // The first thread comes behind the handlers.
+    let fault = "clone3:signal=SIGTERM:when=1";
+    let mut process = spawn_behind(&unshare, fixture!("web"), fault, &folder.file("log"));
+    let _ = process.wait().expect(128 + Signal::TERM.as_raw());
 }
 
 fn hits(log: &Path) -> usize {

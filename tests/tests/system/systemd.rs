@@ -318,6 +318,27 @@ fn a_restart_with_the_descriptor_store_closes_no_connection() {
     assert!(!said.contains("no more:") && !said.contains("cut off"), "{said}");
 }
 
+/// A listener that is kept and that nobody takes is not in the way of one at another address.
+#[test]
+fn a_restart_at_another_address_of_the_port_serves_at_once() {
+    let Some(manager) = Manager::start() else { return };
+    let next = manager.units().join("next");
+    std::fs::write(&next, "").unwrap();
+    let lines = format!(
+        "FileDescriptorStoreMax=16\nEnvironment=GRACEFUL_FDSTORE=1\nNotifyAccess=main\n\
+         Environment=FAIL={}",
+        next.display()
+    );
+    let addr = upgraded(&manager, &lines);
+    let first = Client::connect(addr).fetch("/process").text();
+    std::fs::write(&next, format!("listens on 0.0.0.0:{}", addr.port())).unwrap();
+    manager.done(&["restart", "web"]);
+    let second = main_pid(&manager).as_raw_nonzero().to_string();
+    assert_ne!(second, first);
+    assert_eq!(Client::connect(addr).fetch("/process").text(), second);
+    manager.wait_for("web", "NFileDescriptorStore", |count| count == "0");
+}
+
 /// What is in the store stays there until the next process serves: neither one that fails, nor one
 /// that is stopped before, nor one that is killed, takes it along.
 #[test]

@@ -32,7 +32,8 @@ pub(crate) struct Kernel {
 #[derive(Debug)]
 struct Unread {
     at: Instant,
-    from: HashSet<SocketAddr>,
+    /// `None`: the kernel did not say.
+    from: Option<HashSet<SocketAddr>>,
 }
 
 /// By peer.
@@ -118,30 +119,31 @@ impl Kernel {
 
     /// Returns whether bytes of the client `peer` wait to be read, at `since` or later; `None`: the
     /// kernel cannot be asked. Asks about all of them at once, so that many questions with one
-    /// `since` cost one query.
+    /// `since` cost one query, also if that fails.
+    ///
+    /// Without netlink this reads the whole table on this thread: only what has run out of time
+    /// asks.
     pub(crate) fn is_unread(&self, peer: SocketAddr, since: Instant) -> Option<bool> {
-        let Some(diag) = &self.diag else {
-            return match self.read(None, peer, since) {
-                Answer::Known(facts) => Some(facts.unread),
-                Answer::Later | Answer::Unknown => None,
-            };
-        };
         let mut unread = lock(&self.unread);
-        if unread.as_ref().is_none_or(|unread| unread.at < since) {
-            *unread = Some(self.all_unread(diag)?);
-        }
-        Some(unread.as_ref()?.from.contains(&canonical(peer)))
+        let unread = match &mut *unread {
+            Some(unread) if unread.at >= since => unread,
+            older => older.insert(self.all_unread()),
+        };
+        Some(unread.from.as_ref()?.contains(&canonical(peer)))
     }
 
-    fn all_unread(&self, diag: &Mutex<SockDiag>) -> Option<Unread> {
+    fn all_unread(&self) -> Unread {
         let (at, mut from) = (Instant::now(), HashSet::new());
         let each = |entry: Entry| {
             if self.is_local(entry.local.ip()) && entry.unread() > 0 {
                 from.insert(entry.peer);
             }
         };
-        lock(diag).dump(self.listener, States::CONNECTED, each).ok()?;
-        Some(Unread { at, from })
+        let asked = match &self.diag {
+            Some(diag) => lock(diag).dump(self.listener, States::CONNECTED, each),
+            None => proc_net::dump_now(self.listener, each),
+        };
+        Unread { at, from: asked.ok().map(|()| from) }
     }
 
     /// Answers from `/proc/net/tcp`.
@@ -292,17 +294,7 @@ mod tests {
             let (listener, mut client, mut server) = connect(bound, to);
             let peer = server.peer_addr().unwrap();
             for kernel in both(&listener) {
-                let is_unread = || {
-                    let since = Instant::now();
-                    loop {
-                        // The table of `/proc` is read by another thread.
-                        if let Some(is_unread) = kernel.is_unread(peer, since) {
-                            return is_unread;
-                        }
-                        assert!(since.elapsed() < Duration::from_secs(10));
-                        std::thread::yield_now();
-                    }
-                };
+                let is_unread = || kernel.is_unread(peer, Instant::now()).unwrap();
                 assert!(!is_unread(), "{bound}");
                 client.write_all(b"x").unwrap();
                 assert!(is_unread(), "{bound}");

@@ -133,6 +133,12 @@ const TICK_US: u32 = 10_000;
 /// The kernel's retransmission timeout is the round-trip time plus at least this (`TCP_RTO_MIN`).
 const LEAST_VARIANCE_US: u32 = 200_000;
 
+/// Calls `each` with every socket at the port of this listener, now and on this thread.
+pub(super) fn dump_now(listener: SocketAddr, each: impl FnMut(Entry)) -> io::Result<()> {
+    let file = lock_std(reader(listener)).file;
+    dump(file, &[listener.port()], each)
+}
+
 /// Calls `each` with every socket of the machine's network namespace at one of these local ports.
 fn dump(file: &str, ports: &[u16], mut each: impl FnMut(Entry)) -> io::Result<()> {
     let mut text = Vec::new();
@@ -264,10 +270,12 @@ pub(super) enum TcpState {
     /// A handshake in progress: the SYN has been answered, the final ACK has not come.
     SynRecv,
     Listen,
-    /// Our side is shut and the FIN not yet acknowledged (`FIN_WAIT1`, `LAST_ACK`, `CLOSING`).
+    /// Our side is shut and the FIN not yet acknowledged (`FIN_WAIT1`).
     FinSent,
     /// The peer's side is shut (`CLOSE_WAIT`).
     FinReceived,
+    /// Both (`LAST_ACK`, `CLOSING`).
+    BothFins,
     Other,
 }
 
@@ -276,8 +284,9 @@ impl TcpState {
         match number {
             3 => Self::SynRecv,
             10 => Self::Listen,
-            4 | 9 | 11 => Self::FinSent,
+            4 => Self::FinSent,
             8 => Self::FinReceived,
+            9 | 11 => Self::BothFins,
             _ => Self::Other,
         }
     }
@@ -303,13 +312,13 @@ impl States {
 impl Entry {
     /// Unacknowledged bytes of data.
     pub(super) fn undelivered(&self) -> u32 {
-        let fin = u32::from(self.state == TcpState::FinSent);
+        let fin = u32::from(matches!(self.state, TcpState::FinSent | TcpState::BothFins));
         self.unacknowledged.saturating_sub(fin)
     }
 
     /// Bytes of data that have not been read.
     pub(super) fn unread(&self) -> u32 {
-        let fin = u32::from(self.state == TcpState::FinReceived);
+        let fin = u32::from(matches!(self.state, TcpState::FinReceived | TcpState::BothFins));
         self.received.saturating_sub(fin)
     }
 }
