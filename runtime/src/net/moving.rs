@@ -335,6 +335,8 @@ pub(super) fn make_way(port: u16) -> bool {
 /// Closes the listeners that no server has taken: the process before empties their queues.
 pub(crate) fn close_unclaimed() {
     lock_std(&INHERITED).clear();
+    // It holds the queues open, with the connections in them.
+    *lock_std(&KEPT) = None;
 }
 
 /// A moved connection for its accept loop. The drain waits until that has counted it.

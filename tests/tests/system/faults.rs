@@ -51,8 +51,18 @@ const FAULTS: &[Fault] = &[
     // `/proc`, and what is loaded late: behind what the linker opens.
     Fault { call: "openat", errors: &["EMFILE", "ENFILE", "EACCES"], when: "6..9", lost: 0 },
     // A connection's own.
-    Fault { call: "recvfrom", errors: &["ECONNRESET", "ENOMEM"], when: "3", lost: 3 },
-    Fault { call: "writev", errors: &["EPIPE", "ENOBUFS"], when: "3", lost: 3 },
+    Fault {
+        call: "recvfrom",
+        errors: &["ECONNRESET", "ENOMEM", "ETIMEDOUT", "EHOSTUNREACH"],
+        when: "3",
+        lost: 3,
+    },
+    Fault {
+        call: "writev",
+        errors: &["EPIPE", "ENOBUFS", "ECONNRESET", "ENOMEM"],
+        when: "3",
+        lost: 3,
+    },
 ];
 
 /// What strace writes goes to `log`.
@@ -158,14 +168,28 @@ fn a_handler_that_is_preempted_does_not_force_the_end() {
 /// there is a handler for the kernel and none yet for the process.
 #[test]
 fn a_signal_while_its_handler_is_made_is_not_lost() {
+    at_each_call_of_a_start("rt_sigaction", 8);
+}
+
+/// The same while it binds, and while it starts its threads.
+#[test]
+fn a_signal_while_the_program_starts_is_not_lost() {
+    for call in ["socket", "bind", "listen"] {
+        at_each_call_of_a_start(call, 0);
+    }
+    at_each_call_of_a_start("clone3", 2);
+}
+
+/// Sends SIGTERM at each of these calls of the first thread, of which there are more than `least`.
+fn at_each_call_of_a_start(call: &str, least: usize) {
     if !has_strace() {
         return;
     }
-    let folder = Folder::new("made");
+    let folder = Folder::new(&format!("at-{call}"));
     let log = &folder.file("log");
     let mut ended = 0;
     for when in 1.. {
-        let fault = format!("rt_sigaction:signal=SIGTERM:when={when}");
+        let fault = format!("{call}:signal=SIGTERM:when={when}");
         let mut process = spawn_with(fixture!("web"), &fault, log);
         let has_come = || std::fs::read_to_string(log).is_ok_and(|log| log.contains("--- SIGTERM"));
         while !has_come() && !process.is_over() && !process.line_if("listening on") {
@@ -183,8 +207,8 @@ fn a_signal_while_its_handler_is_made_is_not_lost() {
         ended += 1;
         assert!(std::fs::remove_file(log).is_ok());
     }
-    println!("{ended} calls");
-    assert!(ended > 8, "{ended} calls");
+    println!("{ended} calls of {call}");
+    assert!(ended > least, "{ended} calls of {call}");
 }
 
 /// The kernel shields process 1 of a container from what it does not handle, and aborting is all
@@ -223,6 +247,7 @@ const OF_A_START: &[(&str, &[&str])] = &[
     ("rt_sigprocmask", &["EINVAL"]),
     ("openat", &["EMFILE", "EACCES"]),
     ("accept4", &["EMFILE", "ENOMEM"]),
+    ("clone3", &["EAGAIN"]),
 ];
 
 #[test]
@@ -263,8 +288,8 @@ const OF_AN_UPGRADE: &[(&str, &[&str], std::ops::RangeInclusive<u32>)] = &[
     ("mkdir", &["EACCES", "ENOSPC"], 1..=1),
     ("connect", &["EACCES", "EAGAIN"], 1..=1),
     ("accept4", &["EMFILE", "ECONNABORTED"], 1..=1),
-    ("sendmsg", &["EPIPE", "ENOBUFS", "ECONNRESET"], 1..=4),
-    ("recvmsg", &["ECONNRESET", "ENOMEM"], 1..=4),
+    ("sendmsg", &["EPIPE", "ENOBUFS", "ECONNRESET", "ETOOMANYREFS", "EINTR"], 1..=4),
+    ("recvmsg", &["ECONNRESET", "ENOMEM", "EINTR"], 1..=4),
     ("getsockopt", &["ENOBUFS"], 1..=1),
     ("prlimit64", &["EPERM"], 1..=2),
     ("waitid", &["EINTR"], 1..=1),
@@ -397,6 +422,42 @@ fn an_old_process_that_dies_in_a_take_over_leaves_the_next_one_free() {
         let _ = next.wait().expect(0);
         true
     });
+}
+
+/// The next one dies: the old one goes on, unless it had let go.
+#[test]
+fn a_next_process_that_dies_in_a_take_over_leaves_the_old_one_as_it_was() {
+    if !has_strace() {
+        return;
+    }
+    let (mut stays, mut let_go) = (0, 0);
+    at_each_call("SIGKILL", |fault| {
+        let folder = Folder::new("next-dies");
+        let (mut old, addr) = TakeOver::fixture(&folder).serve();
+        let mut kept = Client::connect(addr);
+        let pid = old.pid().to_string();
+        assert_eq!(kept.fetch("/process").text(), pid, "{fault}");
+        let mut next = spawn_with(TakeOver::fixture(&folder), fault, &folder.file("log"));
+        let line = old.any_line(&["this process goes on", "has taken over"]);
+        if line.contains("goes on") {
+            stays += 1;
+            assert_eq!(next.wait().status.signal(), Some(Signal::KILL.as_raw()), "{fault}");
+            for client in [&mut kept, &mut Client::connect(addr)] {
+                assert_eq!(client.fetch("/process").text(), pid, "{fault}");
+            }
+            old.term();
+        } else {
+            let_go += 1;
+            if !next.is_over() {
+                next.signal_if_there(Signal::TERM);
+            }
+        }
+        drop(kept);
+        let _ = old.wait().expect(0);
+        next.wait().status.signal() == Some(Signal::KILL.as_raw())
+    });
+    println!("{stays} stayed, {let_go} had let go");
+    assert!(stays > 2, "{stays} {let_go}");
 }
 
 /// It hangs, and goes on: nobody notices.

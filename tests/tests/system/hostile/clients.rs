@@ -11,7 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use graceful_tests::{Certificates, Client, PATIENCE, Process, certificates, http2::PREFACE};
+use graceful_tests::{
+    Certificates, Client, PATIENCE, Process, certificates, fixture, http2::PREFACE,
+};
 use rustls::StreamOwned;
 
 use super::{End, WELL, check, cut, hostile, hurried, rounds};
@@ -345,5 +347,40 @@ fn a_pipeline_that_never_ends() {
         check("a pipeline that never ends", &process.wait(), start, WELL);
         drop(stream);
         sending.join().unwrap();
+    }
+}
+
+/// An upgrade whose first message comes beside its head, before the signal, in the lame duck and in
+/// the drain: it is answered, and the connection ends by its handler.
+#[test]
+fn upgrades_whose_first_message_comes_with_the_head() {
+    let head = "GET /ws HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    // A masked text, and a masked close (RFC 6455, section 5.2).
+    let first = [head.as_bytes(), b"\x81\x85\0\0\0\0early"].concat();
+    for (when, delay) in [("before", "0s"), ("in the lame duck", "1s"), ("in the drain", "0s")] {
+        let web = fixture!("web").env("DELAY", delay).env("LINGER", "20s");
+        let (mut process, addr) = web.serve();
+        let mut client = Client::connect(addr);
+        assert_eq!(client.fetch("/").text(), "fine", "{when}");
+        if when != "before" {
+            process.term();
+        }
+        client.send(&first);
+        let (mut stream, mut seen) = (client.stream(), Vec::new());
+        while !seen.ends_with(b"\x81\x05early") {
+            let mut piece = [0; 1_024];
+            let read = stream.read(&mut piece).unwrap();
+            assert!(read > 0, "{when}: {}", String::from_utf8_lossy(&seen));
+            seen.extend(&piece[..read]);
+        }
+        assert!(seen.starts_with(b"HTTP/1.1 101 "), "{when}: {}", String::from_utf8_lossy(&seen));
+        if when == "before" {
+            process.term();
+        }
+        client.send(b"\x88\x80\0\0\0\0");
+        // Whether the close is answered is up to the handler.
+        client.stream().read_to_end(&mut seen).expect("a clean close");
+        let _ = process.wait().expect(0);
     }
 }

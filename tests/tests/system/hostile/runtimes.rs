@@ -118,7 +118,7 @@ const HOOKS: &[(&str, End)] = &[
 
 /// The same for a task.
 const TASKS: &[(&str, End)] = &[
-    ("blocks", cut("limit of 500ms reached, cut off: task tests/fixtures/hostile.rs:")),
+    ("blocks", cut("limit of 500ms reached, cut off:")),
     ("spins", cut("task tests/fixtures/hostile.rs:")),
     ("spins and yields", cut("task tests/fixtures/hostile.rs:")),
     ("deadlocks", cut("task tests/fixtures/hostile.rs:")),
@@ -133,36 +133,44 @@ const TASKS: &[(&str, End)] = &[
     ("stops", WELL),
 ];
 
-fn of_a_place(place: &str, cases: &[(&str, End)]) {
-    for (what, end) in (0..rounds()).flat_map(|_| cases) {
-        let mut process = end.program().env(place, what).spawn();
-        let is_hook = place == "HOOK";
-        if is_hook {
-            process.addr();
-        } else {
-            process.line(&format!("{what} begins"));
+/// Every flavor. Where there is one thread, tokio panics rather than to block in place, and the
+/// process ends with `in_place`; hooks have threads of their own.
+fn of_a_place(place: &str, in_place: Option<i32>, cases: &[(&str, End)]) {
+    for flavor in ["multi_thread", "current_thread", "local"] {
+        for &(what, end) in (0..rounds()).flat_map(|_| cases) {
+            let has_one_thread = flavor != "multi_thread";
+            let in_place = in_place.filter(|_| what == "blocks in place" && has_one_thread);
+            let end = in_place.map_or(end, |code| End { code, named: "can call blocking only" });
+            let mut process = end.program().env("FLAVOR", flavor).env(place, what).spawn();
+            let is_hook = place == "HOOK";
+            if is_hook {
+                process.addr();
+            } else {
+                process.line(&format!("{what} begins"));
+            }
+            let start = Instant::now();
+            // These end by themselves, except for a hook, which a stop makes begin.
+            let panics = what == "panics" || in_place.is_some();
+            let ends = ["exits", "stops"].contains(&what) || (place == "MAIN" && panics);
+            if is_hook || !ends {
+                process.signal(Signal::TERM);
+            }
+            check(&format!("{what}, {place}, {flavor}"), &process.wait(), start, end);
         }
-        let start = Instant::now();
-        // These end by themselves, except for a hook, which a stop makes begin.
-        let ends = ["exits", "stops"].contains(what) || (place, *what) == ("MAIN", "panics");
-        if is_hook || !ends {
-            process.signal(Signal::TERM);
-        }
-        check(&format!("{what}, {place}"), &process.wait(), start, *end);
     }
 }
 
 #[test]
 fn a_main() {
-    of_a_place("MAIN", MAINS);
+    of_a_place("MAIN", Some(101), MAINS);
 }
 
 #[test]
 fn a_hook() {
-    of_a_place("HOOK", HOOKS);
+    of_a_place("HOOK", None, HOOKS);
 }
 
 #[test]
 fn a_task() {
-    of_a_place("TASK", TASKS);
+    of_a_place("TASK", Some(0), TASKS);
 }
