@@ -117,7 +117,7 @@ impl Config {
     fn run_by(self, propagation: Propagation, build: Build, main: BoxedMain<'_>) -> Exit {
         // Before this crate spawns its first thread.
         let prepared = crate::signal::prepare(&self.signals);
-        // Likewise, so that no other thread can be reading the environment.
+        // Also before that, so that no other thread can be reading the environment.
         #[cfg(feature = "handover")]
         let handover = self.handover.resolve().and_then(Handover::begin);
         let manager = Manager::take();

@@ -129,7 +129,7 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Whether a write has failed because the other side has closed.
+/// Returns whether a write failed because the other side had closed the socket.
 pub(super) fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
@@ -138,8 +138,8 @@ fn malformed(why: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("not a message of a hand-over: {why}"))
 }
 
-/// Returns the messages of the first batch, which stays where it is. The socket has to keep the
-/// boundaries of what is written, and there has to be something in it.
+/// Returns the messages of the first batch and leaves it in the queue. The socket must preserve
+/// message boundaries and must not be empty.
 #[cfg(all(feature = "systemd", target_os = "linux"))]
 pub(super) fn peek(socket: BorrowedFd<'_>) -> io::Result<Vec<Message>> {
     let mut reader = Reader::new();

@@ -408,8 +408,8 @@ impl Next {
 }
 
 /// Waits for the process that was started.
-async fn accept(listener: &UnixListener, pid: u32) -> Result<Channel, No> {
-    let failed = |error: io::Error| No::refused(&error.to_string());
+async fn accept(listener: &UnixListener, pid: u32) -> Result<Channel, NotAgreed> {
+    let failed = |error: io::Error| NotAgreed::refused(&error.to_string());
     loop {
         let (socket, _) = listener.accept().await.map_err(failed)?;
         let peer = socket.peer_cred().map_err(failed)?;
@@ -428,13 +428,13 @@ struct Agreed {
 }
 
 /// Why the new process does not begin.
-struct No {
+struct NotAgreed {
     why: String,
-    /// Whether it is gone, or cannot be talked to: its exit status, if it has one, says more.
+    /// Whether the connection to it was lost. Then its exit status, if there is one, says more.
     is_lost: bool,
 }
 
-impl No {
+impl NotAgreed {
     fn lost(why: &str) -> Self {
         Self { why: why.to_owned(), is_lost: true }
     }
@@ -448,15 +448,15 @@ impl No {
 /// exit status makes a better error than a closed socket.
 async fn unless_it_ends<T>(
     process: Option<&mut NewProcess>,
-    doing: impl Future<Output = Result<T, No>>,
+    doing: impl Future<Output = Result<T, NotAgreed>>,
 ) -> Result<T, String> {
-    let Some(process) = process else { return doing.await.map_err(|no| no.why) };
+    let Some(process) = process else { return doing.await.map_err(|error| error.why) };
     let ended = |how| format!("{how} before it was ready");
     match race(process.ended(), doing).await {
         First::Left(how) => Err(ended(how)),
         First::Right(Ok(done)) => Ok(done),
-        First::Right(Err(No { why, is_lost })) => {
-            // Also one that is refused has something to say before it is killed.
+        First::Right(Err(NotAgreed { why, is_lost })) => {
+            // A refused process also gets the time to print its error before it is killed.
             let how = within(Some(LAST_WORD), process.ended()).await;
             Err(how.filter(|_| is_lost).map_or(why, ended))
         }
@@ -496,20 +496,20 @@ impl Offering {
     /// Offers the listeners, waits until the new process serves, and lets it begin.
     async fn agree(mut self, shared: &Shared) -> Result<(Channel, Agreed, u32), String> {
         let agreeing = async {
-            let lost = || No::lost("the new process hung up before it was ready");
+            let lost = || NotAgreed::lost("the new process hung up before it was ready");
             let channel = self.channel.as_mut().ok_or_else(lost)?;
             match agree(channel, shared).await {
                 Ok((agreed, process)) => {
                     let channel = self.channel.take().ok_or_else(lost)?;
                     Ok((channel, agreed, process))
                 }
-                Err(no) => {
-                    // If this cannot be sent, the drop has to kill a process that was started
-                    // before it closes the socket.
-                    if channel.refuse(&no.why) {
+                Err(error) => {
+                    // If the refusal cannot be sent, `drop` closes the socket, after it has killed
+                    // a process that was started.
+                    if channel.refuse(&error.why) {
                         self.channel = None;
                     }
-                    Err(no)
+                    Err(error)
                 }
             }
         };
@@ -521,11 +521,12 @@ impl Offering {
     }
 }
 
-async fn agree(channel: &mut Channel, shared: &Shared) -> Result<(Agreed, u32), No> {
-    let lost =
-        |error: io::Error| No::lost(&format!("the new process cannot be talked to: {error}"));
+async fn agree(channel: &mut Channel, shared: &Shared) -> Result<(Agreed, u32), NotAgreed> {
+    let lost = |error: io::Error| {
+        NotAgreed::lost(&format!("the new process cannot be talked to: {error}"))
+    };
     let offers = moving::offers().map_err(|error| {
-        No::refused(&format!("the listening sockets cannot be passed on: {error}"))
+        NotAgreed::refused(&format!("the listening sockets cannot be passed on: {error}"))
     })?;
     let offered: Vec<_> = offers.iter().map(|offer| offer.listener.clone()).collect();
     for batch in Batch::all(&offering(offers)) {
@@ -537,23 +538,25 @@ async fn agree(channel: &mut Channel, shared: &Shared) -> Result<(Agreed, u32), 
             Some(Message::Hello { process: number, .. }) => process = number,
             Some(Message::Ready { wanted, room }) => {
                 if !offered.is_empty() && !offered.iter().any(|it| wanted.contains(it)) {
-                    return Err(No::refused("it serves none of the addresses of this process"));
+                    return Err(NotAgreed::refused(
+                        "it serves none of the addresses of this process",
+                    ));
                 }
                 break Agreed { wanted, room };
             }
             Some(_) => {}
-            None => return Err(No::lost("the new process hung up before it was ready")),
+            None => return Err(NotAgreed::lost("the new process hung up before it was ready")),
         }
     };
     if shared.phase.is_stopping() {
-        return Err(No::refused("the program stops"));
+        return Err(NotAgreed::refused("the program stops"));
     }
     channel.tell(Message::Begin).await.map_err(lost)?;
     loop {
         match channel.receive().await.map_err(lost)? {
             Some(Message::Begun) => break,
             Some(_) => {}
-            None => return Err(No::lost("the new process ended when it was to begin")),
+            None => return Err(NotAgreed::lost("the new process ended when it was to begin")),
         }
     }
     // Sent whole or not at all. Once it is sent there is no way back, so nothing is awaited between

@@ -65,7 +65,7 @@ impl Store {
             }
             batch.send_at_once(queue.as_fd())?;
         }
-        // All of them or none: half an offer would be taken for a whole one.
+        // All or none: the next process would take a part of the listeners for all of them.
         for end in ends {
             shared.manager.store(end);
         }
@@ -112,7 +112,8 @@ fn drop_batch(queue: &OwnedFd) -> bool {
 ///
 /// # Errors
 ///
-/// If what is there makes no sense. It is gone then: the next start would fail as well.
+/// If the messages cannot be decoded. They are dropped then, because every later start would fail
+/// in the same way.
 pub(super) fn taken() -> Result<Option<Arriving>, Failure> {
     let failed =
         |error: io::Error| Failure::from_error(error).context("cannot take what systemd has kept");
@@ -131,7 +132,7 @@ pub(super) fn taken() -> Result<Option<Arriving>, Failure> {
     offers.into_iter().for_each(moving::inherit);
     // The listeners are the next one's if this one stops before it serves.
     moving::hold_back();
-    moving::kept_until(move || {
+    moving::on_make_way(move || {
         for queue in offering.drain(..) {
             drop_batch(&queue);
         }
@@ -144,19 +145,19 @@ pub(super) fn taken() -> Result<Option<Arriving>, Failure> {
     Ok(Some(Arriving::Stored { channels, from }))
 }
 
-/// What is first in the queues.
+/// The listeners at the front of the queues.
 struct Listing {
-    /// The process that has written them.
+    /// The process that stored them.
     from: u32,
     offers: Vec<moving::Offer>,
-    /// The queues in which it is.
+    /// The queues that begin with listeners.
     offering: Vec<OwnedFd>,
 }
 
-/// Reads the listeners, which stay where they are.
+/// Reads the listeners and leaves them in the queues.
 fn list(queues: &[OwnedFd]) -> io::Result<Listing> {
     let (mut from, mut offers, mut offering) = (0, Vec::new(), Vec::new());
-    // In whatever order: systemd passes those first that it got last.
+    // In any order: systemd passes the newest first.
     for queue in queues {
         let known = offers.len();
         for message in peek(queue.as_fd())? {

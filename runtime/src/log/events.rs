@@ -152,7 +152,7 @@ impl Log {
     }
 
     /// Waits until all messages are written, unless one of them takes longer than `limit`, or all
-    /// of them half a second.
+    /// of them longer than [`STARVED`](crate::util::threads::STARVED).
     pub(crate) fn flush(&self, limit: Duration) {
         self.writer.flush(limit);
     }

@@ -19,10 +19,6 @@ use crate::util::{
     threads,
 };
 
-/// How long `flush` waits at most. A stop flushes twice, in the second that it has for its last
-/// steps.
-const STARVED: Duration = Duration::from_millis(400);
-
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Runs jobs in the order of `push`. The thread exists from the start until `close`, so that no
@@ -147,7 +143,7 @@ impl Writer {
     /// `limit`, because then nobody is reading. A message that the thread has not started to write
     /// is only waiting for a CPU, which can take longer than that on a busy machine.
     pub(crate) fn flush(&self, limit: Duration) {
-        let starved = Instant::now() + STARVED;
+        let starved = Instant::now() + threads::STARVED;
         let mut queue = self.0.lock();
         while queue.busy {
             let until = queue.began.map_or(starved, |began| starved.min(began + limit));
@@ -250,7 +246,7 @@ mod tests {
         });
         let start = Instant::now();
         writer.flush(Duration::from_millis(1));
-        assert!(rx.try_recv().is_ok() || start.elapsed() >= STARVED);
+        assert!(rx.try_recv().is_ok() || start.elapsed() >= threads::STARVED);
     }
 
     #[test]

@@ -21,6 +21,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sd_notify::NotifyState;
 use tokio::sync::oneshot;
 
+#[cfg(feature = "handover")]
+use crate::util::threads;
 use crate::util::{one_line, within};
 
 /// How many messages may be queued for a manager that does not read. Further ones are lost;
@@ -30,10 +32,6 @@ const WAITING: usize = 64;
 /// The longest status. systemd ignores a message of more than 4096 bytes (`PIPE_BUF`) altogether.
 const LONGEST: usize = 2000;
 
-/// How long the thread that sends may have to wait for a CPU, on a machine that is busy.
-#[cfg(feature = "handover")]
-const STARVED: Duration = Duration::from_millis(500);
-
 #[derive(Debug)]
 pub(crate) struct Manager {
     /// To the thread that sends: the sentinel, which sends most messages, has limits to keep, and a
@@ -42,7 +40,7 @@ pub(crate) struct Manager {
     watchdog: Option<Duration>,
     /// Whether another process speaks for the unit by now.
     is_muted: AtomicBool,
-    /// Whether descriptors have been handed in. Relaxed: that is known to the thread that asks.
+    /// Whether descriptors were handed in. Relaxed: the thread that reads it also writes it.
     #[cfg(feature = "handover")]
     has_stored: AtomicBool,
 }
@@ -167,12 +165,12 @@ impl Manager {
         }
     }
 
-    /// Resolves once all messages are sent, or after `limit`. That is longer if there are
-    /// descriptors among them, which would be closed: the thread may be waiting for a CPU.
+    /// Resolves once all messages are sent, or after `limit`. If descriptors were handed in, it
+    /// waits longer: they would be lost if the thread did not get a CPU in time.
     pub(crate) async fn sent(&self, limit: Duration) {
         let Some(outbox) = &self.outbox else { return };
         #[cfg(feature = "handover")]
-        let limit = if self.has_stored.load(Ordering::Relaxed) { STARVED } else { limit };
+        let limit = if self.has_stored.load(Ordering::Relaxed) { threads::STARVED } else { limit };
         let (mark, reached) = oneshot::channel();
         if outbox.try_send(Outgoing::Mark(mark)).is_ok() {
             // The thread lives as long as the outbox.

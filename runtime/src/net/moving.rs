@@ -300,25 +300,25 @@ pub(crate) fn inherited_by(listener: &str) -> Option<Offer> {
     Some(inherited.remove(at))
 }
 
-/// How to empty what the service manager keeps of the listeners, so that it keeps none open.
+/// Drops the copies of the inherited listeners that the service manager keeps.
 #[cfg_attr(
     not(all(feature = "handover", feature = "systemd", target_os = "linux")),
     allow(dead_code, reason = "for the store")
 )]
-static KEPT: Mutex<Option<Box<dyn FnMut() + Send>>> = Mutex::new(None);
+static DROP_STORED: Mutex<Option<Box<dyn FnMut() + Send>>> = Mutex::new(None);
 
-/// The inherited listeners are those of a process that has ended: `forget` closes them, but for
-/// those that are taken here.
+/// Notes that the service manager keeps copies of the inherited listeners, whose process has ended,
+/// and how to drop them.
 #[cfg(all(feature = "handover", feature = "systemd", target_os = "linux"))]
-pub(crate) fn kept_until(forget: impl FnMut() + Send + 'static) {
-    *lock_std(&KEPT) = Some(Box::new(forget));
+pub(crate) fn on_make_way(drop_stored: impl FnMut() + Send + 'static) {
+    *lock_std(&DROP_STORED) = Some(Box::new(drop_stored));
 }
 
-/// Closes the listeners of a process that has ended which are in the way of a new one at this port:
-/// they had another address. Returns whether there were any.
+/// Closes unclaimed listeners at this port, which keep a new one from being bound at another
+/// address. Returns whether there were any. Those of a process that is still running stay.
 pub(super) fn make_way(port: u16) -> bool {
-    let mut kept = lock_std(&KEPT);
-    let Some(forget) = &mut *kept else { return false };
+    let mut drop_stored = lock_std(&DROP_STORED);
+    let Some(drop_stored) = &mut *drop_stored else { return false };
     let mut inherited = lock_std(&INHERITED);
     let before = inherited.len();
     inherited.retain(|offer| {
@@ -327,7 +327,7 @@ pub(super) fn make_way(port: u16) -> bool {
     });
     let are_in_the_way = inherited.len() < before;
     if are_in_the_way {
-        forget();
+        drop_stored();
     }
     are_in_the_way
 }
@@ -336,7 +336,7 @@ pub(super) fn make_way(port: u16) -> bool {
 pub(crate) fn close_unclaimed() {
     lock_std(&INHERITED).clear();
     // It holds the queues open, with the connections in them.
-    *lock_std(&KEPT) = None;
+    *lock_std(&DROP_STORED) = None;
 }
 
 /// A moved connection for its accept loop. The drain waits until that has counted it.

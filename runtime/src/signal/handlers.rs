@@ -58,9 +58,9 @@ impl Action {
             return Ok(());
         }
         let number = i32::from(signal.number());
-        // As without a handler, until `install` is done. Not so for process 1: the default action
-        // of a handler would abort it, because the kernel shields it from the signal
-        // (`pid_namespaces(7)`), and nobody wants a container that ignores its stop.
+        // As without a handler, until `install` is done. The kernel shields process 1 of a
+        // container from default actions (`pid_namespaces(7)`), and emulating one would abort it,
+        // so it exits.
         let is_init = std::process::id() == 1;
         self.set(is_init, !is_init);
         // The default action first: the signal has a handler from the first registration on, and
@@ -76,8 +76,8 @@ impl Action {
 ///
 /// Call this while the process has no other thread. `signal-hook` installs the handler before it
 /// records the action, so a signal that arrives in between would be swallowed. The signals are
-/// blocked on this thread while that happens; with other threads, such as those of a runtime that
-/// was built before, there remains that moment.
+/// blocked on this thread while that happens. If there are other threads, such as those of a
+/// runtime that was built before, that moment remains.
 pub(crate) fn prepare(signals: &[Signal]) -> io::Result<()> {
     let ignores = ignores();
     let mut mask = SigSet::empty();

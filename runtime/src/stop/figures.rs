@@ -48,8 +48,8 @@ fn float(count: usize) -> f64 {
 impl Shared {
     /// Returns the current figures, the phase last.
     pub(crate) fn figures(&self) -> Vec<Figure> {
-        // Values that change with the phase are never ahead of the phase beside them. What was cut
-        // is behind it at first: whatever ends by itself in that moment does not count.
+        // Values that change with the phase are never ahead of the phase beside them. The count of
+        // what was cut comes a moment later, without the work that ends by itself in that moment.
         loop {
             let phase = self.phase.now();
             // Pairs with the release in `advance`: what was noted before this phase is seen.
@@ -104,7 +104,7 @@ impl Shared {
     ///
     /// A recorder takes them one by one and may be read in between. So what changes to 0 comes
     /// first, which leaves a moment without a phase rather than one with two, and the phase comes
-    /// last: no value beside it is from before it.
+    /// last: the values beside it are no older than it.
     #[cfg(feature = "metrics")]
     pub(super) fn publish(&self) {
         for Figure { name, kind, label, mut values, .. } in self.figures() {

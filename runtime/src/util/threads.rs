@@ -10,6 +10,10 @@ use std::{
 
 use super::sync::{lock_std, unpoisoned};
 
+/// How long the end of a program waits for a thread that may not get a CPU, on a busy machine. It
+/// does so up to three times, within the second that a stop has for its last steps.
+pub(crate) const STARVED: Duration = Duration::from_millis(300);
+
 /// Spawns a thread. Boxed: what std makes for each type of closure is larger than most of ours.
 ///
 /// # Errors

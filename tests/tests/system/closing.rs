@@ -16,6 +16,13 @@ fn web() -> Fixture {
     fixture!("web")
 }
 
+/// Starts the program where the kernel lacks something; `None` if that cannot be tried here.
+fn spawn_without(what: &str, fixture: Fixture) -> Option<Process> {
+    let possible = Command::new("python3").arg("--version").output().is_ok();
+    let can = graceful_tests::can(&format!("a process without {what} (python3)"), possible);
+    can.then(|| fixture.spawn_without(what))
+}
+
 /// Clients connect and send while the process sleeps; then it is told to stop, and wakes up.
 fn everybody_in_the_queue_is_answered(process: &mut Process, addr: SocketAddr) {
     process.signal(Signal::STOP);
@@ -74,11 +81,7 @@ fn clients_in_the_accept_queue_are_answered_by_an_unprivileged_process() {
 /// An older kernel, or a sandbox: the queue is emptied, and the listener closed.
 #[test]
 fn clients_in_the_accept_queue_are_answered_where_the_kernel_lacks_the_option() {
-    let possible = Command::new("python3").arg("--version").output().is_ok();
-    if !graceful_tests::can("a kernel without SO_BINDTOIFINDEX", possible) {
-        return;
-    }
-    let mut process = web().spawn_without("bindtoifindex");
+    let Some(mut process) = spawn_without("bindtoifindex", web()) else { return };
     let addr = process.addr();
     everybody_in_the_queue_is_answered(&mut process, addr);
 }
@@ -88,11 +91,7 @@ fn clients_in_the_accept_queue_are_answered_where_the_kernel_lacks_the_option() 
 #[test]
 fn a_slow_reader_without_netlink_holds_the_stop_until_it_has_read() {
     use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
-    let possible = Command::new("python3").arg("--version").output().is_ok();
-    if !graceful_tests::can("a process without netlink", possible) {
-        return;
-    }
-    let mut process = web().spawn_without("netlink");
+    let Some(mut process) = spawn_without("netlink", web()) else { return };
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     sockopt::set_socket_recv_buffer_size(&socket, 4_096).unwrap();
     connect(&socket, &process.addr()).unwrap();
@@ -173,11 +172,9 @@ fn what_nobody_could_read_is_named() {
 /// Where the kernel's tables are text.
 #[test]
 fn what_nobody_could_read_is_named_without_netlink() {
-    let possible = Command::new("python3").arg("--version").output().is_ok();
-    if !graceful_tests::can("a process without netlink", possible) {
-        return;
+    if let Some(process) = spawn_without("netlink", web().env("TIMEOUT", "800ms")) {
+        what_could_not_be_read_is_named(process);
     }
-    what_could_not_be_read_is_named(web().env("TIMEOUT", "800ms").spawn_without("netlink"));
 }
 
 fn what_could_not_be_read_is_named(mut process: Process) {

@@ -448,9 +448,7 @@ fn a_next_process_that_dies_in_a_take_over_leaves_the_old_one_as_it_was() {
             old.term();
         } else {
             let_go += 1;
-            if !next.is_over() {
-                next.signal_if_there(Signal::TERM);
-            }
+            next.signal_if_there(Signal::TERM);
         }
         drop(kept);
         let _ = old.wait().expect(0);

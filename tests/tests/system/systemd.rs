@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -318,18 +318,24 @@ fn a_restart_with_the_descriptor_store_closes_no_connection() {
     assert!(!said.contains("no more:") && !said.contains("cut off"), "{said}");
 }
 
-/// A listener that is kept and that nobody takes is not in the way of one at another address.
-#[test]
-fn a_restart_at_another_address_of_the_port_serves_at_once() {
-    let Some(manager) = Manager::start() else { return };
+/// The service with a descriptor store, and the file that says what is different in its next
+/// version.
+fn stored(manager: &Manager, lines: &str) -> (SocketAddr, PathBuf) {
     let next = manager.units().join("next");
     std::fs::write(&next, "").unwrap();
     let lines = format!(
         "FileDescriptorStoreMax=16\nEnvironment=GRACEFUL_FDSTORE=1\nNotifyAccess=main\n\
-         Environment=FAIL={}",
+         Environment=FAIL={}\n{lines}",
         next.display()
     );
-    let addr = upgraded(&manager, &lines);
+    (upgraded(manager, &lines), next)
+}
+
+/// A listener that is kept and that nobody takes is not in the way of one at another address.
+#[test]
+fn a_restart_at_another_address_of_the_port_serves_at_once() {
+    let Some(manager) = Manager::start() else { return };
+    let (addr, next) = stored(&manager, "");
     let first = Client::connect(addr).fetch("/process").text();
     std::fs::write(&next, format!("listens on 0.0.0.0:{}", addr.port())).unwrap();
     manager.done(&["restart", "web"]);
@@ -344,14 +350,8 @@ fn a_restart_at_another_address_of_the_port_serves_at_once() {
 #[test]
 fn a_start_that_fails_leaves_the_next_one_what_the_store_keeps() {
     let Some(manager) = Manager::start() else { return };
-    let fails = manager.units().join("fails");
-    std::fs::write(&fails, "").unwrap();
-    let lines = format!(
-        "FileDescriptorStoreMax=16\nEnvironment=GRACEFUL_FDSTORE=1\nNotifyAccess=main\n\
-         Restart=always\nRestartSec=50ms\nTimeoutStartSec=60s\nEnvironment=FAIL={}",
-        fails.display()
-    );
-    let addr = upgraded(&manager, &lines);
+    let lines = "Restart=always\nRestartSec=50ms\nTimeoutStartSec=60s";
+    let (addr, fails) = stored(&manager, lines);
     let mut kept = Client::connect(addr);
     let mut half = Client::connect(addr);
     let first = main_pid(&manager);

@@ -121,8 +121,8 @@ impl Kernel {
     /// kernel cannot be asked. Asks about all of them at once, so that many questions with one
     /// `since` cost one query, also if that fails.
     ///
-    /// Without netlink this reads the whole table on this thread: only what has run out of time
-    /// asks.
+    /// Without netlink, this reads the whole table on the calling thread. Only connections that
+    /// blocked threads have failed to close in time are asked about.
     pub(crate) fn is_unread(&self, peer: SocketAddr, since: Instant) -> Option<bool> {
         let mut unread = lock(&self.unread);
         let unread = match &mut *unread {

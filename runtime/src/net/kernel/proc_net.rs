@@ -133,7 +133,8 @@ const TICK_US: u32 = 10_000;
 /// The kernel's retransmission timeout is the round-trip time plus at least this (`TCP_RTO_MIN`).
 const LEAST_VARIANCE_US: u32 = 200_000;
 
-/// Calls `each` with every socket at the port of this listener, now and on this thread.
+/// Calls `each` with every socket at the port of this listener. Unlike `newer_than`, reads the
+/// table at once and on the calling thread.
 pub(super) fn dump_now(listener: SocketAddr, each: impl FnMut(Entry)) -> io::Result<()> {
     let file = lock_std(reader(listener)).file;
     dump(file, &[listener.port()], each)
